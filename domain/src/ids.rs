@@ -1,0 +1,159 @@
+//! Newtypes for every identifier, so that a model is never passed where a provider is meant.
+//!
+//! Ids that we make are a prefix and a UUIDv7 in plain hex (`plan_`, `run_`, `att_`, `req_`): sortable by time and
+//! recognisable in a log. Making one reads the clock and the random source, so the deterministic crates ban `generate`.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+macro_rules! text_id {
+    ($(#[$doc:meta])* $name:ident) => {
+        $(#[$doc])*
+        #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        #[serde(transparent)]
+        pub struct $name(String);
+
+        impl $name {
+            /// Takes the text as it is.
+            pub fn new(text: impl Into<String>) -> Self {
+                Self(text.into())
+            }
+
+            /// The text of the id.
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+                formatter.write_str(&self.0)
+            }
+        }
+
+        impl From<&str> for $name {
+            fn from(text: &str) -> Self {
+                Self(text.to_owned())
+            }
+        }
+    };
+}
+
+macro_rules! generated_id {
+    ($name:ident, $prefix:literal) => {
+        impl $name {
+            /// A new id; later ids sort after earlier ones.
+            pub fn generate() -> Self {
+                Self(format!(concat!($prefix, "{}"), uuid::Uuid::now_v7().simple()))
+            }
+        }
+    };
+}
+
+text_id!(
+    /// Who owns the data: on every stored row. `default` until tenants are configured.
+    TenantId
+);
+text_id!(
+    /// Who is asking, for idempotency scopes and budgets: the fingerprint of a client key.
+    PrincipalId
+);
+text_id!(
+    /// The client key that a request came with.
+    ApiKeyId
+);
+text_id!(
+    /// A model as clients and upstreams name it; any printable characters, `/ : . + @` included.
+    ModelId
+);
+text_id!(
+    /// A configured provider.
+    ProviderId
+);
+text_id!(
+    /// One HTTP request at our edge.
+    RequestId
+);
+text_id!(
+    /// One job: a plan (`plan_…`) or a single chat (`run_…`).
+    RunId
+);
+text_id!(
+    /// A step inside a run, given by the orchestration program: `plan`, `critique/1`, `ballot/3`.
+    StepId
+);
+text_id!(
+    /// The journal's key of one try of one step: run, step, deployment and try number.
+    StepKey
+);
+text_id!(
+    /// One provider call; also sent upstream as a header.
+    AttemptId
+);
+text_id!(
+    /// A Temporal workflow id.
+    WorkflowId
+);
+text_id!(
+    /// One process: names its spool file and owns its leases.
+    InstanceId
+);
+
+generated_id!(RequestId, "req_");
+generated_id!(AttemptId, "att_");
+generated_id!(InstanceId, "inst_");
+
+impl RunId {
+    /// A new id for a plan.
+    pub fn generate_plan() -> Self {
+        Self(format!("plan_{}", uuid::Uuid::now_v7().simple()))
+    }
+
+    /// A new id for a chat or any other run of one call.
+    pub fn generate_run() -> Self {
+        Self(format!("run_{}", uuid::Uuid::now_v7().simple()))
+    }
+}
+
+impl TenantId {
+    /// The tenant of everything until tenants are configured.
+    pub fn default_tenant() -> Self {
+        Self("default".to_owned())
+    }
+}
+
+impl StepKey {
+    /// The key of try `try_number` (from 1) of `step` on one deployment.
+    pub fn of(run: &RunId, step: &StepId, provider: &ProviderId, model: &ModelId, try_number: u32) -> Self {
+        Self(format!("{run}|{step}|{provider}|{model}|{try_number}"))
+    }
+
+    /// The prefix shared by every try of `step`.
+    pub fn step_prefix(run: &RunId, step: &StepId) -> String {
+        format!("{run}|{step}|")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn generated_ids_carry_their_prefix_and_sort_by_time() {
+        let first = RunId::generate_plan();
+        let second = RunId::generate_plan();
+        assert!(first.as_str().starts_with("plan_"));
+        assert_eq!(first.as_str().len(), "plan_".len() + 32);
+        assert!(first < second);
+    }
+
+    #[test]
+    fn keys_of_different_tries_differ_and_share_the_step_prefix() {
+        let (run, step) = (RunId::from("plan_1"), StepId::from("ballot/1"));
+        let first = StepKey::of(&run, &step, &"p".into(), &"m/x:1".into(), 1);
+        let second = StepKey::of(&run, &step, &"p".into(), &"m/x:1".into(), 2);
+        assert_ne!(first, second);
+        assert!(first.as_str().starts_with(&StepKey::step_prefix(&run, &step)));
+    }
+}

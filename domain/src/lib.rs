@@ -1,0 +1,42 @@
+//! The vocabulary of TokenHub: ids, money, prompts, plan specifications, outcomes, error classes and limits.
+//!
+//! Owns the types that cross crate, process and history borders, and the small pure functions on them.
+//! Must not know any executor, database, HTTP library or clock: every other crate depends on this one.
+//! Types that enter a workflow history tolerate unknown fields and give new fields a default, because an API and a
+//! worker of different versions talk through them.
+
+mod catalogue;
+mod content;
+mod error_class;
+mod ids;
+pub mod limits;
+mod money;
+mod outcome;
+mod policy;
+mod prompt;
+mod run;
+mod spec;
+mod step;
+mod time;
+
+pub use catalogue::{Catalogue, Deployment, Model, Provider, ProviderKind, ProviderOrigin};
+pub use content::{ContentHash, ContentRef, Text};
+pub use error_class::{ErrorClass, ProviderFailure};
+pub use ids::{
+    ApiKeyId, AttemptId, InstanceId, ModelId, PrincipalId, ProviderId, RequestId, RunId, StepId, StepKey, TenantId,
+    WorkflowId,
+};
+pub use money::{NanoDollars, PricePerMillion};
+pub use outcome::{
+    AdversarialAnswer, AdversarialRound, Answer, Ballot, BestOfNAnswer, Outcome, RefineAnswer, RunStatus, StepRecord,
+    StopReason, Usage, VoteAnswer, VoteDecision,
+};
+pub use policy::{Policy, RoutingProfile};
+pub use prompt::{Derived, Prompt, PromptError, Segment, Voice, answer_text, render, user_text};
+pub use run::{DurabilityMark, DurabilityWish, Owner, RunContext, RunKind};
+pub use spec::{AdversarialSpec, BestOfNSpec, ChatSpec, PlanSpec, RefineSpec, SpecBase, VoteMethod, VoteSpec};
+pub use step::{
+    Candidate, ClassifyRequest, FinishRequest, NextMove, Reply, ReplyForm, Role, SelectRequest, Selection, SendOutcome,
+    SendRequest, Shortlist, ShortlistWish, StepError, TokenUsage,
+};
+pub use time::UnixMicros;

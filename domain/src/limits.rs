@@ -1,0 +1,45 @@
+//! Every limit of the product, with its reason. Configuration may lower some; nothing raises one silently.
+
+/// Longest text that travels inside a workflow history; longer ones go by reference. Temporal warns at 256 KiB for a
+/// payload, and a vote of 16 carries the same prompt 16 times.
+pub const INLINE_TEXT_BYTES: usize = 16 * 1024;
+/// Largest request body on the protocol routes: images arrive inline, base64.
+pub const PROTOCOL_BODY_BYTES: usize = 32 * 1024 * 1024;
+/// Largest request body on the plan route: a plan multiplies its prompt.
+pub const PLAN_BODY_BYTES: usize = 8 * 1024 * 1024;
+/// Largest provider answer that is read into memory.
+pub const PROVIDER_ANSWER_BYTES: usize = 64 * 1024 * 1024;
+/// Most bytes of a provider's error body that are kept and passed on.
+pub const PROVIDER_ERROR_BYTES: usize = 16 * 1024;
+/// Most voters or candidates of one plan.
+pub const VOTERS_MAX: u32 = 16;
+/// Most rounds of refine and adversarial plans.
+pub const ROUNDS_MAX: u32 = 10;
+/// Most steps of one plan, each provider call a step.
+pub const PLAN_STEPS_MAX: usize = 64;
+/// Voters when the request names no number.
+pub const VOTERS_DEFAULT: u32 = 3;
+/// Adversarial rounds when the request names no number.
+pub const ADVERSARIAL_ROUNDS_DEFAULT: u32 = 1;
+/// Refine rounds when the request names no number.
+pub const REFINE_ROUNDS_DEFAULT: u32 = 2;
+/// Output tokens assumed in a cost estimate when the request sets no limit.
+pub const ESTIMATED_OUTPUT_TOKENS: u64 = 512;
+/// Longest deadline a policy may ask for.
+pub const POLICY_LATENCY_MS_MAX: u64 = 300_000;
+/// Largest budget a policy may ask for, in dollars.
+pub const POLICY_BUDGET_USD_MAX: f64 = 100.0;
+/// Largest weight a model may have.
+pub const WEIGHT_MAX: u32 = 10;
+/// Longest model id: it becomes a column and a label.
+pub const MODEL_ID_BYTES: usize = 256;
+/// Longest value of an Idempotency-Key header.
+pub const IDEMPOTENCY_KEY_BYTES: usize = 255;
+/// A claim, a journal entry or a lease is renewed this often.
+pub const LEASE_RENEW_MS: u64 = 1_000;
+/// A lease that was not renewed for this long may be taken over: three missed renewals.
+pub const LEASE_MS: u64 = 3_000;
+/// Longest run without a deadline of its own.
+pub const RUN_DEADLINE_MS: u64 = 1_800_000;
+/// Largest spool file before it is rewritten without the rows that are already in the database.
+pub const SPOOL_BYTES: u64 = 64 * 1024 * 1024;

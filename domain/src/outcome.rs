@@ -1,0 +1,290 @@
+//! What a run came to: the result of its workflow and the content of its row, whichever executor ran it.
+
+use serde::{Deserialize, Serialize};
+
+use crate::{ErrorClass, ModelId, NanoDollars, ProviderFailure, ProviderId, Role, StepId, Text, VoteMethod};
+
+/// The state of a run.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RunStatus {
+    /// Accepted, not claimed.
+    #[default]
+    Pending,
+    /// Claimed.
+    Running,
+    /// Everything that was asked for.
+    Completed,
+    /// An answer, but fewer rounds or voters than asked for.
+    CompletedPartial,
+    /// No answer.
+    Failed,
+    /// Stopped from outside.
+    Cancelled,
+}
+
+impl RunStatus {
+    /// The stable name.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Pending => "pending",
+            Self::Running => "running",
+            Self::Completed => "completed",
+            Self::CompletedPartial => "completed_partial",
+            Self::Failed => "failed",
+            Self::Cancelled => "cancelled",
+        }
+    }
+
+    /// The status named `name`.
+    pub fn parse(name: &str) -> Option<Self> {
+        [Self::Pending, Self::Running, Self::Completed, Self::CompletedPartial, Self::Failed, Self::Cancelled]
+            .into_iter()
+            .find(|status| status.as_str() == name)
+    }
+
+    /// Whether nothing will change any more.
+    pub fn is_final(self) -> bool {
+        match self {
+            Self::Pending | Self::Running => false,
+            Self::Completed | Self::CompletedPartial | Self::Failed | Self::Cancelled => true,
+        }
+    }
+}
+
+/// Why a run ended.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum StopReason {
+    /// The answer is complete.
+    #[default]
+    Answered,
+    /// Every round that was asked for is done.
+    MaxRounds,
+    /// The vote is decided.
+    Decided,
+    /// Only the plan was wanted.
+    PlanOnly,
+    /// One answer was left, so there was nothing to judge.
+    SingleAnswer,
+    /// A later round failed; this is the best so far.
+    RoundFailed,
+    /// Every provider failed.
+    AllFailed,
+    /// No model is eligible.
+    NoEligibleModel,
+    /// The deadline passed.
+    DeadlineExceeded,
+    /// Stopped from outside.
+    Cancelled,
+}
+
+/// What a run came to.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Outcome {
+    /// A final status.
+    pub status: RunStatus,
+    /// Why it ended.
+    pub stop_reason: StopReason,
+    /// The model whose answer it is.
+    #[serde(default)]
+    pub negotiated_model: Option<ModelId>,
+    /// How the model was found.
+    #[serde(default)]
+    pub routing_reason: String,
+    /// The answer, unless the run failed.
+    #[serde(default)]
+    pub answer: Option<Answer>,
+    /// Every step, in program order.
+    #[serde(default)]
+    pub steps: Vec<StepRecord>,
+    /// The sums over the steps.
+    #[serde(default)]
+    pub usage: Usage,
+    /// The failure that decided a failed or partial run.
+    #[serde(default)]
+    pub failure: Option<ProviderFailure>,
+}
+
+/// The answer of each program.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Answer {
+    /// The provider's own body.
+    Chat {
+        /// A JSON object.
+        body: Text,
+    },
+    /// See [`AdversarialAnswer`].
+    Adversarial(AdversarialAnswer),
+    /// See [`VoteAnswer`].
+    Vote(VoteAnswer),
+    /// See [`RefineAnswer`].
+    Refine(RefineAnswer),
+    /// See [`BestOfNAnswer`].
+    BestOfN(BestOfNAnswer),
+}
+
+/// Plans and critiques.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct AdversarialAnswer {
+    /// The first plan.
+    pub initial_plan: Text,
+    /// Each completed round.
+    #[serde(default)]
+    pub rounds: Vec<AdversarialRound>,
+    /// A critique whose revision failed.
+    #[serde(default)]
+    pub unanswered_critique: Option<Text>,
+}
+
+/// A critique and the plan rewritten by it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct AdversarialRound {
+    /// The critique.
+    pub critique: Text,
+    /// The plan after it.
+    pub refined_plan: Text,
+}
+
+/// One answer on a ballot.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Ballot {
+    /// The step that produced it.
+    pub step: StepId,
+    /// Its author.
+    pub model: ModelId,
+    /// The author's provider.
+    pub provider: ProviderId,
+    /// The answer.
+    pub content: Text,
+    /// The judge's score, in best-of-n.
+    #[serde(default)]
+    pub score: Option<u32>,
+}
+
+/// How a choice was made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum VoteDecision {
+    /// The judge's verdict.
+    Judge,
+    /// The judge's verdict, after its first reply could not be read.
+    JudgeRepaired,
+    /// The judge gave no verdict: the most frequent answer, the first on a tie.
+    JudgeFailed,
+    /// The most frequent answer.
+    Majority,
+    /// There was one answer only.
+    SingleAnswer,
+}
+
+/// Answers and the chosen one.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct VoteAnswer {
+    /// In the order of the voters.
+    pub ballots: Vec<Ballot>,
+    /// Index of the chosen one.
+    pub selected: usize,
+    /// What was asked for.
+    #[serde(default)]
+    pub method: VoteMethod,
+    /// How it was decided.
+    pub decision: VoteDecision,
+    /// The judge.
+    #[serde(default)]
+    pub judge: Option<ModelId>,
+    /// For each group of equal answers, the indexes; the largest group first.
+    #[serde(default)]
+    pub tally: Vec<Vec<usize>>,
+}
+
+/// The improved answer.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RefineAnswer {
+    /// The last answer.
+    pub refined_response: Text,
+    /// Improvements made, not asked for.
+    pub iterations: u32,
+    /// The author.
+    pub model: ModelId,
+}
+
+/// Candidates and the best one.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct BestOfNAnswer {
+    /// In the order of the candidates.
+    pub candidates: Vec<Ballot>,
+    /// Index of the best one.
+    pub selected: usize,
+    /// How it was decided.
+    pub decision: VoteDecision,
+    /// The judge.
+    #[serde(default)]
+    pub judge: Option<ModelId>,
+}
+
+/// One step as it is shown to the caller.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct StepRecord {
+    /// Its id within the run.
+    pub id: StepId,
+    /// What it was for.
+    pub role: Role,
+    /// The model of its last try.
+    #[serde(default)]
+    pub model: Option<ModelId>,
+    /// The provider of its last try.
+    #[serde(default)]
+    pub provider: Option<ProviderId>,
+    /// Provider calls made, duplicates not counted.
+    pub attempts: u32,
+    /// Calls sent again because a process died while one was in flight.
+    #[serde(default)]
+    pub duplicate_calls: u32,
+    /// Prompt tokens.
+    #[serde(default)]
+    pub input_tokens: u64,
+    /// Answer tokens.
+    #[serde(default)]
+    pub output_tokens: u64,
+    /// What it cost.
+    #[serde(default)]
+    pub cost: NanoDollars,
+    /// Milliseconds spent in provider calls.
+    #[serde(default)]
+    pub latency_ms: u64,
+    /// Why it failed.
+    #[serde(default)]
+    pub error_class: Option<ErrorClass>,
+}
+
+/// The sums over the steps.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Usage {
+    /// Provider calls, duplicates not counted.
+    pub calls: u32,
+    /// Calls sent again because a process died while one was in flight.
+    pub duplicate_calls: u32,
+    /// Prompt tokens.
+    pub input_tokens: u64,
+    /// Answer tokens.
+    pub output_tokens: u64,
+    /// What it cost.
+    pub cost: NanoDollars,
+}
+
+impl Usage {
+    /// The sums over `steps`.
+    pub fn of(steps: &[StepRecord]) -> Self {
+        let mut usage = Self::default();
+        for step in steps {
+            usage.calls += step.attempts;
+            usage.duplicate_calls += step.duplicate_calls;
+            usage.input_tokens += step.input_tokens;
+            usage.output_tokens += step.output_tokens;
+            usage.cost += step.cost;
+        }
+        usage
+    }
+}

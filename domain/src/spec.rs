@@ -1,0 +1,177 @@
+//! What each program is asked to do: the input of its workflow.
+//!
+//! A spec is validated at the edge; programs trust it. New fields have defaults, so an older worker ignores them and a
+//! newer one fills them.
+
+use serde::{Deserialize, Serialize};
+
+use crate::{ModelId, Policy, RunContext, RunKind, Text, limits};
+
+/// A run of any kind.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum PlanSpec {
+    /// See [`ChatSpec`].
+    Chat(ChatSpec),
+    /// See [`AdversarialSpec`].
+    Adversarial(AdversarialSpec),
+    /// See [`VoteSpec`].
+    Vote(VoteSpec),
+    /// See [`RefineSpec`].
+    Refine(RefineSpec),
+    /// See [`BestOfNSpec`].
+    BestOfN(BestOfNSpec),
+}
+
+impl PlanSpec {
+    /// The part that every program has.
+    pub fn base(&self) -> &SpecBase {
+        match self {
+            Self::Chat(spec) => &spec.base,
+            Self::Adversarial(spec) => &spec.base,
+            Self::Vote(spec) => &spec.base,
+            Self::Refine(spec) => &spec.base,
+            Self::BestOfN(spec) => &spec.base,
+        }
+    }
+
+    /// The program.
+    pub fn kind(&self) -> RunKind {
+        self.base().run.kind
+    }
+}
+
+/// What every program is given.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SpecBase {
+    /// Whose run it is.
+    pub run: RunContext,
+    /// The caller's request body: a JSON object without `model`, `stream` and `stream_options`.
+    pub original: Text,
+    /// Input tokens, estimated.
+    #[serde(default)]
+    pub estimated_input_tokens: u64,
+    /// Output tokens, estimated or limited by the request.
+    #[serde(default)]
+    pub estimated_output_tokens: u64,
+    /// Limits on each call.
+    #[serde(default)]
+    pub policy: Policy,
+    /// The run must end within this, counted from its first step.
+    #[serde(default = "run_deadline_ms")]
+    pub deadline_ms: u64,
+}
+
+fn run_deadline_ms() -> u64 {
+    limits::RUN_DEADLINE_MS
+}
+
+/// One answer from one model.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ChatSpec {
+    /// Common part.
+    #[serde(flatten)]
+    pub base: SpecBase,
+    /// The model that must answer; routing chooses without it.
+    #[serde(default)]
+    pub model: Option<ModelId>,
+}
+
+/// Plan, then `rounds` times critique and revision.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct AdversarialSpec {
+    /// Common part.
+    #[serde(flatten)]
+    pub base: SpecBase,
+    /// Critiques and revisions, at least 1.
+    pub rounds: u32,
+    /// Planner and reviser.
+    #[serde(default)]
+    pub primary_model: Option<ModelId>,
+    /// Critic.
+    #[serde(default)]
+    pub review_model: Option<ModelId>,
+    /// Smallest weight of planner and reviser.
+    #[serde(default)]
+    pub primary_min_weight: u32,
+    /// Smallest weight of the critic.
+    #[serde(default)]
+    pub review_min_weight: u32,
+    /// Stop after the first plan.
+    #[serde(default)]
+    pub return_plan_only: bool,
+}
+
+/// How a vote is decided.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum VoteMethod {
+    /// A model names the best answer.
+    #[default]
+    Judge,
+    /// The most frequent answer, after normalisation.
+    Majority,
+}
+
+/// Distinct models answer, one answer is chosen.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct VoteSpec {
+    /// Common part.
+    #[serde(flatten)]
+    pub base: SpecBase,
+    /// Voters wished for; fewer when fewer distinct models are eligible.
+    pub voters: u32,
+    /// How to decide.
+    #[serde(default)]
+    pub method: VoteMethod,
+    /// The judge; never a voter unless `judge_votes`.
+    #[serde(default)]
+    pub judge_model: Option<ModelId>,
+    /// Smallest weight of a voter.
+    #[serde(default)]
+    pub voter_min_weight: u32,
+    /// Smallest weight of the judge.
+    #[serde(default)]
+    pub judge_min_weight: u32,
+    /// Whether the judge may also be on the ballot.
+    #[serde(default)]
+    pub judge_votes: bool,
+}
+
+/// One answer, then `rounds` times an improvement by the same model.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RefineSpec {
+    /// Common part.
+    #[serde(flatten)]
+    pub base: SpecBase,
+    /// Improvements, at least 1.
+    pub rounds: u32,
+    /// The author.
+    #[serde(default)]
+    pub primary_model: Option<ModelId>,
+    /// Smallest weight of the author.
+    #[serde(default)]
+    pub primary_min_weight: u32,
+}
+
+/// `candidates` answers, scored by a judge in one call each.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct BestOfNSpec {
+    /// Common part.
+    #[serde(flatten)]
+    pub base: SpecBase,
+    /// Candidates; models repeat when fewer are eligible.
+    pub candidates: u32,
+    /// The author of every candidate; routing spreads them over models without it.
+    #[serde(default)]
+    pub primary_model: Option<ModelId>,
+    /// The judge.
+    #[serde(default)]
+    pub judge_model: Option<ModelId>,
+    /// Smallest weight of an author.
+    #[serde(default)]
+    pub primary_min_weight: u32,
+    /// Smallest weight of the judge.
+    #[serde(default)]
+    pub judge_min_weight: u32,
+}

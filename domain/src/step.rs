@@ -1,0 +1,278 @@
+//! The requests and results of the steps that a program may take; they are the payloads of the activities.
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    AttemptId, Deployment, ErrorClass, ModelId, NanoDollars, Outcome, Policy, Prompt, ProviderFailure, RoutingProfile,
+    StepId, Text,
+};
+
+/// What a call is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Role {
+    /// Answers the caller.
+    Answer,
+    /// Writes the first plan.
+    Planner,
+    /// Finds faults.
+    Critic,
+    /// Rewrites a plan by a critique.
+    Reviser,
+    /// Answers for a ballot.
+    Voter,
+    /// Chooses or scores.
+    Judge,
+    /// Improves an answer.
+    Refiner,
+    /// Answers as one of n candidates.
+    Candidate,
+}
+
+impl Role {
+    /// The stable name.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Answer => "answer",
+            Self::Planner => "planner",
+            Self::Critic => "critic",
+            Self::Reviser => "reviser",
+            Self::Voter => "voter",
+            Self::Judge => "judge",
+            Self::Refiner => "refiner",
+            Self::Candidate => "candidate",
+        }
+    }
+}
+
+/// Asks for the models that may be called, best first, for each purpose of the program. Always a run's first step: it
+/// also claims the run.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SelectRequest {
+    /// One list for each.
+    pub wishes: Vec<ShortlistWish>,
+    /// Input tokens, estimated.
+    #[serde(default)]
+    pub estimated_input_tokens: u64,
+    /// Output tokens, estimated.
+    #[serde(default)]
+    pub estimated_output_tokens: u64,
+    /// Limits on each call.
+    #[serde(default)]
+    pub policy: Policy,
+}
+
+/// One purpose.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ShortlistWish {
+    /// How to rank.
+    pub profile: RoutingProfile,
+    /// The only model wanted.
+    #[serde(default)]
+    pub model: Option<ModelId>,
+    /// Smallest weight.
+    #[serde(default)]
+    pub min_weight: u32,
+}
+
+/// What the first step finds.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Selection {
+    /// The run is ours; the lists are in the order of the wishes.
+    Claimed(Vec<Shortlist>),
+    /// Somebody else runs it: this program ends and buys nothing.
+    ClaimLost,
+}
+
+/// Deployments that may be called, best first. Empty with a reason when there is none.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Shortlist {
+    /// Best first.
+    pub candidates: Vec<Candidate>,
+    /// Why each of the others was left out, for the error message.
+    #[serde(default)]
+    pub skipped: Vec<String>,
+}
+
+/// A deployment that may be called.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Candidate {
+    /// Whom to call.
+    pub deployment: Deployment,
+    /// Its window, when known.
+    #[serde(default)]
+    pub max_context_tokens: Option<u64>,
+    /// What the call is estimated to cost.
+    #[serde(default)]
+    pub estimated_cost: NanoDollars,
+    /// Its weight.
+    #[serde(default)]
+    pub weight: u32,
+}
+
+/// Which form of the answer the program needs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ReplyForm {
+    /// The provider's whole JSON body.
+    Body,
+    /// The text of the answer.
+    #[default]
+    Text,
+}
+
+/// One provider call: one try of one step at one deployment.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SendRequest {
+    /// The step, named by the program.
+    pub step: StepId,
+    /// What it is for.
+    pub role: Role,
+    /// Counts the tries of this step at this deployment from 1.
+    pub try_number: u32,
+    /// Whom to call.
+    pub deployment: Deployment,
+    /// What to send.
+    pub prompt: Prompt,
+    /// What to return.
+    #[serde(default)]
+    pub form: ReplyForm,
+    /// A smaller output limit than the caller's, to fit the window.
+    #[serde(default)]
+    pub max_output_tokens: Option<u64>,
+    /// The call must end within this.
+    pub timeout_ms: u64,
+}
+
+/// What a provider call came to. A failure is a value: retries belong to the program, not to the executor.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SendOutcome {
+    /// It answered.
+    Answered(Reply),
+    /// It did not.
+    Failed {
+        /// Why.
+        failure: ProviderFailure,
+        /// Calls of this try that were sent again because a process died while one was in flight.
+        #[serde(default)]
+        duplicate_calls: u32,
+        /// Milliseconds from sending to the failure.
+        #[serde(default)]
+        latency_ms: u64,
+    },
+}
+
+/// An answer.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reply {
+    /// The ledger row that paid for it.
+    pub attempt: AttemptId,
+    /// The body or the text, as asked.
+    pub content: Text,
+    /// The provider's finish reason.
+    #[serde(default)]
+    pub finish_reason: Option<String>,
+    /// Tokens, as the provider counted them.
+    #[serde(default)]
+    pub usage: TokenUsage,
+    /// What it cost.
+    #[serde(default)]
+    pub cost: NanoDollars,
+    /// Milliseconds from sending to the last byte.
+    #[serde(default)]
+    pub latency_ms: u64,
+    /// Calls of this try that were sent again because a process died while one was in flight.
+    #[serde(default)]
+    pub duplicate_calls: u32,
+}
+
+/// Token counts of one call.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TokenUsage {
+    /// Prompt tokens, cached ones included.
+    pub input_tokens: u64,
+    /// Answer tokens, reasoning included.
+    pub output_tokens: u64,
+}
+
+/// Asks what to do after a failed try.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClassifyRequest {
+    /// The step.
+    pub step: StepId,
+    /// What happened.
+    pub failure: ProviderFailure,
+    /// Tries of this step at this deployment so far, this one included.
+    pub tries: u32,
+    /// Who failed.
+    pub failed: Candidate,
+    /// Who has not been tried yet, best first.
+    #[serde(default)]
+    pub untried: Vec<Candidate>,
+    /// Input tokens, estimated.
+    #[serde(default)]
+    pub estimated_input_tokens: u64,
+    /// Output limit of the failed try.
+    #[serde(default)]
+    pub max_output_tokens: Option<u64>,
+    /// Milliseconds until the run's deadline.
+    pub time_left_ms: u64,
+}
+
+/// What to do after a failed try.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum NextMove {
+    /// The same deployment again.
+    Retry {
+        /// After this long.
+        delay_ms: u64,
+    },
+    /// The same deployment once more with a smaller output limit.
+    Shrink {
+        /// The limit that fits.
+        max_output_tokens: u64,
+    },
+    /// Another deployment.
+    Next {
+        /// Which of the untried.
+        deployment: Deployment,
+    },
+    /// Nothing more.
+    Stop,
+}
+
+/// Ends a run: its row, its log line and its outcome are written together.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct FinishRequest {
+    /// What the run came to.
+    pub outcome: Outcome,
+}
+
+/// A step that could not be carried out at all: the executor or the run, never the provider.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[serde(rename_all = "snake_case")]
+pub enum StepError {
+    /// The run or the step's group was cancelled.
+    #[error("the step was cancelled")]
+    Cancelled,
+    /// The step did not end in time, whatever carried it.
+    #[error("the step ran out of time")]
+    TimedOut,
+    /// The executor gave up: what it depends on stayed away.
+    #[error("the step could not be carried out: {0}")]
+    Unavailable(String),
+}
+
+impl StepError {
+    /// The class under which a step record shows it.
+    pub fn class(&self) -> ErrorClass {
+        match self {
+            Self::Cancelled => ErrorClass::Cancelled,
+            Self::TimedOut => ErrorClass::StepDeadline,
+            Self::Unavailable(_) => ErrorClass::ServerError,
+        }
+    }
+}
