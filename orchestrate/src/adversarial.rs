@@ -1,0 +1,127 @@
+//! A plan, then rounds of critique and revision: 1 + 2 N steps.
+//!
+//! Every critique and every plan is returned. Once there is a plan, a failing round ends the run with the best plan so
+//! far, marked as partial; a critique whose revision failed is kept. A failing first plan fails the run.
+
+use tokenhub_domain::{
+    AdversarialAnswer, AdversarialRound, AdversarialSpec, Answer, Candidate, ModelId, Outcome, Prompt, ProviderFailure,
+    ReplyForm, Role, RoutingProfile, ShortlistWish, StepId, StepRecord, StopReason, Text,
+};
+
+use crate::{
+    Steps,
+    ask::{Answered, Ask, ask, preferring},
+    ending::Ending,
+    program::{Run, Unselected},
+    prompts,
+};
+
+/// The stable name of the program, or of the part of it that was wanted.
+pub(crate) fn routing_reason(spec: &AdversarialSpec) -> &'static str {
+    if spec.return_plan_only { "adversarial-plan-only" } else { "adversarial-orchestration" }
+}
+
+pub(crate) async fn run<S: Steps>(run: &Run<'_, S>, spec: &AdversarialSpec) -> Result<Outcome, Unselected> {
+    let (planners, critics) = select(run, spec).await?;
+    let reason = routing_reason(spec);
+    let mut steps = Vec::new();
+    let prompt = prompts::plan(&spec.base.original);
+    let planned = match put(run, "plan".into(), Role::Planner, planners.clone(), prompt, &mut steps).await {
+        Ok(planned) => planned,
+        Err(failure) => return Ok(Ending::failed(run, failure).outcome(reason, None, None, steps)),
+    };
+    let mut draft = Draft::new(planned);
+    let mut ending = Ending::completed(StopReason::PlanOnly);
+    if !spec.return_plan_only {
+        let failure = rounds(run, spec, &mut draft, (&planners, &critics), &mut steps).await.err();
+        let stop_reason = if failure.is_some() { StopReason::RoundFailed } else { StopReason::MaxRounds };
+        ending = Ending::of(run, failure, stop_reason);
+    }
+    Ok(ending.outcome(reason, Some(draft.model()), Some(Answer::Adversarial(draft.answer)), steps))
+}
+
+/// Planners and critics; nobody looks for a critic when only the plan is wanted.
+async fn select<S: Steps>(
+    run: &Run<'_, S>,
+    spec: &AdversarialSpec,
+) -> Result<(Vec<Candidate>, Vec<Candidate>), Unselected> {
+    let planner = ShortlistWish {
+        profile: RoutingProfile::Planning,
+        model: spec.primary_model.clone(),
+        min_weight: spec.primary_min_weight,
+    };
+    let critic = ShortlistWish {
+        profile: RoutingProfile::Adversarial,
+        model: spec.review_model.clone(),
+        min_weight: spec.review_min_weight,
+    };
+    if spec.return_plan_only {
+        let [planners] = run.select([planner]).await?;
+        return Ok((planners.candidates, Vec::new()));
+    }
+    let [planners, critics] = run.select([planner, critic]).await?;
+    Ok((planners.candidates, critics.candidates))
+}
+
+/// The plan as it stands.
+struct Draft {
+    answer: AdversarialAnswer,
+    author: Candidate,
+    critic: Option<Candidate>,
+}
+
+impl Draft {
+    fn new(planned: Answered) -> Self {
+        let answer =
+            AdversarialAnswer { initial_plan: planned.reply.content, rounds: Vec::new(), unanswered_critique: None };
+        Self { answer, author: planned.author, critic: None }
+    }
+
+    fn latest(&self) -> &Text {
+        self.answer.rounds.last().map_or(&self.answer.initial_plan, |round| &round.refined_plan)
+    }
+
+    fn model(&self) -> ModelId {
+        self.author.deployment.model.clone()
+    }
+}
+
+/// All rounds, or as many as succeed.
+async fn rounds<S: Steps>(
+    run: &Run<'_, S>,
+    spec: &AdversarialSpec,
+    draft: &mut Draft,
+    (planners, critics): (&[Candidate], &[Candidate]),
+    steps: &mut Vec<StepRecord>,
+) -> Result<(), ProviderFailure> {
+    let original = &spec.base.original;
+    for round in 1..=spec.rounds {
+        let asked = draft.critic.as_ref().map_or_else(|| critics.to_vec(), |critic| preferring(critic, critics));
+        let prompt = prompts::critique(original, draft.latest());
+        let critique = put(run, StepId::new(format!("critique/{round}")), Role::Critic, asked, prompt, steps).await?;
+        draft.critic = Some(critique.author);
+        let critique = critique.reply.content;
+        draft.answer.unanswered_critique = Some(critique.clone());
+
+        let prompt = prompts::revision(original, draft.latest(), &critique);
+        let asked = preferring(&draft.author, planners);
+        let revised = put(run, StepId::new(format!("revision/{round}")), Role::Reviser, asked, prompt, steps).await?;
+        draft.author = revised.author;
+        draft.answer.unanswered_critique = None;
+        draft.answer.rounds.push(AdversarialRound { critique, refined_plan: revised.reply.content });
+    }
+    Ok(())
+}
+
+async fn put<S: Steps>(
+    run: &Run<'_, S>,
+    step: StepId,
+    role: Role,
+    candidates: Vec<Candidate>,
+    prompt: Prompt,
+    steps: &mut Vec<StepRecord>,
+) -> Result<Answered, ProviderFailure> {
+    let asked = ask(run, Ask { step, role, candidates, prompt, form: ReplyForm::Text }).await;
+    steps.push(asked.record);
+    asked.result
+}

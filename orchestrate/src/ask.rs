@@ -1,0 +1,220 @@
+//! One step: ask a model, and after a failure do what the class table says until there is an answer or nobody is left.
+//!
+//! Owns the loop of send, classify, wait, retry, shrink and next deployment, and the record of the step. Must not know
+//! which failure deserves what: that is the classify step's answer. Tries are counted here, from outcomes, so a crash
+//! of a process between them does not use one up.
+
+use tokenhub_domain::{
+    Candidate, ClassifyRequest, ErrorClass, NanoDollars, NextMove, Prompt, ProviderFailure, Reply, ReplyForm, Role,
+    Segment, SendOutcome, SendRequest, StepError, StepId, StepRecord, Voice, limits,
+};
+
+use crate::{
+    Steps,
+    ending::{executor_failure, no_eligible_model},
+    program::Run,
+};
+
+/// Longest single call: a provider that needs more does not answer at all.
+const CALL_MS_MAX: u64 = 600_000;
+/// Tries of one step at one deployment. The class table stops long before: this ends a classifier that always says
+/// "again".
+const TRIES_MAX: u32 = 10;
+/// Bytes of an earlier answer that make one token, for the estimate of a derived prompt.
+const BYTES_PER_TOKEN: u64 = 4;
+
+/// A question to the first of `candidates` that answers.
+pub(crate) struct Ask {
+    /// Unique within the run.
+    pub(crate) step: StepId,
+    pub(crate) role: Role,
+    /// Best first.
+    pub(crate) candidates: Vec<Candidate>,
+    pub(crate) prompt: Prompt,
+    pub(crate) form: ReplyForm,
+}
+
+/// What a step came to.
+pub(crate) struct Asked {
+    pub(crate) record: StepRecord,
+    pub(crate) result: Result<Answered, ProviderFailure>,
+}
+
+/// An answer and its author.
+pub(crate) struct Answered {
+    pub(crate) reply: Reply,
+    pub(crate) author: Candidate,
+    /// Whether somebody better ranked failed before.
+    pub(crate) failed_over: bool,
+}
+
+/// Carries out one step. Without a candidate or without time left it fails with no call.
+pub(crate) async fn ask<S: Steps>(run: &Run<'_, S>, ask: Ask) -> Asked {
+    let mut record = blank(&ask);
+    let mut untried = ask.candidates.clone();
+    if untried.is_empty() {
+        return failed(record, no_eligible_model(&[]));
+    }
+    let mut attempt = Attempt::first(untried.remove(0));
+    let mut failed_over = false;
+    loop {
+        if run.time_left_ms() == 0 {
+            return failed(record, ProviderFailure::of(ErrorClass::StepDeadline, "the run's deadline has passed"));
+        }
+        record.model = Some(attempt.candidate.deployment.model.clone());
+        record.provider = Some(attempt.candidate.deployment.provider.clone());
+        let failure = match run.steps.send(attempt.request(run, &ask)).await {
+            Ok(SendOutcome::Answered(reply)) => {
+                note_reply(&mut record, &reply);
+                return Asked { record, result: Ok(Answered { reply, author: attempt.candidate, failed_over }) };
+            }
+            Ok(SendOutcome::Failed { failure, duplicate_calls, latency_ms }) => {
+                note_call(&mut record, duplicate_calls, latency_ms);
+                failure
+            }
+            // Whether bytes left is not known here; the ledger knows, and the record claims no call.
+            Err(error) => return failed(record, executor_failure(&error)),
+        };
+        match attempt.follow_up(run, &ask, &untried, &failure).await {
+            Ok(Some(next)) => {
+                failed_over |= next.candidate.deployment != attempt.candidate.deployment;
+                untried.retain(|candidate| candidate.deployment != next.candidate.deployment);
+                attempt = next;
+            }
+            Err(error @ StepError::Cancelled) => return failed(record, executor_failure(&error)),
+            // When nobody could say what to do next, what the provider said is still the best explanation.
+            Ok(None) | Err(StepError::TimedOut | StepError::Unavailable(_)) => return failed(record, failure),
+        }
+    }
+}
+
+/// `candidates` with `first` in front: whoever answered before is asked first again.
+pub(crate) fn preferring(first: &Candidate, candidates: &[Candidate]) -> Vec<Candidate> {
+    let others = candidates.iter().filter(|candidate| candidate.deployment != first.deployment);
+    std::iter::once(first).chain(others).cloned().collect()
+}
+
+/// One try at one deployment.
+struct Attempt {
+    candidate: Candidate,
+    try_number: u32,
+    max_output_tokens: Option<u64>,
+}
+
+impl Attempt {
+    fn first(candidate: Candidate) -> Self {
+        Self { candidate, try_number: 1, max_output_tokens: None }
+    }
+
+    fn again(&self, max_output_tokens: Option<u64>) -> Option<Self> {
+        let again = Self { candidate: self.candidate.clone(), try_number: self.try_number + 1, max_output_tokens };
+        (self.try_number < TRIES_MAX).then_some(again)
+    }
+
+    fn request<S: Steps>(&self, run: &Run<'_, S>, ask: &Ask) -> SendRequest {
+        SendRequest {
+            step: ask.step.clone(),
+            role: ask.role,
+            try_number: self.try_number,
+            deployment: self.candidate.deployment.clone(),
+            prompt: ask.prompt.clone(),
+            form: ask.form,
+            max_output_tokens: self.max_output_tokens,
+            timeout_ms: run.time_left_ms().min(CALL_MS_MAX),
+        }
+    }
+
+    /// The try after this one failed; `None` when there is none.
+    async fn follow_up<S: Steps>(
+        &self,
+        run: &Run<'_, S>,
+        ask: &Ask,
+        untried: &[Candidate],
+        failure: &ProviderFailure,
+    ) -> Result<Option<Self>, StepError> {
+        let request = ClassifyRequest {
+            step: ask.step.clone(),
+            failure: failure.clone(),
+            tries: self.try_number,
+            failed: self.candidate.clone(),
+            untried: untried.to_vec(),
+            estimated_input_tokens: run.base.estimated_input_tokens + added_tokens(&ask.prompt),
+            max_output_tokens: self.max_output_tokens.or_else(|| callers_limit(run, &ask.prompt)),
+            time_left_ms: run.time_left_ms(),
+        };
+        Ok(match run.steps.classify(request).await? {
+            NextMove::Retry { delay_ms } => {
+                run.steps.sleep(delay_ms).await?;
+                self.again(self.max_output_tokens)
+            }
+            NextMove::Shrink { max_output_tokens } => self.again(Some(max_output_tokens)),
+            NextMove::Next { deployment } => {
+                untried.iter().find(|candidate| candidate.deployment == deployment).cloned().map(Self::first)
+            }
+            NextMove::Stop => None,
+        })
+    }
+}
+
+/// What the earlier answers in a derived prompt add to the estimate of the caller's request.
+fn added_tokens(prompt: &Prompt) -> u64 {
+    let parts: &[Segment] = match prompt {
+        Prompt::Original(_) => &[],
+        Prompt::Derived(derived) => &derived.parts,
+    };
+    let bytes: u64 = parts
+        .iter()
+        .map(|part| match part {
+            Segment::Literal(text) => text.len() as u64,
+            Segment::OriginalRequest => 0,
+            Segment::Answer(text) => text.bytes(),
+        })
+        .sum();
+    bytes / BYTES_PER_TOKEN
+}
+
+/// The output limit that goes out with `prompt`, where it is known: a request without one carries the general estimate,
+/// and a reviewer's request leaves the caller's limit out.
+fn callers_limit<S: Steps>(run: &Run<'_, S>, prompt: &Prompt) -> Option<u64> {
+    let estimate = run.base.estimated_output_tokens;
+    let is_limited = !matches!(estimate, 0 | limits::ESTIMATED_OUTPUT_TOKENS);
+    let keeps_limit = match prompt {
+        Prompt::Original(_) => true,
+        Prompt::Derived(derived) => derived.voice == Voice::Author,
+    };
+    (is_limited && keeps_limit).then_some(estimate)
+}
+
+fn blank(ask: &Ask) -> StepRecord {
+    StepRecord {
+        id: ask.step.clone(),
+        role: ask.role,
+        model: None,
+        provider: None,
+        attempts: 0,
+        duplicate_calls: 0,
+        input_tokens: 0,
+        output_tokens: 0,
+        cost: NanoDollars::default(),
+        latency_ms: 0,
+        error_class: None,
+    }
+}
+
+fn note_call(record: &mut StepRecord, duplicate_calls: u32, latency_ms: u64) {
+    record.attempts += 1;
+    record.duplicate_calls += duplicate_calls;
+    record.latency_ms += latency_ms;
+}
+
+fn note_reply(record: &mut StepRecord, reply: &Reply) {
+    note_call(record, reply.duplicate_calls, reply.latency_ms);
+    record.input_tokens += reply.usage.input_tokens;
+    record.output_tokens += reply.usage.output_tokens;
+    record.cost += reply.cost;
+}
+
+fn failed(mut record: StepRecord, failure: ProviderFailure) -> Asked {
+    record.error_class = Some(failure.class);
+    Asked { record, result: Err(failure) }
+}

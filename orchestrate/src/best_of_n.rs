@@ -1,0 +1,80 @@
+//! N candidates written at once, all scored by one judge in one call; the best score wins.
+//!
+//! With fewer models than candidates, models write several, each in a step of its own. The first candidate wins a tie,
+//! and wins when the judge gives no scores; the run is then partial and says so. One answer needs no scores.
+
+use tokenhub_domain::{
+    Answer, BestOfNAnswer, BestOfNSpec, Outcome, Role, RoutingProfile, ShortlistWish, StopReason, VoteDecision,
+};
+
+use crate::{
+    Steps,
+    ballots::collect,
+    ending::Ending,
+    judging::{Judged, Shown, judge},
+    lineup::{self, Bench, Lineup},
+    program::{Run, Unselected},
+    prompts, verdict,
+};
+
+/// The stable name of the program.
+pub(crate) const ROUTING_REASON: &str = "best-of-n-orchestration";
+
+pub(crate) async fn run<S: Steps>(run: &Run<'_, S>, spec: &BestOfNSpec) -> Result<Outcome, Unselected> {
+    let Lineup { authors, judges } = select(run, spec).await?;
+    let mut collected = collect(run, Role::Candidate, "candidate", authors).await;
+    if collected.ballots.is_empty() {
+        let failure = collected.fatal_failure();
+        return Ok(Ending::failed(run, failure).outcome(ROUTING_REASON, None, None, collected.steps));
+    }
+    let mut answer = BestOfNAnswer {
+        candidates: collected.ballots.clone(),
+        selected: 0,
+        decision: VoteDecision::SingleAnswer,
+        judge: None,
+    };
+    let mut judge_failure = None;
+    let mut stop_reason = StopReason::SingleAnswer;
+    if collected.ballots.len() > 1 {
+        let shown = Shown::of(run, &collected.ballots);
+        let question = prompts::scores(&spec.base.original, &shown.texts());
+        let read = |reply: &str| verdict::scores(reply, collected.ballots.len());
+        let judged: Judged<Vec<u32>> = judge(run, question, judges, read).await;
+        if let Some(by_place) = &judged.verdict {
+            apply(&mut answer, &shown.by_ballot(by_place));
+        }
+        (answer.decision, answer.judge) = (judged.decision, judged.judge);
+        collected.steps.extend(judged.steps);
+        judge_failure = judged.failure;
+        stop_reason = StopReason::Decided;
+    }
+    let model = answer.candidates.get(answer.selected).map(|candidate| candidate.model.clone());
+    let ending = Ending::of(run, collected.decisive_failure(judge_failure), stop_reason);
+    Ok(ending.outcome(ROUTING_REASON, model, Some(Answer::BestOfN(answer)), collected.steps))
+}
+
+async fn select<S: Steps>(run: &Run<'_, S>, spec: &BestOfNSpec) -> Result<Lineup, Unselected> {
+    let author = ShortlistWish {
+        profile: RoutingProfile::Normal,
+        model: spec.primary_model.clone(),
+        min_weight: spec.primary_min_weight,
+    };
+    let judge = ShortlistWish {
+        profile: RoutingProfile::HighConfidence,
+        model: spec.judge_model.clone(),
+        min_weight: spec.judge_min_weight,
+    };
+    let bench = if spec.judge_model.is_some() { Bench::Named } else { Bench::Unnamed };
+    let [authors, judges] = run.select([author, judge]).await?;
+    let wished = usize::try_from(spec.candidates).unwrap_or(usize::MAX);
+    Ok(lineup::for_best_of_n(authors.candidates, judges.candidates, wished, bench))
+}
+
+/// Writes the scores down and selects the first of the highest.
+fn apply(answer: &mut BestOfNAnswer, scores: &[u32]) {
+    for (candidate, score) in answer.candidates.iter_mut().zip(scores) {
+        candidate.score = Some(*score);
+    }
+    let highest = scores.iter().max();
+    answer.selected = scores.iter().position(|score| Some(score) == highest).unwrap_or(0);
+}

@@ -1,0 +1,29 @@
+//! The orchestration programs, written once over [`Steps`] and run by two executors.
+//!
+//! Owns the programs and their decisions: prompts, reading a judge, counting votes. Must not know Temporal, tokio, HTTP,
+//! a database, a clock or a random source. The outcome of a step is the only thing that may differ between two
+//! executions, so a program asks for the same steps in the same order whenever the steps answer alike.
+
+mod adversarial;
+mod ask;
+mod ballots;
+mod best_of_n;
+mod chat;
+mod completions;
+mod ending;
+mod judging;
+mod lineup;
+mod normalise;
+mod program;
+mod prompts;
+mod refine;
+mod shuffle;
+mod steps;
+mod tally;
+mod verdict;
+mod vote;
+
+pub use completions::Completions;
+pub use program::{Finished, run};
+pub use shuffle::ballot_order;
+pub use steps::Steps;

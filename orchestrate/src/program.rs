@@ -1,0 +1,110 @@
+//! The frame around every program: claim and shortlists first, the run's clock, the record last.
+//!
+//! Owns the order select, program, record. Must not know the programs' own decisions.
+
+use tokenhub_domain::{
+    FinishRequest, Outcome, PlanSpec, SelectRequest, Selection, Shortlist, ShortlistWish, SpecBase, UnixMicros,
+};
+
+use crate::{
+    Steps, adversarial, best_of_n, chat,
+    ending::{self, Ending},
+    refine, vote,
+};
+
+/// How a program ended.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Finished {
+    /// It ran, and this is what the run came to.
+    Outcome(Box<Outcome>),
+    /// Somebody else runs it: nothing was bought and nothing recorded.
+    ClaimLost,
+}
+
+/// Carries out `spec`: selects first, records last, and never fails otherwise than by its outcome.
+///
+/// An outcome that could not be recorded is returned all the same: the executor repeats and logs a failing record step,
+/// and the answer is worth more than its row.
+pub async fn run<S: Steps>(steps: &S, spec: PlanSpec) -> Finished {
+    let run = Run::start(steps, spec.base());
+    let ended = match &spec {
+        PlanSpec::Chat(spec) => chat::run(&run, spec).await,
+        PlanSpec::Adversarial(spec) => adversarial::run(&run, spec).await,
+        PlanSpec::Vote(spec) => vote::run(&run, spec).await,
+        PlanSpec::Refine(spec) => refine::run(&run, spec).await,
+        PlanSpec::BestOfN(spec) => best_of_n::run(&run, spec).await,
+    };
+    let outcome = match ended {
+        Ok(outcome) => outcome,
+        Err(Unselected::ClaimLost) => return Finished::ClaimLost,
+        Err(Unselected::Ended(ending)) => ending.outcome(routing_reason(&spec), None, None, Vec::new()),
+    };
+    let _recorded = steps.record(FinishRequest { outcome: outcome.clone() }).await;
+    Finished::Outcome(Box::new(outcome))
+}
+
+/// What stands for how the model was found when none was.
+fn routing_reason(spec: &PlanSpec) -> &'static str {
+    match spec {
+        PlanSpec::Chat(spec) => chat::routing_reason(spec),
+        PlanSpec::Adversarial(spec) => adversarial::routing_reason(spec),
+        PlanSpec::Vote(_) => vote::ROUTING_REASON,
+        PlanSpec::Refine(_) => refine::ROUTING_REASON,
+        PlanSpec::BestOfN(_) => best_of_n::ROUTING_REASON,
+    }
+}
+
+/// Why a program did not get past its first step.
+pub(crate) enum Unselected {
+    ClaimLost,
+    Ended(Ending),
+}
+
+/// A run in progress: its steps, its specification and its clock.
+pub(crate) struct Run<'s, S> {
+    pub(crate) steps: &'s S,
+    pub(crate) base: &'s SpecBase,
+    started: UnixMicros,
+}
+
+impl<'s, S: Steps> Run<'s, S> {
+    fn start(steps: &'s S, base: &'s SpecBase) -> Self {
+        Self { steps, base, started: steps.now() }
+    }
+
+    /// The same run, its steps requested through `group`.
+    pub(crate) fn through<'g>(&'g self, group: &'g S) -> Run<'g, S> {
+        Run { steps: group, base: self.base, started: self.started }
+    }
+
+    /// Milliseconds until the run must have ended: its own deadline, or the caller's latency limit when that is nearer.
+    pub(crate) fn time_left_ms(&self) -> u64 {
+        let limit_ms =
+            self.base.policy.max_latency_ms.map_or(self.base.deadline_ms, |it| it.min(self.base.deadline_ms));
+        limit_ms.saturating_sub(self.steps.now().millis_since(self.started))
+    }
+
+    /// Claims the run and fetches a shortlist for each wish. A wish that nobody can fulfil ends the run here, before
+    /// anything is bought.
+    pub(crate) async fn select<const N: usize>(
+        &self,
+        wishes: [ShortlistWish; N],
+    ) -> Result<[Shortlist; N], Unselected> {
+        let request = SelectRequest {
+            wishes: wishes.to_vec(),
+            estimated_input_tokens: self.base.estimated_input_tokens,
+            estimated_output_tokens: self.base.estimated_output_tokens,
+            policy: self.base.policy.clone(),
+        };
+        let mut lists = match self.steps.select(request).await {
+            Ok(Selection::Claimed(lists)) => lists.into_iter(),
+            Ok(Selection::ClaimLost) => return Err(Unselected::ClaimLost),
+            Err(error) => return Err(Unselected::Ended(Ending::failed(self, ending::executor_failure(&error)))),
+        };
+        let lists: [Shortlist; N] = std::array::from_fn(|_| lists.next().unwrap_or_default());
+        match lists.iter().find(|list| list.candidates.is_empty()) {
+            Some(empty) => Err(Unselected::Ended(Ending::failed(self, ending::no_eligible_model(&empty.skipped)))),
+            None => Ok(lists),
+        }
+    }
+}

@@ -1,0 +1,137 @@
+//! Reading a judge: what counts as a verdict and what does not.
+//!
+//! Owns the two reply forms, `{"winner": k}` and `{"scores": [..]}`. A reply is JSON, alone, fenced or as the only JSON
+//! object in a text; a winner may also be a bare number. A number somewhere in a sentence is not a verdict: "2 is better
+//! than 3" and "I pick 1 (3/10)" would each be read two ways.
+
+use serde_json::{Map, Value};
+
+/// The best score a judge may give.
+const SCORE_MAX: u64 = 100;
+
+/// The winner as an index into the list shown to the judge.
+pub(crate) fn winner(reply: &str, answers: usize) -> Option<usize> {
+    let number = strict_number(reply).or_else(|| {
+        let object = only_object(reply)?;
+        match object.get("winner")? {
+            Value::Number(number) => number.as_u64(),
+            Value::String(text) => strict_number(text),
+            Value::Null | Value::Bool(_) | Value::Array(_) | Value::Object(_) => None,
+        }
+    })?;
+    let index = usize::try_from(number).ok()?.checked_sub(1)?;
+    (index < answers).then_some(index)
+}
+
+/// The scores, one for each answer shown to the judge.
+pub(crate) fn scores(reply: &str, answers: usize) -> Option<Vec<u32>> {
+    let object = only_object(reply)?;
+    let listed = object.get("scores")?.as_array()?;
+    if listed.len() != answers {
+        return None;
+    }
+    listed.iter().map(score).collect()
+}
+
+fn score(value: &Value) -> Option<u32> {
+    let whole = value.as_u64().filter(|score| *score <= SCORE_MAX)?;
+    u32::try_from(whole).ok()
+}
+
+/// The number that is the whole reply, a final full stop apart.
+fn strict_number(reply: &str) -> Option<u64> {
+    let trimmed = reply.trim();
+    let digits = trimmed.strip_suffix('.').unwrap_or(trimmed);
+    let is_number = !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());
+    is_number.then(|| digits.parse().ok()).flatten()
+}
+
+/// The only JSON object in `reply`, fences and words around it apart; `None` when there is none or more than one.
+pub(crate) fn only_object(reply: &str) -> Option<Map<String, Value>> {
+    let mut found = None;
+    let mut rest = reply;
+    while let Some(start) = rest.find('{') {
+        let candidate = &rest[start..];
+        let mut values = serde_json::Deserializer::from_str(candidate).into_iter::<Map<String, Value>>();
+        if let Some(Ok(object)) = values.next() {
+            if found.is_some() {
+                return None;
+            }
+            found = Some(object);
+            rest = &candidate[values.byte_offset()..];
+        } else {
+            rest = &candidate[1..];
+        }
+    }
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn json_and_strict_numbers_are_verdicts() {
+        for reply in [
+            r#"{"winner": 2}"#,
+            r#" {"winner":"2", "reason":"{clear}"} "#,
+            "```json\n{\"winner\": 2}\n```",
+            "The best one is:\n{\"winner\": 2}\nbecause of its {clarity}.",
+            "2",
+            " 2.\n",
+        ] {
+            assert_eq!(winner(reply, 3), Some(1), "{reply:?}");
+        }
+    }
+
+    #[test]
+    fn prose_several_objects_and_numbers_out_of_range_are_not() {
+        for reply in [
+            "Response 2 is better than response 3",
+            "I pick 1 (score 3/10)",
+            "Answer 2",
+            "2 or 3",
+            "2.5",
+            "-1",
+            "",
+            ".",
+            r#"{"winner": 1} or rather {"winner": 2}"#,
+            r#"{"winner": 0}"#,
+            r#"{"winner": 4}"#,
+            r#"{"winner": 2.5}"#,
+            r#"{"winner": [2]}"#,
+            r#"{"best": 2}"#,
+            "0",
+            "4",
+            "99999999999999999999999",
+            "{\"winner\": 2",
+        ] {
+            assert_eq!(winner(reply, 3), None, "{reply:?}");
+        }
+    }
+
+    #[test]
+    fn scores_are_one_whole_number_for_each_answer() {
+        assert_eq!(scores(r#"{"scores": [0, 100, 55]}"#, 3), Some(vec![0, 100, 55]));
+        assert_eq!(scores("```\n{\"scores\":[1,2]}\n```", 2), Some(vec![1, 2]));
+        for reply in [
+            r#"{"scores": [1, 2]}"#,
+            r#"{"scores": [1, 2, 3, 4]}"#,
+            r#"{"scores": [1, 2, 101]}"#,
+            r#"{"scores": [1, 2, -3]}"#,
+            r#"{"scores": [1, 2, "3"]}"#,
+            r#"{"scores": [1, 2, 3.5]}"#,
+            r#"{"scores": 3}"#,
+            "1, 2, 3",
+            "[1, 2, 3]",
+        ] {
+            assert_eq!(scores(reply, 3), None, "{reply:?}");
+        }
+    }
+
+    #[test]
+    fn hostile_nesting_is_no_verdict_and_no_stack_overflow() {
+        assert_eq!(winner(&"{\"a\":".repeat(3_000), 3), None);
+        assert_eq!(winner(&"{".repeat(16_000), 3), None);
+    }
+}

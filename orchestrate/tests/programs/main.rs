@@ -1,0 +1,12 @@
+//! The programs against scripted steps: no server, no runtime, no clock, every completion order.
+
+#![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
+
+mod failures;
+mod judges;
+mod majority;
+mod orders;
+mod prompts;
+mod script;
+mod sendable;
+mod triad;

@@ -1,0 +1,365 @@
+//! Steps that play a script. Every requested step stays pending until the driver completes it, in an order of the
+//! test's choosing; what was requested, and in which order, is kept.
+
+use std::{
+    cell::RefCell,
+    collections::{BTreeMap, VecDeque},
+    future::Future,
+    pin::{Pin, pin},
+    rc::Rc,
+    task::{Context, Poll, Waker},
+};
+
+use tokenhub_domain::{
+    AdversarialSpec, BestOfNSpec, Candidate, ChatSpec, ClassifyRequest, Deployment, ErrorClass, FinishRequest,
+    NanoDollars, NextMove, Outcome, PlanSpec, Policy, ProviderFailure, RefineSpec, Reply, RunContext, RunKind,
+    SelectRequest, Selection, SendOutcome, SendRequest, Shortlist, ShortlistWish, SpecBase, StepError, Text,
+    TokenUsage, UnixMicros, VoteMethod, VoteSpec, limits,
+};
+use tokenhub_orchestrate::{Finished, Steps, run};
+
+pub(crate) const RUN_ID: &str = "plan_0190a1b2";
+pub(crate) const INPUT_TOKENS: u64 = 3;
+pub(crate) const OUTPUT_TOKENS: u64 = 5;
+pub(crate) const COST: NanoDollars = NanoDollars(10);
+pub(crate) const LATENCY_MS: u64 = 7;
+
+/// What a scripted call comes to.
+#[derive(Clone, Debug)]
+pub(crate) enum Play {
+    Says(&'static str),
+    SaysText(Text),
+    SaysAfter(u64, &'static str),
+    Fails(ErrorClass),
+    FailsWithHint(ErrorClass, u64),
+    Breaks(StepError),
+}
+
+/// The world behind the steps.
+pub(crate) struct World {
+    models: Vec<&'static str>,
+    script: BTreeMap<&'static str, VecDeque<Play>>,
+    pub(crate) selection: Option<Result<Selection, StepError>>,
+    pub(crate) classify: fn(&ClassifyRequest) -> Result<NextMove, StepError>,
+    pub(crate) record_error: Option<StepError>,
+    pub(crate) commands: Vec<String>,
+    pub(crate) sends: Vec<SendRequest>,
+    pub(crate) classified: Vec<ClassifyRequest>,
+    pub(crate) recorded: Vec<Outcome>,
+    pub(crate) wishes: Vec<ShortlistWish>,
+    pub(crate) now_ms: u64,
+    pending: Vec<Pending>,
+    next_ticket: u64,
+}
+
+struct Pending {
+    ticket: u64,
+    label: String,
+    advance_ms: u64,
+    ready: bool,
+}
+
+/// The scripted executor.
+#[derive(Clone)]
+pub(crate) struct Scripted(pub(crate) Rc<RefCell<World>>);
+
+/// A step in flight; dropping it before it completed breaks the contract and fails the test.
+struct Ticket<T> {
+    world: Rc<RefCell<World>>,
+    number: u64,
+    result: Option<T>,
+}
+
+impl<T: Unpin> Future for Ticket<T> {
+    type Output = T;
+
+    fn poll(mut self: Pin<&mut Self>, _context: &mut Context<'_>) -> Poll<T> {
+        let mut world = self.world.borrow_mut();
+        let place = world.pending.iter().position(|step| step.ticket == self.number).expect("polled after completion");
+        if !world.pending[place].ready {
+            return Poll::Pending;
+        }
+        world.pending.remove(place);
+        drop(world);
+        Poll::Ready(self.result.take().expect("polled after completion"))
+    }
+}
+
+impl Scripted {
+    pub(crate) fn new(models: &[&'static str], script: &[(&'static str, &[Play])]) -> Self {
+        Self(Rc::new(RefCell::new(World {
+            models: models.to_vec(),
+            script: script.iter().map(|(step, plays)| (*step, plays.iter().cloned().collect())).collect(),
+            selection: None,
+            classify: |request| Ok(class_table(request)),
+            record_error: None,
+            commands: Vec::new(),
+            sends: Vec::new(),
+            classified: Vec::new(),
+            recorded: Vec::new(),
+            wishes: Vec::new(),
+            now_ms: 1_000_000,
+            pending: Vec::new(),
+            next_ticket: 0,
+        })))
+    }
+
+    /// Plays `spec` to its end, completing steps in the order of their labels in `order`, the rest as requested.
+    pub(crate) fn play_in(&self, spec: PlanSpec, order: &[&str]) -> Finished {
+        let mut program = pin!(run(self, spec));
+        let mut context = Context::from_waker(Waker::noop());
+        loop {
+            if let Poll::Ready(finished) = program.as_mut().poll(&mut context) {
+                assert!(self.0.borrow().pending.is_empty(), "a requested step was not awaited");
+                return finished;
+            }
+            let mut world = self.0.borrow_mut();
+            let rank = |step: &Pending| order.iter().position(|label| *label == step.label).unwrap_or(order.len());
+            let next = world.pending.iter_mut().filter(|step| !step.ready).min_by_key(|step| rank(step));
+            let next = next.expect("the program waits for nothing");
+            next.ready = true;
+            let advance_ms = next.advance_ms;
+            world.now_ms += advance_ms;
+        }
+    }
+
+    pub(crate) fn play(&self, spec: PlanSpec) -> Outcome {
+        match self.play_in(spec, &[]) {
+            Finished::Outcome(outcome) => *outcome,
+            Finished::ClaimLost => panic!("the claim was lost"),
+        }
+    }
+
+    /// The steps that were sent, as `step model try`.
+    pub(crate) fn sent(&self) -> Vec<String> {
+        let show = |it: &SendRequest| format!("{} {} {}", it.step, it.deployment.model, it.try_number);
+        self.0.borrow().sends.iter().map(show).collect()
+    }
+
+    fn request<T: Unpin>(&self, command: String, label: &str, advance_ms: u64, result: T) -> Ticket<T> {
+        let mut world = self.0.borrow_mut();
+        world.commands.push(command);
+        let ticket = world.next_ticket;
+        world.next_ticket += 1;
+        world.pending.push(Pending { ticket, label: label.to_owned(), advance_ms, ready: false });
+        Ticket { world: Rc::clone(&self.0), number: ticket, result: Some(result) }
+    }
+}
+
+impl World {
+    fn shortlist(&self, wish: &ShortlistWish) -> Shortlist {
+        let matching = self.models.iter().map(|name| candidate(name));
+        let candidates: Vec<Candidate> =
+            matching.filter(|it| wish.model.as_ref().is_none_or(|named| &it.deployment.model == named)).collect();
+        let skipped = if candidates.is_empty() { vec!["x: disabled".to_owned()] } else { Vec::new() };
+        Shortlist { candidates, skipped }
+    }
+
+    fn next_play(&mut self, step: &str) -> Play {
+        let scripted = self.script.get_mut(step).and_then(|plays| {
+            // The last play of a step repeats for ever.
+            if plays.len() > 1 { plays.pop_front() } else { plays.front().cloned() }
+        });
+        scripted.unwrap_or_else(|| Play::SaysText(Text::Inline(format!("text of {step}"))))
+    }
+}
+
+impl Steps for Scripted {
+    fn select(&self, request: SelectRequest) -> impl Future<Output = Result<Selection, StepError>> {
+        let result = {
+            let mut world = self.0.borrow_mut();
+            world.wishes.clone_from(&request.wishes);
+            let lists = request.wishes.iter().map(|wish| world.shortlist(wish)).collect();
+            world.selection.clone().unwrap_or(Ok(Selection::Claimed(lists)))
+        };
+        self.request(format!("select {request:?}"), "select", 0, result)
+    }
+
+    fn send(&self, request: SendRequest) -> impl Future<Output = Result<SendOutcome, StepError>> {
+        let step = request.step.to_string();
+        let play = {
+            let mut world = self.0.borrow_mut();
+            world.sends.push(request.clone());
+            world.next_play(&step)
+        };
+        let failed = |failure| Ok(SendOutcome::Failed { failure, duplicate_calls: 0, latency_ms: LATENCY_MS });
+        let (advance_ms, result) = match play {
+            Play::Says(text) => (LATENCY_MS, Ok(SendOutcome::Answered(reply(&step, text.into())))),
+            Play::SaysText(text) => (LATENCY_MS, Ok(SendOutcome::Answered(reply(&step, text)))),
+            Play::SaysAfter(millis, text) => (millis, Ok(SendOutcome::Answered(reply(&step, text.into())))),
+            Play::Fails(class) => (LATENCY_MS, failed(ProviderFailure::of(class, format!("{class:?} in {step}")))),
+            Play::FailsWithHint(class, hint_ms) => (
+                LATENCY_MS,
+                failed(ProviderFailure { retry_after_ms: Some(hint_ms), ..ProviderFailure::of(class, "hint") }),
+            ),
+            Play::Breaks(error) => (0, Err(error)),
+        };
+        self.request(format!("send {request:?}"), &step, advance_ms, result)
+    }
+
+    fn classify(&self, request: ClassifyRequest) -> impl Future<Output = Result<NextMove, StepError>> {
+        let result = {
+            let mut world = self.0.borrow_mut();
+            world.classified.push(request.clone());
+            (world.classify)(&request)
+        };
+        let label = request.step.to_string();
+        self.request(format!("classify {request:?}"), &label, 0, result)
+    }
+
+    fn record(&self, request: FinishRequest) -> impl Future<Output = Result<(), StepError>> {
+        let result = {
+            let mut world = self.0.borrow_mut();
+            world.recorded.push(request.outcome.clone());
+            world.record_error.clone().map_or(Ok(()), Err)
+        };
+        self.request(format!("record {request:?}"), "record", 0, result)
+    }
+
+    fn sleep(&self, millis: u64) -> impl Future<Output = Result<(), StepError>> {
+        self.request(format!("sleep {millis}"), "sleep", millis, Ok(()))
+    }
+
+    fn now(&self) -> UnixMicros {
+        UnixMicros(i64::try_from(self.0.borrow().now_ms).unwrap() * 1_000)
+    }
+
+    fn group(&self) -> Self {
+        self.clone()
+    }
+
+    fn cancel(&self, reason: &str) {
+        panic!("no program cancels a group yet: {reason}");
+    }
+}
+
+/// A class table small enough to see through: transient failures are tried three times, a rate limit waits for its hint.
+fn class_table(request: &ClassifyRequest) -> NextMove {
+    let next =
+        || request.untried.first().map_or(NextMove::Stop, |it| NextMove::Next { deployment: it.deployment.clone() });
+    let delay_ms = request.failure.retry_after_ms.unwrap_or(500);
+    match request.failure.class {
+        ErrorClass::ServerError | ErrorClass::RateLimited | ErrorClass::Overloaded | ErrorClass::Transport
+            if request.tries < 3 && delay_ms < request.time_left_ms =>
+        {
+            NextMove::Retry { delay_ms }
+        }
+        ErrorClass::ContextTooLong if request.tries == 1 => NextMove::Shrink { max_output_tokens: 100 },
+        ErrorClass::BadRequest | ErrorClass::ContentFiltered | ErrorClass::Cancelled => NextMove::Stop,
+        ErrorClass::RateLimited
+        | ErrorClass::QuotaExhausted
+        | ErrorClass::Overloaded
+        | ErrorClass::ServerError
+        | ErrorClass::Transport
+        | ErrorClass::StreamBroken
+        | ErrorClass::FirstTokenTimeout
+        | ErrorClass::StepDeadline
+        | ErrorClass::AuthFailed
+        | ErrorClass::ContextTooLong
+        | ErrorClass::BadOutput
+        | ErrorClass::ResultTooLarge
+        | ErrorClass::BudgetExhausted => next(),
+    }
+}
+
+fn reply(step: &str, content: Text) -> Reply {
+    Reply {
+        attempt: format!("att_{step}").as_str().into(),
+        content,
+        finish_reason: Some("stop".into()),
+        usage: TokenUsage { input_tokens: INPUT_TOKENS, output_tokens: OUTPUT_TOKENS },
+        cost: COST,
+        latency_ms: LATENCY_MS,
+        duplicate_calls: 0,
+    }
+}
+
+/// `model@provider`; the provider `p` without one.
+pub(crate) fn candidate(name: &str) -> Candidate {
+    let (model, provider) = name.split_once('@').unwrap_or((name, "p"));
+    Candidate {
+        deployment: Deployment { model: model.into(), provider: provider.into() },
+        max_context_tokens: Some(8_000),
+        estimated_cost: NanoDollars(1),
+        weight: 5,
+    }
+}
+
+pub(crate) fn base(kind: RunKind) -> SpecBase {
+    SpecBase {
+        run: RunContext {
+            run_id: RUN_ID.into(),
+            kind,
+            tenant: "default".into(),
+            principal: "me".into(),
+            api_key_id: "key_1".into(),
+            request_id: "req_1".into(),
+            config_version: 1,
+        },
+        original: r#"{"messages":[{"role":"system","content":"Be brief."},{"role":"user","content":"Why?"}]}"#.into(),
+        estimated_input_tokens: 20,
+        estimated_output_tokens: limits::ESTIMATED_OUTPUT_TOKENS,
+        policy: Policy::default(),
+        deadline_ms: limits::RUN_DEADLINE_MS,
+    }
+}
+
+pub(crate) fn chat() -> ChatSpec {
+    ChatSpec { base: base(RunKind::Chat), model: None }
+}
+
+pub(crate) fn adversarial(rounds: u32) -> AdversarialSpec {
+    AdversarialSpec {
+        base: base(RunKind::Adversarial),
+        rounds,
+        primary_model: None,
+        review_model: None,
+        primary_min_weight: 0,
+        review_min_weight: 0,
+        return_plan_only: false,
+    }
+}
+
+pub(crate) fn vote(voters: u32) -> VoteSpec {
+    VoteSpec {
+        base: base(RunKind::Vote),
+        voters,
+        method: VoteMethod::Judge,
+        judge_model: None,
+        voter_min_weight: 0,
+        judge_min_weight: 0,
+        judge_votes: false,
+    }
+}
+
+pub(crate) fn refine(rounds: u32) -> RefineSpec {
+    RefineSpec { base: base(RunKind::Refine), rounds, primary_model: None, primary_min_weight: 0 }
+}
+
+pub(crate) fn best_of_n(candidates: u32) -> BestOfNSpec {
+    BestOfNSpec {
+        base: base(RunKind::BestOfN),
+        candidates,
+        primary_model: None,
+        judge_model: None,
+        primary_min_weight: 0,
+        judge_min_weight: 0,
+    }
+}
+
+/// Every order of `items`.
+pub(crate) fn permutations<T: Clone>(items: &[T]) -> Vec<Vec<T>> {
+    if items.is_empty() {
+        return vec![Vec::new()];
+    }
+    let mut all = Vec::new();
+    for (index, first) in items.iter().enumerate() {
+        let mut rest = items.to_vec();
+        rest.remove(index);
+        for mut order in permutations(&rest) {
+            order.insert(0, first.clone());
+            all.push(order);
+        }
+    }
+    all
+}
