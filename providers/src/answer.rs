@@ -1,0 +1,210 @@
+//! Request bodies out, whole answers and model lists in: the JSON of Chat Completions.
+//!
+//! Pure. Touches only the fields that it must, so that whatever a client or a provider adds goes through unchanged.
+
+use serde_json::{Map, Value, json};
+use tokenhub_domain::{ErrorClass, ModelId, ProviderFailure, answer_text};
+
+use crate::call::{Completion, ListedModel};
+use crate::classify::{ErrorEvidence, classify};
+use crate::usage::usage_of;
+
+/// How the answer is to come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Delivery {
+    /// In one body.
+    Whole,
+    /// As events, token counts included.
+    Streamed,
+}
+
+/// The bytes of a request.
+pub(crate) fn request_body(
+    model: &ModelId,
+    body: Map<String, Value>,
+    max_output_tokens: Option<u64>,
+    delivery: Delivery,
+) -> Vec<u8> {
+    let mut request = Map::with_capacity(body.len() + 3);
+    request.insert("model".to_owned(), json!(model));
+    request.extend(body.into_iter().filter(|(field, _)| field != "model"));
+    if let Some(limit) = max_output_tokens {
+        let field = if request.contains_key("max_completion_tokens") { "max_completion_tokens" } else { "max_tokens" };
+        request.insert(field.to_owned(), json!(limit));
+    }
+    match delivery {
+        Delivery::Whole => {}
+        Delivery::Streamed => {
+            request.insert("stream".to_owned(), json!(true));
+            let options = request.entry("stream_options").or_insert(Value::Null);
+            match options.as_object_mut() {
+                Some(options) => {
+                    options.insert("include_usage".to_owned(), json!(true));
+                }
+                None => *options = json!({"include_usage": true}),
+            }
+        }
+    }
+    Value::Object(request).to_string().into_bytes()
+}
+
+/// Reads the body of a 2xx answer.
+pub(crate) fn read_completion(body: Vec<u8>, credential: Option<&str>) -> Result<Completion, ProviderFailure> {
+    let unreadable = || ProviderFailure::of(ErrorClass::ServerError, "the provider's answer is not JSON");
+    let raw = String::from_utf8(body).map_err(|_| unreadable())?;
+    let answer: Value = serde_json::from_str(&raw).map_err(|_| unreadable())?;
+    if answer.get("error").is_some_and(|error| !error.is_null()) {
+        return Err(classify(&ErrorEvidence::inside_answer(raw.as_bytes(), credential)));
+    }
+    let Some(choice) = answer.pointer("/choices/0") else {
+        return Err(ProviderFailure::of(ErrorClass::ServerError, "the provider's answer has no choice"));
+    };
+    let finish_reason = choice.get("finish_reason").and_then(Value::as_str).map(str::to_owned);
+    if let Some(failure) = refusal_in(choice, finish_reason.as_deref()) {
+        return Err(failure);
+    }
+    let usage = answer.get("usage").filter(|usage| usage.is_object());
+    Ok(Completion {
+        text: answer_text(&answer),
+        usage: usage.map(usage_of).unwrap_or_default(),
+        usage_json: usage.map(Value::to_string),
+        finish_reason,
+        model_reported: answer.get("model").and_then(Value::as_str).map(str::to_owned),
+        raw,
+    })
+}
+
+/// An answer that is only a refusal. One that was cut short by a filter still has its text and is an answer.
+fn refusal_in(choice: &Value, finish_reason: Option<&str>) -> Option<ProviderFailure> {
+    let field = |name: &str| choice.pointer("/message").and_then(|message| message.get(name));
+    let is_blank = |value: Option<&Value>| match value {
+        None | Some(Value::Null) => true,
+        Some(Value::String(text)) => text.is_empty(),
+        Some(Value::Array(parts)) => parts.is_empty(),
+        Some(Value::Bool(_) | Value::Number(_) | Value::Object(_)) => false,
+    };
+    if !is_blank(field("content")) || !is_blank(field("tool_calls")) {
+        return None;
+    }
+    let refusal = field("refusal").and_then(Value::as_str).filter(|refusal| !refusal.is_empty());
+    let filtered = finish_reason == Some("content_filter");
+    (refusal.is_some() || filtered).then(|| ProviderFailure {
+        code: Some(if filtered { "content_filter" } else { "refusal" }.to_owned()),
+        status: Some(200),
+        ..ProviderFailure::of(ErrorClass::ContentFiltered, refusal.unwrap_or("the provider filtered the answer"))
+    })
+}
+
+/// Reads a model list; entries without an id are left out.
+pub(crate) fn read_models(body: &[u8]) -> Result<Vec<ListedModel>, ProviderFailure> {
+    const WINDOW_FIELDS: [&str; 4] = ["context_length", "max_model_len", "context_window", "max_context_length"];
+    let list: Value = serde_json::from_slice(body)
+        .map_err(|_| ProviderFailure::of(ErrorClass::ServerError, "the provider's model list is not JSON"))?;
+    let entries = list
+        .get("data")
+        .unwrap_or(&list)
+        .as_array()
+        .ok_or_else(|| ProviderFailure::of(ErrorClass::ServerError, "the provider's model list has no data"))?;
+    let models = entries.iter().filter_map(|entry| {
+        let id = entry.get("id").and_then(Value::as_str).filter(|id| !id.is_empty())?;
+        let context_length = WINDOW_FIELDS.iter().find_map(|field| entry.get(field).and_then(Value::as_u64));
+        Some(ListedModel { id: ModelId::new(id), context_length })
+    });
+    Ok(models.collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn request(body: &str, max_output_tokens: Option<u64>, delivery: Delivery) -> String {
+        let body = serde_json::from_str(body).unwrap();
+        String::from_utf8(request_body(&"m/x:1".into(), body, max_output_tokens, delivery)).unwrap()
+    }
+
+    #[test]
+    fn the_model_comes_first_and_every_other_field_stays_as_it_is() {
+        let body =
+            r#"{"vendor":{"b":1,"a":[null]},"model":"other","messages":[{"role":"user","content":"é"}],"seed":7}"#;
+        assert_eq!(
+            request(body, None, Delivery::Whole),
+            r#"{"model":"m/x:1","vendor":{"b":1,"a":[null]},"messages":[{"role":"user","content":"é"}],"seed":7}"#
+        );
+    }
+
+    #[test]
+    fn the_output_limit_replaces_the_field_that_the_client_used() {
+        assert_eq!(request("{}", Some(5), Delivery::Whole), r#"{"model":"m/x:1","max_tokens":5}"#);
+        assert_eq!(
+            request(r#"{"max_completion_tokens":9}"#, Some(5), Delivery::Whole),
+            r#"{"model":"m/x:1","max_completion_tokens":5}"#
+        );
+        assert_eq!(request(r#"{"max_tokens":9}"#, None, Delivery::Whole), r#"{"model":"m/x:1","max_tokens":9}"#);
+    }
+
+    #[test]
+    fn a_stream_always_asks_for_usage_and_keeps_other_options() {
+        assert_eq!(
+            request(r#"{"stream_options":{"include_usage":false,"x":1}}"#, None, Delivery::Streamed),
+            r#"{"model":"m/x:1","stream_options":{"include_usage":true,"x":1},"stream":true}"#
+        );
+        assert_eq!(
+            request(r#"{"stream":false,"stream_options":null}"#, None, Delivery::Streamed),
+            r#"{"model":"m/x:1","stream":true,"stream_options":{"include_usage":true}}"#
+        );
+    }
+
+    fn read(answer: &Value) -> Result<Completion, ErrorClass> {
+        read_completion(answer.to_string().into_bytes(), None).map_err(|failure| failure.class)
+    }
+
+    #[test]
+    fn an_answer_keeps_its_bytes_and_gives_text_usage_reason_and_model() {
+        let raw = r#"{ "model":"m-2024", "x_new": [1],  "choices":[{"message":{"content":"hi"},"finish_reason":"length"}],
+            "usage":{"prompt_tokens":3,"completion_tokens":2,"z":{}} }"#;
+        let completion = read_completion(raw.as_bytes().to_vec(), None).unwrap();
+        assert_eq!(completion.raw, raw);
+        assert_eq!(completion.text, "hi");
+        assert_eq!((completion.usage.input_tokens, completion.usage.output_tokens), (3, 2));
+        assert_eq!(completion.usage_json.as_deref(), Some(r#"{"prompt_tokens":3,"completion_tokens":2,"z":{}}"#));
+        assert_eq!(completion.finish_reason.as_deref(), Some("length"));
+        assert_eq!(completion.model_reported.as_deref(), Some("m-2024"));
+    }
+
+    #[test]
+    fn a_success_that_is_an_error_or_no_answer_is_a_failure() {
+        assert_eq!(read(&json!({"error": {"message": "x"}})), Err(ErrorClass::ServerError));
+        assert_eq!(read(&json!({"error": {"code": "insufficient_quota"}})), Err(ErrorClass::QuotaExhausted));
+        assert_eq!(read(&json!({})), Err(ErrorClass::ServerError));
+        assert_eq!(read(&json!({"choices": []})), Err(ErrorClass::ServerError));
+        assert!(read_completion(b"<html>".to_vec(), None).is_err());
+        assert!(read_completion(vec![b'"', 0xFF, b'"'], None).is_err());
+        assert!(read(&json!({"error": null, "choices": [{"message": {"content": "a"}}]})).is_ok());
+    }
+
+    #[test]
+    fn only_an_answer_without_content_is_filtered() {
+        let answer = |message: Value, reason: &str| {
+            read(&json!({"choices": [{"message": message, "finish_reason": reason}]})).map(|completion| completion.text)
+        };
+        let filtered = Err(ErrorClass::ContentFiltered);
+        assert_eq!(answer(json!({"content": null, "refusal": "I cannot"}), "stop"), filtered);
+        assert_eq!(answer(json!({"content": ""}), "content_filter"), filtered);
+        assert_eq!(answer(json!({"content": "partly"}), "content_filter").as_deref(), Ok("partly"));
+        assert_eq!(
+            answer(json!({"content": null, "tool_calls": [{"id": "c"}]}), "tool_calls").as_deref(),
+            Ok(r#"[{"id":"c"}]"#)
+        );
+        assert_eq!(answer(json!({"content": ""}), "stop").as_deref(), Ok(""));
+    }
+
+    #[test]
+    fn a_model_list_gives_ids_and_windows() {
+        let body = br#"{"object":"list","data":[{"id":"a","context_length":8192},{"id":"b:1/x+y@z","max_model_len":4096},{"id":"c"},{"x":1}]}"#;
+        let models = read_models(body).unwrap();
+        let seen: Vec<_> = models.iter().map(|model| (model.id.as_str(), model.context_length)).collect();
+        assert_eq!(seen, [("a", Some(8192)), ("b:1/x+y@z", Some(4096)), ("c", None)]);
+        assert!(read_models(b"{}").is_err());
+        assert!(read_models(b"no").is_err());
+    }
+}

@@ -1,0 +1,143 @@
+//! What goes into a provider call and what comes out of it.
+
+use std::fmt;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::stream::BoxStream;
+use secrecy::SecretString;
+use serde_json::{Map, Value};
+use tokenhub_domain::{AttemptId, ModelId, Provider, ProviderFailure, TokenUsage};
+
+/// The clocks of a provider.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Timeouts {
+    /// To a connection, TLS included.
+    pub connect_ms: u64,
+    /// From sending to the headers of a stream. An answer that is not streamed has its headers when it is finished.
+    pub headers_ms: u64,
+    /// From sending to the first content of a stream.
+    pub first_token_ms: u64,
+    /// Between two pieces of a stream.
+    pub idle_ms: u64,
+    /// The whole call.
+    pub total_ms: u64,
+}
+
+impl Default for Timeouts {
+    fn default() -> Self {
+        Self { connect_ms: 5_000, headers_ms: 60_000, first_token_ms: 120_000, idle_ms: 60_000, total_ms: 600_000 }
+    }
+}
+
+/// A provider and what it takes to call it.
+#[derive(Clone, Debug)]
+pub struct Upstream {
+    /// Who it is.
+    pub provider: Provider,
+    /// Its key, sent as a bearer token.
+    pub credential: Option<SecretString>,
+    /// Its clocks.
+    pub timeouts: Timeouts,
+}
+
+/// One call.
+#[derive(Clone, Debug)]
+pub struct Call<'a> {
+    /// The ledger's id, sent along as a header.
+    pub attempt: &'a AttemptId,
+    /// The model.
+    pub model: &'a ModelId,
+    /// The request body without `model`.
+    pub body: Map<String, Value>,
+    /// Replaces the body's output limit.
+    pub max_output_tokens: Option<u64>,
+    /// The call must end within this, or within the provider's total if that is shorter.
+    pub timeout: Duration,
+}
+
+/// A whole answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Completion {
+    /// The body, byte for byte.
+    pub raw: String,
+    /// Its text.
+    pub text: String,
+    /// Its token counts; zero when the provider sent none.
+    pub usage: TokenUsage,
+    /// The provider's usage object as JSON.
+    pub usage_json: Option<String>,
+    /// Why the model stopped.
+    pub finish_reason: Option<String>,
+    /// The model that the provider says answered.
+    pub model_reported: Option<String>,
+}
+
+/// A streamed answer whose headers have come.
+pub struct Streaming {
+    /// Ends after the event of kind [`EventKind::Done`], after the last event of a provider that sends no such mark, or
+    /// with a failure. Dropping it closes the connection.
+    pub events: BoxStream<'static, Result<StreamEvent, ProviderFailure>>,
+}
+
+impl fmt::Debug for Streaming {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("Streaming").finish_non_exhaustive()
+    }
+}
+
+/// What an event of a stream is there for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EventKind {
+    /// Nothing to show yet: the role, an empty delta.
+    Preamble,
+    /// A piece of the answer: text, reasoning, a tool call.
+    Content,
+    /// The finish reason and nothing else.
+    Finish,
+    /// Token counts and no choice.
+    UsageOnly,
+    /// The `[DONE]` mark.
+    Done,
+}
+
+/// One event of a stream.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StreamEvent {
+    /// The payload as it came, without the `data:` around it.
+    pub raw: Bytes,
+    /// What it is there for.
+    pub kind: EventKind,
+    /// The counts in it; where several events have them, the last is the final one.
+    pub usage: Option<TokenUsage>,
+    /// The usage object as JSON.
+    pub usage_json: Option<String>,
+    /// Why the model stopped.
+    pub finish_reason: Option<String>,
+}
+
+impl StreamEvent {
+    /// Whether a client would see a piece of the answer.
+    pub fn has_content(&self) -> bool {
+        self.kind == EventKind::Content
+    }
+
+    /// Whether it is the extra event of `include_usage`, to be kept from a client that did not ask for it.
+    pub fn is_usage_only(&self) -> bool {
+        self.kind == EventKind::UsageOnly
+    }
+
+    /// Whether it is the end mark.
+    pub fn is_done(&self) -> bool {
+        self.kind == EventKind::Done
+    }
+}
+
+/// A model in a provider's list.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ListedModel {
+    /// Its name.
+    pub id: ModelId,
+    /// Its window, when the provider tells.
+    pub context_length: Option<u64>,
+}

@@ -1,0 +1,276 @@
+//! An OpenAI-compatible upstream over HTTP: one pooled client, one call at a time, no retries.
+//!
+//! Owns the borders between the error classes that only the transport can see: before the first byte, after it, and the
+//! clocks. The connection is HTTP/1.1 with keep-alive; redirects are not followed, because they would carry the
+//! credential elsewhere.
+
+use std::error::Error;
+use std::time::{Duration, SystemTime};
+
+use bytes::Bytes;
+use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER};
+use reqwest::{Client, Response, Url, redirect};
+use secrecy::{ExposeSecret, SecretString};
+use tokenhub_domain::{AttemptId, ErrorClass, ProviderFailure, ProviderId, limits};
+use tokio::time::{Instant, timeout, timeout_at};
+
+use crate::answer::{Delivery, read_completion, read_models, request_body};
+use crate::base_url::{CheckedResolver, LinkLocal, is_loopback, normalise_base_url};
+use crate::call::{Call, Completion, ListedModel, Streaming, Timeouts, Upstream};
+use crate::classify::{ErrorEvidence, classify};
+use crate::error::{BaseUrlError, ProvidersError};
+use crate::redact::redact;
+use crate::stream::{self, Clocks};
+
+/// The header that carries the ledger's id of the call.
+const ATTEMPT_HEADER: &str = "x-tokenhub-attempt-id";
+/// An idle connection is closed after this: many servers close theirs after 60 s, and a request sent into a closing
+/// connection is lost.
+const POOL_IDLE: Duration = Duration::from_secs(30);
+/// An error body that is not complete after this is read as far as it came; the status is evidence enough.
+const ERROR_BODY_WAIT: Duration = Duration::from_secs(5);
+/// Read of an error body: more than is kept, so that masking a secret happens before the cut.
+const ERROR_BODY_BYTES: usize = 4 * limits::PROVIDER_ERROR_BYTES;
+/// How long a model list may take.
+const LIST_WAIT: Duration = Duration::from_secs(15);
+/// Largest model list; the longest known one is under 1 MiB.
+const LIST_BYTES: usize = 8 * 1024 * 1024;
+/// Longest description of a transport failure.
+const CAUSE_BYTES: usize = 512;
+
+/// An upstream that can be called.
+#[derive(Debug)]
+pub(crate) struct Endpoint {
+    client: Client,
+    chat_url: Url,
+    models_url: Url,
+    authorization: Option<HeaderValue>,
+    credential: Option<SecretString>,
+    timeouts: Timeouts,
+}
+
+impl Endpoint {
+    pub(crate) fn new(upstream: Upstream, link_local: LinkLocal) -> Result<Self, ProvidersError> {
+        let provider = upstream.provider.id;
+        let base_url = |source| ProvidersError::BaseUrl { provider: provider.clone(), source };
+        let root = normalise_base_url(&upstream.provider.base_url, link_local).map_err(base_url)?;
+        let url = |path: &str| Url::parse(&format!("{root}{path}")).map_err(|_| base_url(BaseUrlError::Syntax));
+        let (chat_url, models_url) = (url("/v1/chat/completions")?, url("/v1/models")?);
+        let authorization = match &upstream.credential {
+            Some(secret) => Some(bearer(secret, &provider)?),
+            None => None,
+        };
+        let client = build_client(&chat_url, upstream.timeouts, link_local)
+            .map_err(|source| ProvidersError::Client { provider: provider.clone(), source })?;
+        Ok(Self {
+            client,
+            chat_url,
+            models_url,
+            authorization,
+            credential: upstream.credential,
+            timeouts: upstream.timeouts,
+        })
+    }
+
+    pub(crate) async fn complete(&self, call: Call<'_>) -> Result<Completion, ProviderFailure> {
+        let limit = self.limit_of(&call);
+        let body = request_body(call.model, call.body, call.max_output_tokens, Delivery::Whole);
+        let exchange = async {
+            let response = self.post(call.attempt, body, "application/json").await?;
+            if !response.status().is_success() {
+                return Err(self.failure_of(response).await);
+            }
+            let body = self.whole_body(response, limits::PROVIDER_ANSWER_BYTES).await?;
+            read_completion(body, self.secret())
+        };
+        timeout(limit, exchange).await.unwrap_or_else(|_| Err(too_late(limit)))
+    }
+
+    pub(crate) async fn stream(&self, call: Call<'_>) -> Result<Streaming, ProviderFailure> {
+        let started = Instant::now();
+        let limit = self.limit_of(&call);
+        let clocks = Clocks {
+            first_token: started + Duration::from_millis(self.timeouts.first_token_ms),
+            end: started + limit,
+            idle: Duration::from_millis(self.timeouts.idle_ms),
+        };
+        let headers_by = started + Duration::from_millis(self.timeouts.headers_ms);
+        let body = request_body(call.model, call.body, call.max_output_tokens, Delivery::Streamed);
+        let opening = self.post(call.attempt, body, "text/event-stream");
+        let response = match timeout_at(headers_by.min(clocks.first_token).min(clocks.end), opening).await {
+            Ok(response) => response?,
+            Err(_) if Instant::now() >= clocks.end => return Err(too_late(limit)),
+            Err(_) => return Err(stream::no_first_token()),
+        };
+        if !response.status().is_success() {
+            return Err(self.failure_of(response).await);
+        }
+        if is_json(response.headers()) {
+            return Err(self.not_a_stream(response, clocks.end).await);
+        }
+        Ok(stream::open(response, clocks, self.credential.clone()))
+    }
+
+    pub(crate) async fn list_models(&self) -> Result<Vec<ListedModel>, ProviderFailure> {
+        let exchange = async {
+            let mut request = self.client.get(self.models_url.clone()).header(ACCEPT, "application/json");
+            if let Some(authorization) = &self.authorization {
+                request = request.header(AUTHORIZATION, authorization.clone());
+            }
+            let response = request.send().await.map_err(|error| self.before_first_byte(error))?;
+            if !response.status().is_success() {
+                return Err(self.failure_of(response).await);
+            }
+            read_models(&self.whole_body(response, LIST_BYTES).await?)
+        };
+        timeout(LIST_WAIT, exchange).await.unwrap_or_else(|_| Err(too_late(LIST_WAIT)))
+    }
+
+    fn limit_of(&self, call: &Call<'_>) -> Duration {
+        call.timeout.min(Duration::from_millis(self.timeouts.total_ms))
+    }
+
+    fn secret(&self) -> Option<&str> {
+        self.credential.as_ref().map(ExposeSecret::expose_secret)
+    }
+
+    async fn post(
+        &self,
+        attempt: &AttemptId,
+        body: Vec<u8>,
+        accept: &'static str,
+    ) -> Result<Response, ProviderFailure> {
+        let mut headers = HeaderMap::with_capacity(4);
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        headers.insert(ACCEPT, HeaderValue::from_static(accept));
+        // An id of ours is always a legal header value; one that is not is left out rather than failing the call.
+        if let Ok(attempt) = HeaderValue::from_str(attempt.as_str()) {
+            headers.insert(ATTEMPT_HEADER, attempt);
+        }
+        if let Some(authorization) = &self.authorization {
+            headers.insert(AUTHORIZATION, authorization.clone());
+        }
+        let sending = self.client.post(self.chat_url.clone()).headers(headers).body(body).send();
+        sending.await.map_err(|error| self.before_first_byte(error))
+    }
+
+    fn before_first_byte(&self, error: reqwest::Error) -> ProviderFailure {
+        let place = if error.is_connect() { "could not connect" } else { "the connection broke before the answer" };
+        self.transport_failure(ErrorClass::Transport, place, &error.without_url())
+    }
+
+    fn transport_failure(&self, class: ErrorClass, place: &str, error: &dyn Error) -> ProviderFailure {
+        ProviderFailure::of(class, redact(&format!("{place}: {}", root_cause(error)), self.secret(), CAUSE_BYTES))
+    }
+
+    async fn whole_body(&self, mut response: Response, limit_bytes: usize) -> Result<Vec<u8>, ProviderFailure> {
+        let announced = response.content_length().and_then(|length| usize::try_from(length).ok());
+        if announced.is_some_and(|length| length > limit_bytes) {
+            return Err(too_large(limit_bytes));
+        }
+        let mut body = Vec::with_capacity(announced.unwrap_or(0));
+        loop {
+            match response.chunk().await {
+                Ok(Some(chunk)) if body.len() + chunk.len() > limit_bytes => return Err(too_large(limit_bytes)),
+                Ok(Some(chunk)) => body.extend_from_slice(&chunk),
+                Ok(None) => return Ok(body),
+                Err(error) => {
+                    let place = "the answer broke off";
+                    return Err(self.transport_failure(ErrorClass::StreamBroken, place, &error.without_url()));
+                }
+            }
+        }
+    }
+
+    async fn failure_of(&self, mut response: Response) -> ProviderFailure {
+        let status = response.status().as_u16();
+        let headers = response.headers().clone();
+        let header = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
+        let mut body = Vec::new();
+        // Whatever stops the reading, the status and the part that came are classified.
+        let _ = timeout(ERROR_BODY_WAIT, read_up_to(&mut response, &mut body)).await;
+        classify(&ErrorEvidence {
+            status,
+            retry_after_ms: header("retry-after-ms"),
+            retry_after: header(RETRY_AFTER.as_str()),
+            should_retry: header("x-should-retry"),
+            body: &body,
+            now: SystemTime::now(),
+            credential: self.secret(),
+        })
+    }
+
+    /// A 200 of JSON in place of a stream: mostly an error that a gateway wrapped.
+    async fn not_a_stream(&self, response: Response, end: Instant) -> ProviderFailure {
+        let reading = self.whole_body(response, limits::PROVIDER_ANSWER_BYTES);
+        match timeout_at(end, reading).await {
+            Ok(Ok(body)) => match read_completion(body, self.secret()) {
+                Ok(_) => ProviderFailure::of(ErrorClass::ServerError, "the provider does not stream this model"),
+                Err(failure) => failure,
+            },
+            Ok(Err(failure)) => failure,
+            Err(_) => ProviderFailure::of(ErrorClass::StepDeadline, "the answer did not end in time"),
+        }
+    }
+}
+
+fn bearer(secret: &SecretString, provider: &ProviderId) -> Result<HeaderValue, ProvidersError> {
+    let mut value = HeaderValue::from_str(&format!("Bearer {}", secret.expose_secret()))
+        .map_err(|_| ProvidersError::Credential { provider: provider.clone() })?;
+    value.set_sensitive(true);
+    Ok(value)
+}
+
+fn build_client(url: &Url, timeouts: Timeouts, link_local: LinkLocal) -> Result<Client, reqwest::Error> {
+    let mut builder = Client::builder()
+        .http1_only()
+        .connect_timeout(Duration::from_millis(timeouts.connect_ms))
+        .pool_idle_timeout(POOL_IDLE)
+        .redirect(redirect::Policy::none())
+        .retry(reqwest::retry::never())
+        .user_agent(concat!("tokenhub/", env!("CARGO_PKG_VERSION")));
+    if url.scheme() == "http" {
+        // Loading the system's certificates takes milliseconds and fails where there are none.
+        builder = builder.tls_certs_only([]);
+    }
+    if is_loopback(url) {
+        builder = builder.no_proxy();
+    }
+    match link_local {
+        LinkLocal::Refused => builder.dns_resolver(CheckedResolver),
+        LinkLocal::Allowed => builder,
+    }
+    .build()
+}
+
+async fn read_up_to(response: &mut Response, body: &mut Vec<u8>) {
+    while let Ok(Some(chunk)) = response.chunk().await {
+        let room = ERROR_BODY_BYTES - body.len();
+        body.extend_from_slice(&chunk[..chunk.len().min(room)]);
+        if chunk.len() >= room {
+            return;
+        }
+    }
+}
+
+fn is_json(headers: &HeaderMap) -> bool {
+    let content_type = headers.get(CONTENT_TYPE).map_or(&[][..], HeaderValue::as_bytes);
+    Bytes::copy_from_slice(content_type).to_ascii_lowercase().starts_with(b"application/json")
+}
+
+fn root_cause(error: &dyn Error) -> String {
+    let mut cause = error;
+    while let Some(deeper) = cause.source() {
+        cause = deeper;
+    }
+    cause.to_string()
+}
+
+fn too_late(limit: Duration) -> ProviderFailure {
+    let message = format!("the call did not end within {} ms", limit.as_millis());
+    ProviderFailure::of(ErrorClass::StepDeadline, message)
+}
+
+fn too_large(limit_bytes: usize) -> ProviderFailure {
+    ProviderFailure::of(ErrorClass::ResultTooLarge, format!("the answer is larger than {limit_bytes} bytes"))
+}

@@ -1,0 +1,72 @@
+//! All upstreams by name, each with its own pooled HTTP client.
+//!
+//! One client per provider, so that a slow one cannot use up the connections of another. Immutable: a change of
+//! configuration makes a new registry, and calls in flight finish on the old one.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use tokenhub_domain::{ErrorClass, ProviderFailure, ProviderId};
+
+use crate::base_url::LinkLocal;
+use crate::call::{Call, Completion, ListedModel, Streaming, Upstream};
+use crate::error::ProvidersError;
+use crate::openai::Endpoint;
+
+/// Makes ring the process's TLS implementation; further calls change nothing.
+pub fn install_tls() {
+    // Fails only when one is installed already, and that one serves as well.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+}
+
+/// The upstreams of this process.
+#[derive(Clone, Debug)]
+pub struct Providers {
+    endpoints: Arc<HashMap<ProviderId, Endpoint>>,
+}
+
+impl Providers {
+    /// Sets up a client for each upstream. Link-local base URLs are refused.
+    pub fn new(upstreams: Vec<Upstream>) -> Result<Self, ProvidersError> {
+        Self::with_link_local(upstreams, LinkLocal::Refused)
+    }
+
+    /// Like [`Self::new`], with the operator's word on link-local base URLs.
+    pub fn with_link_local(upstreams: Vec<Upstream>, link_local: LinkLocal) -> Result<Self, ProvidersError> {
+        install_tls();
+        let mut endpoints = HashMap::with_capacity(upstreams.len());
+        for upstream in upstreams {
+            let id = upstream.provider.id.clone();
+            let endpoint = Endpoint::new(upstream, link_local)?;
+            if endpoints.insert(id.clone(), endpoint).is_some() {
+                return Err(ProvidersError::Duplicate { provider: id });
+            }
+        }
+        Ok(Self { endpoints: Arc::new(endpoints) })
+    }
+
+    /// Sends one request and waits for the whole answer.
+    pub async fn complete(&self, provider: &ProviderId, call: Call<'_>) -> Result<Completion, ProviderFailure> {
+        self.endpoint(provider)?.complete(call).await
+    }
+
+    /// Sends one request and returns when the stream's headers have come.
+    pub async fn stream(&self, provider: &ProviderId, call: Call<'_>) -> Result<Streaming, ProviderFailure> {
+        self.endpoint(provider)?.stream(call).await
+    }
+
+    /// Asks for the models that the provider serves.
+    pub async fn list_models(&self, provider: &ProviderId) -> Result<Vec<ListedModel>, ProviderFailure> {
+        self.endpoint(provider)?.list_models().await
+    }
+
+    fn endpoint(&self, provider: &ProviderId) -> Result<&Endpoint, ProviderFailure> {
+        // As good as a missing credential: of no use here, and another deployment may be.
+        self.endpoints.get(provider).ok_or_else(|| {
+            ProviderFailure::of(
+                ErrorClass::AuthFailed,
+                format!("provider {provider} is not configured in this process"),
+            )
+        })
+    }
+}
