@@ -1,0 +1,11 @@
+//! The tables as sea-orm sees them. Only the repositories of this crate use them; what leaves the crate is a typed row.
+//!
+//! Columns that nothing writes yet (session, tags) are in the schema and not here.
+
+#![expect(clippy::struct_field_names, reason = "sea-orm calls each row type `Model`, and some columns are models")]
+
+pub(crate) mod contents;
+pub(crate) mod journal;
+pub(crate) mod ledger;
+pub(crate) mod request_log;
+pub(crate) mod runs;

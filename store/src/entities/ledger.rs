@@ -1,0 +1,44 @@
+//! Table `ledger`: one row for each provider call.
+
+use sea_orm::entity::prelude::*;
+
+#[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
+#[sea_orm(table_name = "ledger")]
+pub(crate) struct Model {
+    #[sea_orm(primary_key, auto_increment = false)]
+    pub(crate) attempt_id: String,
+    pub(crate) tenant: String,
+    pub(crate) run_id: String,
+    pub(crate) request_id: String,
+    pub(crate) principal: String,
+    pub(crate) api_key_id: String,
+    pub(crate) config_version: i64,
+    pub(crate) instance_id: String,
+    pub(crate) step: String,
+    pub(crate) step_key: String,
+    pub(crate) role: String,
+    pub(crate) provider: String,
+    pub(crate) model: String,
+    pub(crate) state: String,
+    pub(crate) estimated_cost: i64,
+    pub(crate) cost: i64,
+    pub(crate) input_tokens: i64,
+    pub(crate) output_tokens: i64,
+    pub(crate) input_price: i64,
+    pub(crate) output_price: i64,
+    pub(crate) price_rule: Option<String>,
+    pub(crate) usage_json: Option<String>,
+    pub(crate) finish_reason: Option<String>,
+    pub(crate) status_code: Option<i64>,
+    pub(crate) error_class: Option<String>,
+    pub(crate) waste: Option<String>,
+    pub(crate) latency_ms: Option<i64>,
+    pub(crate) created_at: i64,
+    pub(crate) sent_at: Option<i64>,
+    pub(crate) finished_at: Option<i64>,
+}
+
+#[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
+pub(crate) enum Relation {}
+
+impl ActiveModelBehavior for ActiveModel {}

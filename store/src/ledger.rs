@@ -1,0 +1,204 @@
+//! The ledger: one row for each provider call, whatever dies.
+//!
+//! The hot path never waits for the database. `sent` appends the whole open row to the spool of this process before the
+//! bytes leave; the end of the call is appended likewise; a task drains the spool in batches. What a dead process left
+//! in its spool is adopted by any other that sees the same data directory.
+//! Knows attempts, not steps or runs: whether a call may be made is the journal's business.
+
+use std::{
+    collections::HashMap,
+    fs,
+    path::{Path, PathBuf},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
+
+use tokenhub_domain::{AttemptId, ErrorClass, InstanceId, Owner, StepKey, TenantId, UnixMicros, limits};
+use tokio::sync::Notify;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+mod adopt;
+mod apply;
+mod drain;
+mod record;
+mod spool;
+
+pub use record::{AttemptOpen, Settlement, Waste};
+
+use crate::{Store, StoreError};
+use record::{AttemptFailure, Ending, SpoolRecord};
+use spool::{Admission, Spool, SpoolPaths};
+
+/// Lines drained in one transaction; as many waiting lines wake the drain at once.
+const BATCH_ROWS: usize = 256;
+/// The folder of the spools in the data directory.
+const SPOOL_FOLDER: &str = "spool";
+
+/// The ledger of this process. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Ledger {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    store: Store,
+    instance: InstanceId,
+    directory: PathBuf,
+    paths: SpoolPaths,
+    spool: Mutex<Spool>,
+    in_flight: Mutex<HashMap<AttemptId, Flight>>,
+    appended: AtomicUsize,
+    wake: Notify,
+    draining: tokio::sync::Mutex<()>,
+    adopting: tokio::sync::Mutex<()>,
+}
+
+/// An attempt of this process that has not ended.
+#[derive(Debug)]
+enum Flight {
+    Reserved(Box<AttemptOpen>),
+    Sent,
+}
+
+impl Ledger {
+    /// Makes the spool of `instance`, adopts those of dead processes and starts the drain.
+    ///
+    /// The database may be away. Cancel `stop` when the work that the ledger serves has ended: the drain then empties
+    /// the spool, and removes it if no attempt is in flight. Whatever is left is adopted by the next process.
+    pub async fn open(
+        store: Store,
+        data_dir: &Path,
+        instance: InstanceId,
+        tracker: &TaskTracker,
+        stop: CancellationToken,
+    ) -> Result<Self, StoreError> {
+        let directory = data_dir.join(SPOOL_FOLDER);
+        fs::create_dir_all(&directory).map_err(|source| StoreError::OpenSpool { path: directory.clone(), source })?;
+        let paths = SpoolPaths::of(&directory, &instance);
+        let spool = Spool::create(&paths, limits::SPOOL_BYTES)?;
+        let ledger = Self {
+            shared: Arc::new(Shared {
+                store,
+                instance,
+                directory,
+                paths,
+                spool: Mutex::new(spool),
+                in_flight: Mutex::default(),
+                appended: AtomicUsize::new(0),
+                wake: Notify::new(),
+                draining: tokio::sync::Mutex::default(),
+                adopting: tokio::sync::Mutex::default(),
+            }),
+        };
+        if let Err(error) = ledger.adopt_dead().await {
+            tracing::warn!(%error, "could not adopt the spools of dead processes yet");
+        }
+        tracker.spawn(drain::run(ledger.clone(), stop));
+        Ok(ledger)
+    }
+
+    /// The process whose ledger this is.
+    pub fn instance(&self) -> &InstanceId {
+        &self.shared.instance
+    }
+
+    /// Announces an attempt. Nothing is written yet; every attempt ends with [`Self::settle`] or [`Self::fail`].
+    pub fn reserve(&self, open: AttemptOpen) {
+        self.in_flight().insert(open.attempt_id.clone(), Flight::Reserved(Box::new(open)));
+    }
+
+    /// Records, safe from a kill, that the bytes are about to leave. On an error they must not.
+    pub fn sent(&self, attempt: &AttemptId, at: UnixMicros) -> Result<(), StoreError> {
+        let open = match self.in_flight().get(attempt) {
+            Some(Flight::Reserved(open)) => (**open).clone(),
+            Some(Flight::Sent) => return Ok(()),
+            None => return Err(StoreError::UnknownAttempt(attempt.clone())),
+        };
+        let record = SpoolRecord { attempt: attempt.clone(), open: Some(open), sent_at: Some(at), ending: None };
+        self.append(&record, Admission::Bounded)?;
+        self.in_flight().insert(attempt.clone(), Flight::Sent);
+        Ok(())
+    }
+
+    /// Records an answered call. Again with [`Waste::Wasted`] when its answer turns out not to be used.
+    pub fn settle(&self, attempt: &AttemptId, settlement: Settlement) -> Result<(), StoreError> {
+        self.end(attempt, Ending::Settled(settlement))
+    }
+
+    /// Records a call without an answer, or one that was never sent.
+    pub fn fail(
+        &self,
+        attempt: &AttemptId,
+        class: ErrorClass,
+        status_code: Option<u16>,
+        latency_ms: u64,
+        at: UnixMicros,
+    ) -> Result<(), StoreError> {
+        self.end(attempt, Ending::Void(AttemptFailure { class, status_code, latency_ms, at }))
+    }
+
+    fn end(&self, attempt: &AttemptId, ending: Ending) -> Result<(), StoreError> {
+        let open = match self.in_flight().get(attempt) {
+            Some(Flight::Reserved(open)) => Some((**open).clone()),
+            Some(Flight::Sent) | None => None,
+        };
+        let record = SpoolRecord { attempt: attempt.clone(), open, sent_at: None, ending: Some(ending) };
+        self.append(&record, Admission::Always)?;
+        self.in_flight().remove(attempt);
+        Ok(())
+    }
+
+    /// Waits until everything appended so far is in the database.
+    pub async fn flush(&self) -> Result<(), StoreError> {
+        drain::drain(&self.shared).await
+    }
+
+    /// Takes over the spools of dead processes: their rows go to the database, what never ended is marked orphaned,
+    /// and the files are removed. Returns how many there were.
+    pub async fn adopt_dead(&self) -> Result<usize, StoreError> {
+        adopt::adopt_dead(&self.shared).await
+    }
+
+    /// Whether that process is known to have ended. False also when nothing is known of it.
+    pub fn is_instance_dead(&self, instance: &InstanceId) -> bool {
+        adopt::is_dead(&self.shared, instance)
+    }
+
+    /// Whether `owner` is a process, or an attempt of one (`process:<instance>/<attempt>`), that is known to have ended.
+    pub fn is_owner_dead(&self, owner: &Owner) -> bool {
+        let instance = owner.0.strip_prefix("process:").and_then(|process| process.split('/').next());
+        instance.is_some_and(|instance| self.is_instance_dead(&InstanceId::from(instance)))
+    }
+
+    /// How many calls of that try have left, those of dead processes on this host included.
+    pub async fn sends_of(&self, tenant: &TenantId, key: &StepKey) -> Result<u32, StoreError> {
+        self.adopt_dead().await?;
+        self.flush().await?;
+        self.shared.store.ledger_rows().sends_of(tenant, key).await
+    }
+
+    fn append(&self, record: &SpoolRecord, admission: Admission) -> Result<(), StoreError> {
+        self.shared.spool().append(record, admission)?;
+        if self.shared.appended.fetch_add(1, Ordering::Relaxed) + 1 == BATCH_ROWS {
+            self.shared.wake.notify_one();
+        }
+        Ok(())
+    }
+
+    fn in_flight(&self) -> MutexGuard<'_, HashMap<AttemptId, Flight>> {
+        self.shared.in_flight.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Shared {
+    fn spool(&self) -> MutexGuard<'_, Spool> {
+        self.spool.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn nothing_in_flight(&self) -> bool {
+        self.in_flight.lock().unwrap_or_else(PoisonError::into_inner).is_empty()
+    }
+}

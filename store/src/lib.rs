@@ -1,0 +1,25 @@
+//! What outlives a process: runs, journal, contents, request log and the ledger, on `SQLite` or `PostgreSQL`.
+//!
+//! Owns every table and the spool files; gives out typed rows and never an entity or a connection. Must not know HTTP,
+//! providers or workflows: it is told what happened and answers what was stored.
+//! Each claim and lease is one conditional statement, so both databases behave alike and no lock outlives a query.
+
+mod columns;
+mod contents;
+mod entities;
+mod error;
+mod journal;
+mod ledger;
+mod ledger_rows;
+mod request_log;
+mod runs;
+mod store;
+
+pub use contents::Contents;
+pub use error::StoreError;
+pub use journal::{Completed, Journal, JournalEntry, JournalRow, Lease, LeaseRequest};
+pub use ledger::{AttemptOpen, Ledger, Settlement, Waste};
+pub use ledger_rows::{LedgerRow, LedgerRows, LedgerState};
+pub use request_log::{Keyset, RequestLog, RequestLogRow};
+pub use runs::{Claim, FinishRow, IdempotencyScope, Inserted, NewRun, RunRow, Runs};
+pub use store::Store;

@@ -1,0 +1,164 @@
+//! The request log: one row for each run, for the operator who asks which model said what and what it cost.
+
+use sea_orm::{
+    ColumnTrait, Condition, EntityTrait, ExprTrait, IntoActiveModel, QueryFilter, QueryOrder, QuerySelect,
+    sea_query::OnConflict,
+};
+use tokenhub_domain::{
+    ApiKeyId, DurabilityMark, ErrorClass, ModelId, NanoDollars, PrincipalId, ProviderId, RequestId, RunContext, RunId,
+    RunStatus, StopReason, TenantId, UnixMicros, Usage,
+};
+
+use crate::{
+    Store, StoreError,
+    columns::{counted, counted_small, name_of, named, named_if_set, stored, without_nul},
+    entities::request_log,
+};
+
+const WHAT: &str = "the request log";
+
+/// One line of the log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RequestLogRow {
+    /// The run, and to whom it belongs.
+    pub run: RunContext,
+    /// Whose answer it is.
+    pub model: Option<ModelId>,
+    /// Who served the model.
+    pub provider: Option<ProviderId>,
+    /// Which durability the answer had.
+    pub durability: DurabilityMark,
+    /// How the run ended.
+    pub status: RunStatus,
+    /// Why it ended.
+    pub stop_reason: Option<StopReason>,
+    /// Why it failed.
+    pub error_class: Option<ErrorClass>,
+    /// The sums over its steps.
+    pub usage: Usage,
+    /// Milliseconds that the answer took.
+    pub latency_ms: u64,
+    /// When the run ended.
+    pub created_at: UnixMicros,
+}
+
+impl RequestLogRow {
+    /// Where a page that ends with this row continues.
+    pub fn keyset(&self) -> Keyset {
+        Keyset { created_at: self.created_at, id: row_id(&self.run) }
+    }
+}
+
+/// A place between two rows of a listing, newest first.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Keyset {
+    /// The time of the last row seen.
+    pub created_at: UnixMicros,
+    /// The id of the last row seen.
+    pub id: String,
+}
+
+/// The table of the log.
+#[derive(Clone, Debug)]
+pub struct RequestLog {
+    store: Store,
+}
+
+impl RequestLog {
+    pub(crate) fn new(store: Store) -> Self {
+        Self { store }
+    }
+
+    /// Writes a line; the first one of a request and run stays.
+    pub async fn insert(&self, row: &RequestLogRow) -> Result<(), StoreError> {
+        request_log::Entity::insert(to_model(row).into_active_model())
+            .on_conflict(OnConflict::column(request_log::Column::Id).do_nothing().to_owned())
+            .exec_without_returning(self.store.writer())
+            .await
+            .map(|_| ())
+            .map_err(StoreError::writing(WHAT))
+    }
+
+    /// At most `limit` lines older than `after`, newest first.
+    pub async fn list(
+        &self,
+        tenant: &TenantId,
+        after: Option<&Keyset>,
+        limit: u64,
+    ) -> Result<Vec<RequestLogRow>, StoreError> {
+        use request_log::Column;
+        let mut query = request_log::Entity::find().filter(Column::Tenant.eq(tenant.as_str()));
+        if let Some(place) = after {
+            let older = Column::CreatedAt.lt(place.created_at.0);
+            let beside = Column::CreatedAt.eq(place.created_at.0).and(Column::Id.lt(place.id.as_str()));
+            query = query.filter(Condition::any().add(older).add(beside));
+        }
+        let rows = query
+            .order_by_desc(Column::CreatedAt)
+            .order_by_desc(Column::Id)
+            .limit(limit)
+            .all(self.store.reader())
+            .await
+            .map_err(StoreError::reading(WHAT))?;
+        rows.into_iter().map(from_model).collect()
+    }
+}
+
+fn row_id(run: &RunContext) -> String {
+    format!("{}|{}", run.request_id, run.run_id)
+}
+
+fn to_model(row: &RequestLogRow) -> request_log::Model {
+    request_log::Model {
+        id: row_id(&row.run),
+        tenant: row.run.tenant.to_string(),
+        run_id: row.run.run_id.to_string(),
+        request_id: row.run.request_id.to_string(),
+        principal: row.run.principal.to_string(),
+        api_key_id: row.run.api_key_id.to_string(),
+        config_version: stored(row.run.config_version),
+        kind: row.run.kind.as_str().to_owned(),
+        model: row.model.as_ref().map(|model| without_nul(model.to_string())),
+        provider: row.provider.as_ref().map(ToString::to_string),
+        durability: row.durability.as_str().to_owned(),
+        status: row.status.as_str().to_owned(),
+        stop_reason: row.stop_reason.as_ref().map(name_of),
+        error_class: row.error_class.map(|class| class.as_str().to_owned()),
+        calls: i64::from(row.usage.calls),
+        duplicate_calls: i64::from(row.usage.duplicate_calls),
+        input_tokens: stored(row.usage.input_tokens),
+        output_tokens: stored(row.usage.output_tokens),
+        cost: row.usage.cost.0,
+        latency_ms: stored(row.latency_ms),
+        created_at: row.created_at.0,
+    }
+}
+
+fn from_model(model: request_log::Model) -> Result<RequestLogRow, StoreError> {
+    Ok(RequestLogRow {
+        run: RunContext {
+            run_id: RunId::new(model.run_id),
+            kind: named("request_log.kind", &model.kind)?,
+            tenant: TenantId::new(model.tenant),
+            principal: PrincipalId::new(model.principal),
+            api_key_id: ApiKeyId::new(model.api_key_id),
+            request_id: RequestId::new(model.request_id),
+            config_version: counted(model.config_version),
+        },
+        model: model.model.map(ModelId::new),
+        provider: model.provider.map(ProviderId::new),
+        durability: named("request_log.durability", &model.durability)?,
+        status: named("request_log.status", &model.status)?,
+        stop_reason: named_if_set("request_log.stop_reason", model.stop_reason.as_deref())?,
+        error_class: named_if_set("request_log.error_class", model.error_class.as_deref())?,
+        usage: Usage {
+            calls: counted_small(model.calls),
+            duplicate_calls: counted_small(model.duplicate_calls),
+            input_tokens: counted(model.input_tokens),
+            output_tokens: counted(model.output_tokens),
+            cost: NanoDollars(model.cost),
+        },
+        latency_ms: counted(model.latency_ms),
+        created_at: UnixMicros(model.created_at),
+    })
+}

@@ -1,0 +1,183 @@
+//! How a run comes to be, at most once for each idempotency scope and generation.
+//!
+//! The unique index is on the scope of the *current* run. When that one failed or was cancelled, the same request may
+//! try again: the old row's scope moves to `superseded_scope`, and the new row is the next generation.
+
+use sea_orm::{
+    ColumnTrait, ConnectionTrait, EntityTrait, IntoActiveModel, QueryFilter,
+    sea_query::{Expr, OnConflict},
+};
+use tokenhub_domain::{ApiKeyId, PrincipalId, RequestId, RunId, RunKind, RunStatus, TenantId, UnixMicros, WorkflowId};
+
+use super::{RunRow, WHAT, read};
+use crate::{
+    Store, StoreError,
+    columns::stored,
+    entities::runs::{self, Column},
+};
+
+/// How often an insert is tried again when others change the scope's current run meanwhile.
+const INSERT_TRIES: usize = 5;
+
+/// What makes two requests the same.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct IdempotencyScope {
+    /// SHA-256 of principal, method, path and key.
+    pub scope_hash: String,
+    /// SHA-256 of the body.
+    pub body_hash: String,
+}
+
+/// A run to add.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NewRun {
+    /// Its id.
+    pub run_id: RunId,
+    /// Its program.
+    pub kind: RunKind,
+    /// Whose data it is.
+    pub tenant: TenantId,
+    /// Who asks.
+    pub principal: PrincipalId,
+    /// With which key.
+    pub api_key_id: ApiKeyId,
+    /// By which HTTP request.
+    pub request_id: RequestId,
+    /// What makes it the same as another, when the client gave a key.
+    pub idempotency: Option<IdempotencyScope>,
+    /// The serialised `PlanSpec`.
+    pub spec_json: String,
+    /// The workflow that is to carry it. With an idempotency scope, `:<generation>` is appended when it is stored.
+    pub workflow_id: Option<WorkflowId>,
+    /// The catalogue version.
+    pub config_version: u64,
+    /// The time.
+    pub created_at: UnixMicros,
+}
+
+/// What came of adding a run. The row is the one in the database.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Inserted {
+    /// It was added.
+    New(RunRow),
+    /// The same request made this run before: attach to it or replay its result.
+    Existing(RunRow),
+    /// The same idempotency scope was used for this run with another body.
+    Conflict(RunRow),
+}
+
+pub(super) async fn insert(store: &Store, run: &NewRun) -> Result<Inserted, StoreError> {
+    let mut candidate = to_model(run, 1);
+    for _ in 0..INSERT_TRIES {
+        if insert_unless_taken(store.writer(), &candidate).await? {
+            return RunRow::from_model(candidate).map(Inserted::New);
+        }
+        let Some(current) = current_run(store, run).await? else { continue };
+        let body_hash = run.idempotency.as_ref().map(|scope| &scope.body_hash);
+        if current.body_hash.as_ref() != body_hash {
+            return Ok(Inserted::Conflict(current));
+        }
+        let may_repeat = run.idempotency.is_some() && current.run_id != run.run_id && has_failed(current.status);
+        if !may_repeat {
+            return Ok(Inserted::Existing(current));
+        }
+        candidate = to_model(run, current.generation + 1);
+        if supersede(store, &current, &candidate).await? {
+            return RunRow::from_model(candidate).map(Inserted::New);
+        }
+    }
+    Err(StoreError::Contended(WHAT))
+}
+
+fn has_failed(status: RunStatus) -> bool {
+    match status {
+        RunStatus::Failed | RunStatus::Cancelled => true,
+        RunStatus::Pending | RunStatus::Running | RunStatus::Completed | RunStatus::CompletedPartial => false,
+    }
+}
+
+async fn insert_unless_taken<C: ConnectionTrait>(connection: &C, row: &runs::Model) -> Result<bool, StoreError> {
+    let inserted = runs::Entity::insert(row.clone().into_active_model())
+        .on_conflict(OnConflict::new().do_nothing().to_owned())
+        .exec_without_returning(connection)
+        .await
+        .map_err(StoreError::writing(WHAT))?;
+    Ok(inserted > 0)
+}
+
+/// The run that stands in the way of adding `run`.
+async fn current_run(store: &Store, run: &NewRun) -> Result<Option<RunRow>, StoreError> {
+    if let Some(scope) = &run.idempotency {
+        let holder = runs::Entity::find()
+            .filter(Column::Tenant.eq(run.tenant.as_str()))
+            .filter(Column::IdempotencyScope.eq(scope.scope_hash.as_str()))
+            .one(store.writer())
+            .await
+            .map_err(StoreError::reading(WHAT))?;
+        if let Some(model) = holder {
+            return RunRow::from_model(model).map(Some);
+        }
+    }
+    read(store.writer(), &run.tenant, &run.run_id).await
+}
+
+/// Replaces the current run of a scope by its next generation. False: somebody else did.
+async fn supersede(store: &Store, current: &RunRow, next: &runs::Model) -> Result<bool, StoreError> {
+    let transaction = store.begin(WHAT).await?;
+    let released = runs::Entity::update_many()
+        .col_expr(Column::SupersededScope, Expr::col(Column::IdempotencyScope))
+        .col_expr(Column::IdempotencyScope, Expr::value(None::<String>))
+        .col_expr(Column::UpdatedAt, Expr::value(next.created_at))
+        .filter(Column::RunId.eq(current.run_id.as_str()))
+        .filter(Column::IdempotencyScope.eq(next.idempotency_scope.clone()))
+        .exec(&transaction)
+        .await
+        .map_err(StoreError::writing(WHAT))?;
+    let replaced = released.rows_affected > 0 && insert_unless_taken(&transaction, next).await?;
+    if replaced {
+        transaction.commit().await.map_err(StoreError::writing(WHAT))?;
+    } else {
+        transaction.rollback().await.map_err(StoreError::writing(WHAT))?;
+    }
+    Ok(replaced)
+}
+
+fn to_model(run: &NewRun, generation: u32) -> runs::Model {
+    let workflow_id = run.workflow_id.as_ref().map(|id| match run.idempotency {
+        Some(_) => format!("{id}:{generation}"),
+        None => id.to_string(),
+    });
+    runs::Model {
+        run_id: run.run_id.to_string(),
+        tenant: run.tenant.to_string(),
+        request_id: run.request_id.to_string(),
+        principal: run.principal.to_string(),
+        api_key_id: run.api_key_id.to_string(),
+        config_version: stored(run.config_version),
+        kind: run.kind.as_str().to_owned(),
+        spec_json: run.spec_json.clone(),
+        idempotency_scope: run.idempotency.as_ref().map(|scope| scope.scope_hash.clone()),
+        superseded_scope: None,
+        body_hash: run.idempotency.as_ref().map(|scope| scope.body_hash.clone()),
+        generation: i64::from(generation),
+        workflow_id,
+        status: RunStatus::Pending.as_str().to_owned(),
+        stop_reason: None,
+        owner: None,
+        epoch: 0,
+        lease_until: None,
+        durability: None,
+        negotiated_model: None,
+        outcome_json: None,
+        calls: 0,
+        duplicate_calls: 0,
+        input_tokens: 0,
+        output_tokens: 0,
+        cost: 0,
+        last_seq: 0,
+        created_at: run.created_at.0,
+        started_at: None,
+        finished_at: None,
+        updated_at: run.created_at.0,
+    }
+}

@@ -1,0 +1,12 @@
+//! The store's promises, each on `SQLite` and on `PostgreSQL`.
+#![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
+
+mod databases;
+mod journal;
+mod killed;
+mod ledger;
+mod migrating;
+mod rows;
+mod runs;
+mod spool;
+mod texts;
