@@ -1,0 +1,77 @@
+//! Providers and models as people write them: in the credentials file, in `tokenhub.toml`, in a variable.
+//!
+//! Owns the accepted fields and their defaults; whether an entry makes sense is decided in [`crate::catalogue`].
+
+use std::fmt;
+
+use serde::Deserialize;
+use tokenhub_domain::ProviderOrigin;
+
+/// A secret that a debug print does not show.
+#[derive(Clone, Deserialize)]
+#[serde(transparent)]
+pub(crate) struct Concealed(pub(crate) String);
+
+impl fmt::Debug for Concealed {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("concealed")
+    }
+}
+
+/// An upstream.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct ProviderEntry {
+    pub(crate) id: String,
+    #[serde(default, rename = "type")]
+    pub(crate) kind: Option<String>,
+    #[serde(default)]
+    pub(crate) base_url: Option<String>,
+    #[serde(default)]
+    pub(crate) api_key: Option<Concealed>,
+    #[serde(default = "yes")]
+    pub(crate) enabled: bool,
+    #[serde(default)]
+    pub(crate) autoload_models: bool,
+    /// Only where the hub passes its own providers to its children.
+    #[serde(default)]
+    pub(crate) origin: Option<ProviderOrigin>,
+}
+
+/// A model at an upstream. Prices are dollars for a thousand tokens.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct ModelEntry {
+    pub(crate) id: String,
+    pub(crate) provider_id: String,
+    #[serde(default = "default_weight")]
+    pub(crate) weight: u32,
+    #[serde(default)]
+    pub(crate) max_context_tokens: Option<u64>,
+    #[serde(default)]
+    pub(crate) input_per_1k: f64,
+    #[serde(default)]
+    pub(crate) output_per_1k: f64,
+    #[serde(default = "yes")]
+    pub(crate) enabled: bool,
+    /// Read so that files written for TokenHub (Go) load; reported as not used.
+    #[serde(default)]
+    pub(crate) tool_name_map: Option<serde_json::Value>,
+}
+
+/// The JSON form of both.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Entries {
+    pub(crate) providers: Vec<ProviderEntry>,
+    pub(crate) models: Vec<ModelEntry>,
+}
+
+fn yes() -> bool {
+    true
+}
+
+/// The weight that TokenHub (Go) gives a model it knows nothing about.
+pub(crate) fn default_weight() -> u32 {
+    5
+}

@@ -1,0 +1,34 @@
+//! Configuration: what every process of TokenHub is told, from where, and whether it makes sense.
+//!
+//! Owns the four layers (flag, environment, `tokenhub.toml`, default), the origin of every value, the sources of
+//! providers and models, the key files of the data directory and the live snapshot that a reload swaps.
+//! Must not know any HTTP library, database, executor or the process environment outside [`Environment::of_process`]:
+//! tests give it a snapshot of their own.
+
+mod catalogue;
+mod credentials;
+mod entries;
+mod environment;
+mod error;
+mod file;
+mod flags;
+mod key;
+pub mod keys;
+mod layers;
+mod live;
+mod origin;
+mod parse;
+mod settings;
+mod temporal;
+mod variables;
+
+pub use environment::Environment;
+pub use error::ConfigError;
+pub use flags::{Flags, ListenFlags, SharedFlags, flags_as_variables};
+pub use live::{Live, Reloaded};
+pub use origin::{Origin, OriginRow, Origins};
+pub use secrecy::{ExposeSecret, SecretString};
+pub use settings::{
+    BreakerSettings, Loaded, LogFormat, Settings, TemporalSettings, Timeouts, UpSettings, WorkerSettings,
+};
+pub use variables::KNOWN_VARIABLES;

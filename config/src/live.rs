@@ -1,0 +1,132 @@
+//! The settings as they are now, and the swap that a reload makes.
+//!
+//! Owns atomicity: readers hold one snapshot and never see half of a change, and a reload that fails changes nothing.
+//! What is decided at start (addresses, database, Temporal, slots) stays as it was and is reported instead. Listening
+//! for a signal is the binaries' business.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use arc_swap::ArcSwap;
+
+use crate::{ConfigError, Environment, Flags, Loaded, Origins, Settings};
+
+/// A shared, reloadable configuration.
+#[derive(Debug)]
+pub struct Live {
+    settings: ArcSwap<Settings>,
+    origins: ArcSwap<Origins>,
+    sources: Option<Sources>,
+    /// One reload at a time: two that overlap could leave the older files' values in place.
+    reloading: Mutex<()>,
+}
+
+#[derive(Debug)]
+struct Sources {
+    flags: Flags,
+    environment: Environment,
+}
+
+/// What a reload did.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Reloaded {
+    /// Settings that changed and are in force.
+    pub changed: Vec<String>,
+    /// Settings that changed and wait for the next start.
+    pub after_restart: Vec<String>,
+    /// Things that are probably not meant.
+    pub warnings: Vec<String>,
+}
+
+/// Settings that parts of a process took at start.
+const FIXED: [&str; 9] = [
+    "listen_addr",
+    "data_dir",
+    "database_url",
+    "log.",
+    "temporal.",
+    "breaker.",
+    "worker.",
+    "up.",
+    "shutdown_drain_secs",
+];
+
+impl Live {
+    /// Reads every layer; the warnings are for the log.
+    pub fn load(flags: Flags, environment: Environment) -> Result<(Arc<Self>, Vec<String>), ConfigError> {
+        let Loaded { settings, origins, warnings } = Settings::load(&flags, &environment)?;
+        let live = Self::of(settings, origins, Some(Sources { flags, environment }));
+        Ok((Arc::new(live), warnings))
+    }
+
+    /// Settings that never change: for tests and embedding.
+    pub fn fixed(settings: Settings) -> Arc<Self> {
+        Arc::new(Self::of(settings, Origins::default(), None))
+    }
+
+    fn of(settings: Settings, origins: Origins, sources: Option<Sources>) -> Self {
+        Self {
+            settings: ArcSwap::from_pointee(settings),
+            origins: ArcSwap::from_pointee(origins),
+            sources,
+            reloading: Mutex::new(()),
+        }
+    }
+
+    /// The settings as they are now.
+    pub fn settings(&self) -> Arc<Settings> {
+        self.settings.load_full()
+    }
+
+    /// Where they came from.
+    pub fn origins(&self) -> Arc<Origins> {
+        self.origins.load_full()
+    }
+
+    /// Reads the files again and swaps what may change, or keeps everything and says why.
+    pub fn reload(&self) -> Result<Reloaded, ConfigError> {
+        let Some(Sources { flags, environment }) = &self.sources else { return Ok(Reloaded::default()) };
+        let _one_at_a_time = self.reloading.lock().unwrap_or_else(PoisonError::into_inner);
+        let Loaded { settings: read, origins, warnings } = Settings::load(flags, environment)?;
+        let before = self.settings();
+        let (mut changed, after_restart) = differences(&self.origins(), &origins);
+        let mut next = keep_fixed(&before, read);
+        next.catalogue.version = before.catalogue.version;
+        if next.catalogue != before.catalogue {
+            next.catalogue.version += 1;
+            changed.push("providers and models".to_owned());
+        }
+        self.settings.store(Arc::new(next));
+        self.origins.store(Arc::new(origins));
+        Ok(Reloaded { changed, after_restart, warnings })
+    }
+}
+
+/// What was read, with the parts that were decided at start as they are.
+fn keep_fixed(before: &Settings, read: Settings) -> Settings {
+    Settings {
+        listen_addr: before.listen_addr,
+        data_dir: before.data_dir.clone(),
+        database_url: before.database_url.clone(),
+        log_level: before.log_level.clone(),
+        log_format: before.log_format,
+        temporal: before.temporal.clone(),
+        breaker: before.breaker,
+        start_deadline_ms: before.start_deadline_ms,
+        shutdown_drain_secs: before.shutdown_drain_secs,
+        worker: before.worker,
+        up: before.up.clone(),
+        stop_at_end_of_stdin: before.stop_at_end_of_stdin,
+        ..read
+    }
+}
+
+/// Names of the settings whose shown value differs, those in force and those for the next start. Secrets are masked in
+/// both tables, so a changed secret is swapped without being named.
+fn differences(before: &Origins, after: &Origins) -> (Vec<String>, Vec<String>) {
+    after
+        .rows()
+        .iter()
+        .filter(|row| before.of(&row.name).is_none_or(|old| old.value != row.value))
+        .map(|row| row.name.clone())
+        .partition(|name| !FIXED.iter().any(|fixed| name.starts_with(fixed)))
+}

@@ -1,0 +1,349 @@
+//! The settings of a process: typed, checked, and one immutable value.
+//!
+//! Owns the meaning and the ranges of every setting. Must not know where a value came from (the layers do) nor how a
+//! change reaches the parts (the live snapshot does).
+
+use std::{
+    collections::BTreeMap,
+    fmt,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+};
+
+use secrecy::SecretString;
+use tokenhub_domain::{Catalogue, NanoDollars, ProviderId, ProviderOrigin, RoutingProfile, limits};
+
+use crate::{
+    ConfigError, Environment, Flags, Origin, Origins, credentials,
+    file::ConfigFile,
+    key::KEYS,
+    layers::Layers,
+    origin::MASK,
+    parse::{Values, boolean, socket_addr},
+    temporal, variables,
+};
+
+/// How log lines are written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum LogFormat {
+    /// For people.
+    #[default]
+    Text,
+    /// One object a line.
+    Json,
+}
+
+/// Where Temporal is. TLS, API key and metadata come from Temporal's own variables and file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TemporalSettings {
+    /// `host:port`, without a scheme.
+    pub address: String,
+    /// The namespace.
+    pub namespace: String,
+    /// The queue that workers poll.
+    pub task_queue: String,
+    /// Root of the web UI, without a trailing slash, for links.
+    pub ui_url: Option<String>,
+}
+
+/// When to stop asking Temporal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BreakerSettings {
+    /// Failures in a row that open it.
+    pub failures: u32,
+    /// How long it stays open before a probe.
+    pub open_ms: u64,
+}
+
+/// Clocks of one provider call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Timeouts {
+    /// Until the connection stands.
+    pub connect_ms: u64,
+    /// Until the response headers.
+    pub headers_ms: u64,
+    /// Until the first streamed token.
+    pub first_token_ms: u64,
+    /// Between two pieces of a body.
+    pub idle_ms: u64,
+    /// For the whole call.
+    pub total_ms: u64,
+}
+
+/// How a worker works.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct WorkerSettings {
+    /// How long a stopping worker waits for the steps it is in.
+    pub grace_secs: u64,
+    /// Provider calls at a time.
+    pub activity_slots: usize,
+    /// Local steps (select, log) at a time.
+    pub local_activity_slots: usize,
+    /// Workflow tasks at a time.
+    pub workflow_slots: usize,
+    /// Workflows kept in memory between their tasks.
+    pub cached_workflows: usize,
+}
+
+/// What only `tokenhub up` needs. A port is the one to take, 0 a free one, none the usual one if it is free.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UpSettings {
+    /// Whether to start a Temporal server: none is named and Temporal is not switched off.
+    pub temporal_server: bool,
+    /// Port of the Temporal server it starts.
+    pub temporal_port: Option<u16>,
+    /// Port of that server's web UI.
+    pub temporal_ui_port: Option<u16>,
+    /// Port of the local model.
+    pub local_model_port: u16,
+    /// Port of the demo models.
+    pub demo_port: u16,
+    /// Whether the local model may be started.
+    pub local_model: bool,
+    /// Python that has the local model's packages.
+    pub local_model_python: Option<PathBuf>,
+    /// The `temporal` binary.
+    pub temporal_bin: Option<PathBuf>,
+    /// The `tokenhub-worker` binary.
+    pub worker_bin: Option<PathBuf>,
+}
+
+/// Everything a process is told.
+#[derive(Clone)]
+pub struct Settings {
+    /// Where the API listens.
+    pub listen_addr: SocketAddr,
+    /// Database, spool and key files; absolute.
+    pub data_dir: PathBuf,
+    /// The database; may carry a password, so it is never printed.
+    pub database_url: String,
+    /// Log filter.
+    pub log_level: String,
+    /// Log form.
+    pub log_format: LogFormat,
+    /// Temporal, or none when everything runs in process.
+    pub temporal: Option<TemporalSettings>,
+    /// The breaker in front of Temporal.
+    pub breaker: BreakerSettings,
+    /// How long the start of a workflow may take before the request is answered in process.
+    pub start_deadline_ms: u64,
+    /// Clocks of provider calls.
+    pub timeouts: Timeouts,
+    /// How long a stopping API waits for its requests.
+    pub shutdown_drain_secs: u64,
+    /// The worker.
+    pub worker: WorkerSettings,
+    /// Ranking of requests that name none.
+    pub default_profile: RoutingProfile,
+    /// Budget of requests that name none; none is no cap.
+    pub default_max_budget: Option<NanoDollars>,
+    /// Deadline of requests that name none.
+    pub default_max_latency_ms: u64,
+    /// The client key, when it is not the data directory's (see [`crate::keys::client_key`]).
+    pub client_key: Option<SecretString>,
+    /// The admin token, when it is not the data directory's (see [`crate::keys::admin_token`]).
+    pub admin_token: Option<SecretString>,
+    /// The credentials file that was read.
+    pub credentials_file: Option<PathBuf>,
+    /// Providers and models.
+    pub catalogue: Catalogue,
+    /// API keys of the providers that have one.
+    pub credentials: BTreeMap<ProviderId, SecretString>,
+    /// `tokenhub up`.
+    pub up: UpSettings,
+    /// The process was started by `tokenhub up` with a pipe as standard input: its end means that the parent is gone.
+    pub stop_at_end_of_stdin: bool,
+}
+
+/// Shows no secret and not everything: enough for a failing test.
+impl fmt::Debug for Settings {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_struct("Settings")
+            .field("listen_addr", &self.listen_addr)
+            .field("data_dir", &self.data_dir)
+            .field("temporal", &self.temporal)
+            .field("catalogue", &self.catalogue)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Settings, where they came from, and what the operator should know.
+#[derive(Clone, Debug)]
+pub struct Loaded {
+    /// The settings.
+    pub settings: Settings,
+    /// Who decided what.
+    pub origins: Origins,
+    /// Things that are probably not meant; the process starts anyway.
+    pub warnings: Vec<String>,
+}
+
+impl Settings {
+    /// Reads every layer.
+    pub fn load(flags: &Flags, environment: &Environment) -> Result<Loaded, ConfigError> {
+        if let Some(flag) =
+            flags.keys().find(|flag| **flag != "config" && KEYS.iter().all(|key| key.flag != Some(**flag)))
+        {
+            return Err(ConfigError::UnknownFlag { flag });
+        }
+        let named = flags.get("config").map(String::as_str).or_else(|| environment.get("TOKENHUB_CONFIG"));
+        let file = ConfigFile::read(named.map(Path::new))?;
+        let mut values = Values::find_all(&Layers { flags, environment, file: file.as_ref() })?;
+        let mut warnings = variables::warnings(environment);
+
+        let data_dir = absolute(&mut values, "data_dir")?;
+        let database_url = database_url(&mut values, &data_dir)?;
+        let temporal = temporal::decide(&mut values, environment, &mut warnings)?;
+        let credentials_file = values.text("credentials_file").map(PathBuf::from);
+        let built = credentials::collect(environment, file.as_ref(), credentials_file.as_deref())?.finish();
+        warnings.extend(built.warnings);
+
+        let mut origins = values.origins();
+        for (id, place) in &built.places {
+            let key = if built.credentials.contains_key(id) { MASK } else { "-" };
+            origins.push(format!("providers.{id}.api_key"), key, origin_of_place(place));
+        }
+        let settings = Self {
+            listen_addr: values.required("listen_addr", "IP:PORT", socket_addr)?,
+            data_dir,
+            database_url,
+            log_level: values.required("log.level", "a log filter", |text| Some(text.to_owned()))?,
+            log_format: values.required("log.format", "text or json", LogFormat::parse)?,
+            temporal,
+            breaker: breaker(&values)?,
+            start_deadline_ms: values.number("temporal.start_deadline_ms", 1..=60_000, "1 to 60000 milliseconds")?,
+            timeouts: timeouts(&values)?,
+            shutdown_drain_secs: values.number("shutdown_drain_secs", 0..=3_600, "0 to 3600 seconds")?,
+            worker: worker(&values)?,
+            default_profile: values.required(
+                "routing.default_profile",
+                "cheap, normal, high_confidence, planning or adversarial",
+                RoutingProfile::parse,
+            )?,
+            default_max_budget: values.optional("routing.default_max_budget_usd", "dollars, 0 to 100", budget)?,
+            default_max_latency_ms: values.number(
+                "routing.default_max_latency_ms",
+                1..=limits::POLICY_LATENCY_MS_MAX,
+                "1 to 300000 milliseconds",
+            )?,
+            client_key: secret(&values, "client_key")?,
+            admin_token: secret(&values, "admin_token")?,
+            credentials_file,
+            catalogue: built.catalogue,
+            credentials: built.credentials,
+            up: up(&values)?,
+            stop_at_end_of_stdin: environment.get("TOKENHUB_PARENT_PIPE") == Some("1"),
+        };
+        Ok(Loaded { settings, origins, warnings })
+    }
+
+    /// Whether the operator configured a provider; the local and demo models do not count.
+    pub fn has_configured_provider(&self) -> bool {
+        self.catalogue.providers.iter().any(|provider| provider.origin == ProviderOrigin::Configured)
+    }
+}
+
+impl LogFormat {
+    /// The name in the configuration.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Text => "text",
+            Self::Json => "json",
+        }
+    }
+
+    fn parse(text: &str) -> Option<Self> {
+        [Self::Text, Self::Json].into_iter().find(|format| format.as_str() == text)
+    }
+}
+
+fn absolute(values: &mut Values, name: &'static str) -> Result<PathBuf, ConfigError> {
+    let path = values.required(name, "a path", |text| std::path::absolute(text).ok())?;
+    if let Some(origin) = values.get(name).map(|found| found.origin.clone()) {
+        values.set(name, path.display().to_string(), origin);
+    }
+    Ok(path)
+}
+
+/// The database address in the form that the store takes; `file:` is how TokenHub (Go) writes a SQLite path.
+fn database_url(values: &mut Values, data_dir: &Path) -> Result<String, ConfigError> {
+    const KNOWN: [&str; 3] = ["sqlite:", "postgres://", "postgresql://"];
+    let given = values.optional("database_url", "a sqlite: or postgres:// address", |text| {
+        let url = text
+            .strip_prefix("file:")
+            .map_or_else(|| text.to_owned(), |path| sqlite_url(Path::new(path.split('?').next().unwrap_or(path))));
+        KNOWN.iter().any(|scheme| url.starts_with(scheme)).then_some(url)
+    })?;
+    let url = given.unwrap_or_else(|| sqlite_url(&data_dir.join("tokenhub.db")));
+    let origin = values.get("database_url").map_or(Origin::Default, |found| found.origin.clone());
+    values.set("database_url", url.clone(), origin);
+    Ok(url)
+}
+
+fn sqlite_url(path: &Path) -> String {
+    let escaped = path.display().to_string().replace('%', "%25").replace('?', "%3F").replace('#', "%23");
+    format!("sqlite://{escaped}?mode=rwc")
+}
+
+fn budget(text: &str) -> Option<NanoDollars> {
+    let usd = text.parse::<f64>().ok().filter(|usd| (0.0..=limits::POLICY_BUDGET_USD_MAX).contains(usd))?;
+    NanoDollars::from_usd(usd)
+}
+
+fn secret(values: &Values, name: &'static str) -> Result<Option<SecretString>, ConfigError> {
+    values.optional(name, "a text without spaces", |text| {
+        (!text.is_empty() && !text.contains(char::is_whitespace)).then(|| SecretString::from(text))
+    })
+}
+
+fn breaker(values: &Values) -> Result<BreakerSettings, ConfigError> {
+    Ok(BreakerSettings {
+        failures: values.number("breaker.failures", 1..=1_000, "1 to 1000")?,
+        open_ms: values.number("breaker.open_ms", 1..=3_600_000, "1 to 3600000 milliseconds")?,
+    })
+}
+
+fn timeouts(values: &Values) -> Result<Timeouts, ConfigError> {
+    let millis = |name| values.number(name, 1..=3_600_000, "1 to 3600000 milliseconds");
+    Ok(Timeouts {
+        connect_ms: millis("timeouts.connect_ms")?,
+        headers_ms: millis("timeouts.headers_ms")?,
+        first_token_ms: millis("timeouts.first_token_ms")?,
+        idle_ms: millis("timeouts.idle_ms")?,
+        total_ms: millis("timeouts.total_ms")?,
+    })
+}
+
+fn worker(values: &Values) -> Result<WorkerSettings, ConfigError> {
+    let slots = |name| values.number(name, 1..=100_000, "1 to 100000");
+    Ok(WorkerSettings {
+        grace_secs: values.number("worker.grace_secs", 0..=86_400, "0 to 86400 seconds")?,
+        activity_slots: slots("worker.activity_slots")?,
+        local_activity_slots: slots("worker.local_activity_slots")?,
+        workflow_slots: slots("worker.workflow_slots")?,
+        cached_workflows: slots("worker.cached_workflows")?,
+    })
+}
+
+fn up(values: &Values) -> Result<UpSettings, ConfigError> {
+    let port = |name| values.optional(name, "a port", |text| text.parse::<u16>().ok());
+    let path = |name| values.text(name).map(PathBuf::from);
+    let switched_off = values.optional("temporal.enabled", "true or false", boolean)? == Some(false);
+    Ok(UpSettings {
+        temporal_server: !switched_off && values.get("temporal.address").is_none(),
+        temporal_port: port("up.temporal_port")?,
+        temporal_ui_port: port("up.temporal_ui_port")?,
+        local_model_port: port("up.local_model_port")?.unwrap_or(0),
+        demo_port: port("up.demo_port")?.unwrap_or(0),
+        local_model: values.required("up.local_model", "true or false", boolean)?,
+        local_model_python: path("up.local_model_python"),
+        temporal_bin: path("up.temporal_bin"),
+        worker_bin: path("up.worker_bin"),
+    })
+}
+
+fn origin_of_place(place: &str) -> Origin {
+    let is_variable = place.chars().all(|c| c.is_ascii_uppercase() || c == '_');
+    if is_variable { Origin::Variable(place.to_owned()) } else { Origin::Document(place.into()) }
+}
