@@ -1,0 +1,85 @@
+//! The activities that workflows call, by name and payload.
+//!
+//! Declared here and implemented in `activities`, so that the crate that must be deterministic depends on nothing that
+//! does I/O. Names are part of every history: they never change.
+
+use serde::{Deserialize, Serialize};
+use temporalio_workflow::common::ActivityDefinition;
+use tokenhub_domain::{
+    ClassifyRequest, ErrorClass, FinishRequest, ModelId, NanoDollars, NextMove, ProviderId, RunContext, SelectRequest,
+    Selection, SendOutcome, SendRequest, TokenUsage, UnixMicros,
+};
+
+/// A step request together with the run it belongs to.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct InRun<R> {
+    /// Whose step it is.
+    pub run: RunContext,
+    /// The step.
+    pub request: R,
+}
+
+/// What a streamed answer leaves behind: the line of the request log.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct StreamLog {
+    /// Whose stream it was.
+    pub run: RunContext,
+    /// The model that streamed.
+    #[serde(default)]
+    pub model: Option<ModelId>,
+    /// Its provider.
+    #[serde(default)]
+    pub provider: Option<ProviderId>,
+    /// Tokens, as the provider counted them.
+    #[serde(default)]
+    pub usage: TokenUsage,
+    /// What it cost.
+    #[serde(default)]
+    pub cost: NanoDollars,
+    /// Milliseconds from the request to the last byte.
+    #[serde(default)]
+    pub latency_ms: u64,
+    /// Why it broke off.
+    #[serde(default)]
+    pub error_class: Option<ErrorClass>,
+    /// When it ended.
+    #[serde(default)]
+    pub ended_at: UnixMicros,
+}
+
+macro_rules! activity {
+    ($(#[$doc:meta])* $marker:ident, $name:literal, $input:ty => $output:ty) => {
+        $(#[$doc])*
+        pub struct $marker;
+
+        impl ActivityDefinition for $marker {
+            type Input = $input;
+            type Output = $output;
+
+            fn name(&self) -> &str {
+                $name
+            }
+        }
+    };
+}
+
+activity!(
+    /// Claims the run and ranks the models. Local: short, idempotent, no heartbeat.
+    SelectModels, "select_models", InRun<SelectRequest> => Selection
+);
+activity!(
+    /// One provider call: journal, ledger, bytes. Regular: it is long, heartbeats and can be cancelled.
+    SendToProvider, "send_to_provider", InRun<SendRequest> => SendOutcome
+);
+activity!(
+    /// What to do after a failed call. Local.
+    ClassifyAndEscalate, "classify_and_escalate", InRun<ClassifyRequest> => NextMove
+);
+activity!(
+    /// Writes the outcome to the run's row and the request log. Local.
+    LogResult, "log_result", InRun<FinishRequest> => ()
+);
+activity!(
+    /// Writes the request log of a streamed answer. Local.
+    LogStream, "log_stream", StreamLog => ()
+);

@@ -1,0 +1,72 @@
+//! What an operator reads in the Temporal UI without opening a payload: names, summaries, search attributes.
+//!
+//! None of it contains a word of a prompt or of an answer.
+
+use temporalio_workflow::common::search_attributes::{SearchAttributeKey, SearchAttributes};
+use tokenhub_domain::{PlanSpec, RunContext, RunKind, VoteMethod};
+
+/// The run's id.
+pub const RUN_ID: &str = "TokenHubRunId";
+/// The run's tenant.
+pub const TENANT: &str = "TokenHubTenant";
+/// The run's program.
+pub const STRATEGY: &str = "TokenHubStrategy";
+
+/// A search attribute that must be registered before it can be used; all are of type Keyword.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SearchAttribute(pub &'static str);
+
+impl SearchAttribute {
+    /// Every attribute that workflows are started with.
+    pub const ALL: [Self; 3] = [Self(RUN_ID), Self(TENANT), Self(STRATEGY)];
+}
+
+/// The search attributes of a run.
+pub fn search_attributes(run: &RunContext) -> SearchAttributes {
+    SearchAttributes::new([
+        SearchAttributeKey::keyword(RUN_ID).value_set(run.run_id.to_string()),
+        SearchAttributeKey::keyword(TENANT).value_set(run.tenant.to_string()),
+        SearchAttributeKey::keyword(STRATEGY).value_set(run.kind.as_str().to_owned()),
+    ])
+}
+
+/// The workflow type of a program.
+pub fn workflow_type(kind: RunKind) -> &'static str {
+    match kind {
+        RunKind::Chat => "ChatWorkflow",
+        RunKind::Adversarial => "AdversarialWorkflow",
+        RunKind::Vote => "VoteWorkflow",
+        RunKind::Refine => "RefineWorkflow",
+        RunKind::BestOfN => "BestOfNWorkflow",
+        RunKind::StreamLog => "StreamLogWorkflow",
+    }
+}
+
+/// One line about a run: its program, its size and the models that were named.
+pub fn summary(spec: &PlanSpec) -> String {
+    let named = |model: &Option<tokenhub_domain::ModelId>| {
+        model.as_ref().map_or_else(|| "routed".to_owned(), ToString::to_string)
+    };
+    match spec {
+        PlanSpec::Chat(chat) => format!("chat · {}", named(&chat.model)),
+        PlanSpec::Adversarial(plan) => format!(
+            "adversarial · {} rounds · author {} · critic {}",
+            plan.rounds,
+            named(&plan.primary_model),
+            named(&plan.review_model)
+        ),
+        PlanSpec::Vote(vote) => match vote.method {
+            VoteMethod::Judge => format!("vote · {} voters · judge {}", vote.voters, named(&vote.judge_model)),
+            VoteMethod::Majority => format!("vote · {} voters · majority", vote.voters),
+        },
+        PlanSpec::Refine(refine) => {
+            format!("refine · {} rounds · author {}", refine.rounds, named(&refine.primary_model))
+        }
+        PlanSpec::BestOfN(best) => format!(
+            "best of {} · author {} · judge {}",
+            best.candidates,
+            named(&best.primary_model),
+            named(&best.judge_model)
+        ),
+    }
+}

@@ -1,0 +1,57 @@
+//! Timeouts and retries of every activity, with the reason of each number.
+
+use std::time::Duration;
+
+use temporalio_workflow::{
+    ActivityCancellationType, ActivityOptions, LocalActivityOptions, RetryPolicy, WorkflowCancellationToken,
+};
+use tokenhub_domain::SendRequest;
+
+/// A dead worker is noticed after this long; the activity beats four times as often.
+const HEARTBEAT_TIMEOUT: Duration = Duration::from_secs(2);
+/// What an attempt may take beyond the provider's own time: journal, ledger, the wait for a lease to run out.
+const SEND_OVERHEAD: Duration = Duration::from_secs(15);
+/// A backstop only: provider failures are values, so only dead workers use attempts.
+const ATTEMPTS_MAX: u32 = 10;
+/// One execution of a local activity; it only touches the database.
+const LOCAL_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a local activity is retried while the database is away.
+const LOCAL_PATIENCE: Duration = Duration::from_secs(600);
+/// Waits between local retries stay below this, so that they need no timer in the history.
+const LOCAL_BACKOFF_MAX: Duration = Duration::from_secs(2);
+
+/// Options of a provider call.
+pub(crate) fn send(request: &SendRequest, cancellation: &WorkflowCancellationToken) -> ActivityOptions {
+    ActivityOptions::with_start_to_close_timeout(Duration::from_millis(request.timeout_ms) + SEND_OVERHEAD)
+        .heartbeat_timeout(HEARTBEAT_TIMEOUT)
+        .retry_policy(
+            RetryPolicy::builder()
+                .initial_interval(Duration::from_millis(100))
+                .backoff_coefficient(2.0)
+                .maximum_interval(Duration::from_secs(1))
+                .maximum_attempts(ATTEMPTS_MAX)
+                .build(),
+        )
+        .cancellation_type(ActivityCancellationType::TryCancel)
+        .cancellation_token(cancellation.clone())
+        .summary(format!("{} · {} · try {}", request.role.as_str(), request.deployment.model, request.try_number))
+        .build()
+}
+
+/// Options of a short step that only touches the database.
+pub(crate) fn local(summary: &str, cancellation: &WorkflowCancellationToken) -> LocalActivityOptions {
+    LocalActivityOptions::builder()
+        .start_to_close_timeout(LOCAL_TIMEOUT)
+        .schedule_to_close_timeout(LOCAL_PATIENCE)
+        .retry_policy(
+            RetryPolicy::builder()
+                .initial_interval(Duration::from_millis(100))
+                .backoff_coefficient(2.0)
+                .maximum_interval(LOCAL_BACKOFF_MAX)
+                .build(),
+        )
+        .timer_backoff_threshold(LOCAL_BACKOFF_MAX)
+        .cancellation_token(cancellation.clone())
+        .summary(summary.to_owned())
+        .build()
+}

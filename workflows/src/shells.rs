@@ -1,0 +1,76 @@
+//! One workflow type per program; each is a shell around `orchestrate` and holds no logic.
+//!
+//! A change of a program's step order needs `patched` and a new golden history: see CONTRIBUTING.
+
+#![expect(missing_docs, reason = "the macros generate items without documentation")]
+
+use serde::{Deserialize, Serialize};
+use temporalio_workflow::{WorkflowContext, WorkflowResult, workflow, workflow_methods};
+use tokenhub_domain::{Outcome, PlanSpec, RunStatus};
+use tokenhub_orchestrate::Finished;
+
+use crate::{Durable, failure};
+
+/// The result of a workflow.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RunOutput {
+    /// It ran.
+    Finished(Outcome),
+    /// Somebody else held the run: this workflow bought nothing.
+    Superseded,
+}
+
+async fn run_program<W: 'static>(context: &WorkflowContext<W>, spec: PlanSpec) -> WorkflowResult<RunOutput> {
+    let steps = Durable::new(context.clone(), spec.base().run.clone());
+    match tokenhub_orchestrate::run(&steps, spec).await {
+        Finished::ClaimLost => Ok(RunOutput::Superseded),
+        Finished::Outcome(outcome) => match outcome.status {
+            RunStatus::Failed => Err(failure::of_outcome(*outcome)),
+            RunStatus::Pending
+            | RunStatus::Running
+            | RunStatus::Completed
+            | RunStatus::CompletedPartial
+            | RunStatus::Cancelled => Ok(RunOutput::Finished(*outcome)),
+        },
+    }
+}
+
+macro_rules! shell {
+    ($(#[$doc:meta])* $name:ident) => {
+        $(#[$doc])*
+        #[workflow]
+        #[derive(Default)]
+        pub struct $name;
+
+        #[workflow_methods]
+        impl $name {
+            /// Runs the program.
+            #[run]
+            pub async fn run(context: &mut WorkflowContext<Self>, spec: PlanSpec) -> WorkflowResult<RunOutput> {
+                run_program(context, spec).await
+            }
+        }
+    };
+}
+
+shell!(
+    /// One answer from one model.
+    ChatWorkflow
+);
+shell!(
+    /// Plan, critique, revision.
+    AdversarialWorkflow
+);
+shell!(
+    /// Several models answer, one answer is chosen.
+    VoteWorkflow
+);
+shell!(
+    /// One answer, improved in rounds.
+    RefineWorkflow
+);
+shell!(
+    /// Several candidates, scored by a judge.
+    BestOfNWorkflow
+);
