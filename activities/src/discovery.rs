@@ -1,0 +1,97 @@
+//! Models that a provider lists itself: asked for in the background, merged into the catalogue as a whole.
+//!
+//! Runs in every process, so that the API offers what the workers can call. A configured model always wins over a
+//! listed one.
+
+use std::{sync::Arc, time::Duration};
+
+use tokenhub_domain::{Catalogue, Model, PricePerMillion, Provider};
+use tokio_util::sync::CancellationToken;
+
+use crate::World;
+
+/// The weight of a model that nobody weighed: the middle of the scale.
+const LISTED_MODEL_WEIGHT: u32 = 5;
+const RETRY_INTERVAL: Duration = Duration::from_secs(10);
+const REFRESH_INTERVAL: Duration = Duration::from_secs(600);
+
+/// Asks every provider that wants it, again and again until `stop`.
+pub async fn keep_discovering(world: Arc<World>, stop: CancellationToken) {
+    loop {
+        let all_answered = discover(&world).await;
+        let interval = if all_answered { REFRESH_INTERVAL } else { RETRY_INTERVAL };
+        tokio::select! {
+            () = tokio::time::sleep(interval) => {}
+            () = stop.cancelled() => return,
+        }
+    }
+}
+
+/// Asks each provider once; whether all of them answered.
+pub async fn discover(world: &World) -> bool {
+    let providers: Vec<Provider> =
+        world.catalogue.load().providers.iter().filter(|one| one.autoload_models && one.enabled).cloned().collect();
+    let mut all_answered = true;
+    for provider in providers {
+        match world.providers.load_full().list_models(&provider.id).await {
+            Ok(listed) => {
+                let models = listed.into_iter().map(|one| Model {
+                    id: one.id,
+                    provider_id: provider.id.clone(),
+                    weight: LISTED_MODEL_WEIGHT,
+                    max_context_tokens: one.context_length,
+                    input_price: PricePerMillion::default(),
+                    output_price: PricePerMillion::default(),
+                    enabled: true,
+                });
+                let models: Vec<Model> = models.collect();
+                world.catalogue.rcu(|current| merge(current, &models));
+            }
+            Err(failure) => {
+                all_answered = false;
+                tracing::warn!(provider = %provider.id, class = failure.class.as_str(), "the models were not listed");
+            }
+        }
+    }
+    all_answered
+}
+
+/// The catalogue with those of `models` that it does not have yet.
+fn merge(current: &Catalogue, models: &[Model]) -> Catalogue {
+    let mut merged = current.clone();
+    for model in models {
+        if merged.model(&model.deployment()).is_none() {
+            merged.models.push(model.clone());
+        }
+    }
+    if merged.models.len() > current.models.len() {
+        merged.version += 1;
+    }
+    merged
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn model(id: &str, weight: u32) -> Model {
+        Model {
+            id: id.into(),
+            provider_id: "p".into(),
+            weight,
+            max_context_tokens: None,
+            input_price: PricePerMillion::default(),
+            output_price: PricePerMillion::default(),
+            enabled: true,
+        }
+    }
+
+    #[test]
+    fn a_configured_model_wins_over_a_listed_one() {
+        let current = Catalogue { version: 3, providers: Vec::new(), models: vec![model("a", 9)] };
+        let merged = merge(&current, &[model("a", 5), model("b", 5)]);
+        assert_eq!(merged.models, [model("a", 9), model("b", 5)]);
+        assert_eq!(merged.version, 4);
+        assert_eq!(merge(&merged, &[model("b", 5)]).version, 4);
+    }
+}

@@ -1,0 +1,25 @@
+//! The steps themselves: one function per activity, and the two shells that call it.
+//!
+//! `temporal` wraps the functions as Temporal activities, `direct` as an in-process executor; neither adds behaviour, so
+//! a run does the same whichever carried it. Owns the order of journal, ledger and bytes. Must not know HTTP routes.
+
+mod clock;
+mod classify;
+mod direct;
+pub mod discovery;
+mod error;
+pub mod fault_points;
+mod log;
+mod presence;
+mod select;
+mod send;
+pub mod stream;
+mod temporal;
+mod world;
+
+pub use direct::{Direct, Keeping};
+pub use error::ActivityFault;
+pub use fault_points::FaultPoints;
+pub use log::log_stream;
+pub use temporal::Activities;
+pub use world::{World, WorldError, WorldParts};

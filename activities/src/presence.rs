@@ -1,0 +1,24 @@
+//! How a long step shows that it is alive and learns that nobody wants it any more.
+
+use std::future::Future;
+
+/// The caller of a provider call.
+pub(crate) trait Presence: Send + Sync {
+    /// Shows that the step is alive.
+    fn beat(&self) -> impl Future<Output = ()> + Send;
+
+    /// Completes when the caller withdraws.
+    fn withdrawn(&self) -> impl Future<Output = ()> + Send;
+
+    /// What a withdrawal proves.
+    fn withdrawal(&self) -> Withdrawal;
+}
+
+/// What a withdrawal proves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Withdrawal {
+    /// The program cancelled the step.
+    Decided,
+    /// Nothing: a Temporal server that is away cancels its activities too. The run's row decides.
+    Doubtful,
+}

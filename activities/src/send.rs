@@ -1,0 +1,75 @@
+//! One provider call: journal, ledger, bytes, journal.
+//!
+//! The order is the durability contract. The journal lease comes first, so that two attempts never call at once; the
+//! ledger knows of the call before its bytes leave; the answer is journaled before anybody is told.
+
+mod attempt;
+mod journaled;
+
+use std::{convert::Infallible, time::Duration};
+
+use tokenhub_domain::{RunContext, SendOutcome, SendRequest, StepKey};
+
+use crate::{
+    ActivityFault, Keeping, World,
+    presence::{Presence, Withdrawal},
+};
+
+/// Four beats fit the heartbeat timeout of the activity.
+const BEAT_INTERVAL: Duration = Duration::from_millis(500);
+/// How often a doubtful withdrawal is checked against the run's row.
+const WITHDRAWAL_CHECK_INTERVAL: Duration = Duration::from_millis(500);
+
+/// Everything a call needs to know.
+pub(crate) struct Sending<'a, P> {
+    pub(crate) world: &'a World,
+    pub(crate) run: &'a RunContext,
+    pub(crate) request: &'a SendRequest,
+    pub(crate) presence: &'a P,
+    pub(crate) key: StepKey,
+}
+
+/// Carries out one try of one step, or returns what an earlier attempt of the same try brought.
+pub(crate) async fn run<P: Presence>(
+    world: &World,
+    run: &RunContext,
+    keeping: Keeping,
+    request: &SendRequest,
+    presence: &P,
+) -> Result<SendOutcome, ActivityFault> {
+    let deployment = &request.deployment;
+    let key = StepKey::of(&run.run_id, &request.step, &deployment.provider, &deployment.model, request.try_number);
+    let sending = Sending { world, run, request, presence, key };
+    let work = async {
+        match keeping {
+            Keeping::LedgerOnly => Ok(attempt::call(&sending).await?.outcome),
+            Keeping::Rows => journaled::run(&sending).await,
+        }
+    };
+    tokio::select! {
+        outcome = work => outcome,
+        never = beat(presence) => match never {},
+    }
+}
+
+async fn beat<P: Presence>(presence: &P) -> Infallible {
+    loop {
+        presence.beat().await;
+        tokio::time::sleep(BEAT_INTERVAL).await;
+    }
+}
+
+/// Completes when the call is certainly not wanted any more.
+async fn unwanted<P: Presence>(sending: &Sending<'_, P>) {
+    sending.presence.withdrawn().await;
+    match sending.presence.withdrawal() {
+        Withdrawal::Decided => {}
+        Withdrawal::Doubtful => loop {
+            let row = sending.world.store.runs().get(&sending.run.tenant, &sending.run.run_id).await;
+            if row.ok().flatten().is_some_and(|row| row.status.is_final()) {
+                return;
+            }
+            tokio::time::sleep(WITHDRAWAL_CHECK_INTERVAL).await;
+        },
+    }
+}

@@ -1,0 +1,161 @@
+//! The call itself, with its ledger row.
+
+use std::time::{Duration, Instant};
+
+use serde_json::{Map, Value};
+use tokenhub_domain::{
+    AttemptId, Derived, ErrorClass, NanoDollars, Prompt, ProviderFailure, Reply, ReplyForm, Segment, SendOutcome, Text,
+    render,
+};
+use tokenhub_providers::{Call, Completion};
+use tokenhub_store::{AttemptOpen, Settlement, StoreError, Waste};
+
+use super::{Sending, unwanted};
+use crate::{ActivityFault, clock, presence::Presence};
+
+/// Between two tries to reach a database that is away.
+const STORE_RETRY_INTERVAL: Duration = Duration::from_millis(250);
+
+/// A call that ended, and what the ledger needs to correct its row.
+pub(super) struct Called {
+    pub(super) attempt: AttemptId,
+    pub(super) outcome: SendOutcome,
+    pub(super) settlement: Option<Settlement>,
+}
+
+/// Sends the request and settles its ledger row.
+pub(super) async fn call<P: Presence>(sending: &Sending<'_, P>) -> Result<Called, ActivityFault> {
+    let Sending { world, run, request, .. } = sending;
+    let body = body(sending).await?;
+    let attempt = AttemptId::generate();
+    world.ledger.reserve(AttemptOpen {
+        attempt_id: attempt.clone(),
+        tenant: run.tenant.clone(),
+        run_id: run.run_id.clone(),
+        step: request.step.clone(),
+        step_key: sending.key.clone(),
+        role: request.role,
+        provider: request.deployment.provider.clone(),
+        model: request.deployment.model.clone(),
+        principal: run.principal.clone(),
+        api_key_id: run.api_key_id.clone(),
+        request_id: run.request_id.clone(),
+        config_version: run.config_version,
+        estimated_cost: NanoDollars::default(),
+        at: clock::now(),
+    });
+    world.ledger.sent(&attempt, clock::now())?;
+    let started = Instant::now();
+    let providers = world.providers.load_full();
+    let call = Call {
+        attempt: &attempt,
+        model: &request.deployment.model,
+        body,
+        max_output_tokens: request.max_output_tokens,
+        timeout: Duration::from_millis(request.timeout_ms),
+    };
+    let result = tokio::select! {
+        result = providers.complete(&request.deployment.provider, call) => result,
+        () = unwanted(sending) => Err(ProviderFailure::of(ErrorClass::Cancelled, "the call was withdrawn")),
+    };
+    let latency_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
+    match result {
+        Ok(completion) => answered(sending, attempt, completion, latency_ms).await,
+        Err(failure) => {
+            world.ledger.fail(&attempt, failure.class, failure.status, latency_ms, clock::now())?;
+            let outcome = SendOutcome::Failed { failure, duplicate_calls: 0, latency_ms };
+            Ok(Called { attempt, outcome, settlement: None })
+        }
+    }
+}
+
+async fn answered<P: Presence>(
+    sending: &Sending<'_, P>,
+    attempt: AttemptId,
+    completion: Completion,
+    latency_ms: u64,
+) -> Result<Called, ActivityFault> {
+    let Sending { world, run, request, .. } = sending;
+    let catalogue = world.catalogue.load_full();
+    let (cost, input_price, output_price) =
+        catalogue.model(&request.deployment).map_or_else(Default::default, |model| {
+            (
+                model.cost_of(completion.usage.input_tokens, completion.usage.output_tokens),
+                model.input_price,
+                model.output_price,
+            )
+        });
+    let settlement = Settlement {
+        usage_json: completion.usage_json.clone(),
+        input_tokens: completion.usage.input_tokens,
+        output_tokens: completion.usage.output_tokens,
+        cost,
+        input_price,
+        output_price,
+        finish_reason: completion.finish_reason.clone(),
+        latency_ms,
+        waste: Waste::Used,
+        at: clock::now(),
+    };
+    world.ledger.settle(&attempt, settlement.clone())?;
+    let content = match request.form {
+        ReplyForm::Body => completion.raw,
+        ReplyForm::Text => completion.text,
+    };
+    let contents = world.store.contents();
+    let content = patiently(|| contents.inline_or_store(&run.tenant, content.clone())).await?;
+    let reply = Reply {
+        attempt: attempt.clone(),
+        content,
+        finish_reason: completion.finish_reason,
+        usage: completion.usage,
+        cost,
+        latency_ms,
+        duplicate_calls: 0,
+    };
+    Ok(Called { attempt, outcome: SendOutcome::Answered(reply), settlement: Some(settlement) })
+}
+
+/// Repeats a write that must not be lost until the database takes it: the answer is paid for.
+pub(super) async fn patiently<T, F>(mut write: impl FnMut() -> F) -> Result<T, StoreError>
+where
+    F: Future<Output = Result<T, StoreError>>,
+{
+    loop {
+        match write().await {
+            Err(error) if error.is_unavailable() => {
+                tracing::warn!(%error, "the database is away; the step waits for it");
+                tokio::time::sleep(STORE_RETRY_INTERVAL).await;
+            }
+            result => return result,
+        }
+    }
+}
+
+/// The request body with every stored part loaded.
+async fn body<P: Presence>(sending: &Sending<'_, P>) -> Result<Map<String, Value>, ActivityFault> {
+    let loaded = match &sending.request.prompt {
+        Prompt::Original(original) => Prompt::Original(load(sending, original).await?),
+        Prompt::Derived(derived) => {
+            let mut parts = Vec::with_capacity(derived.parts.len());
+            for part in &derived.parts {
+                parts.push(match part {
+                    Segment::Answer(answer) => Segment::Answer(load(sending, answer).await?),
+                    Segment::Literal(_) | Segment::OriginalRequest => part.clone(),
+                });
+            }
+            Prompt::Derived(Derived { original: load(sending, &derived.original).await?, parts, ..derived.clone() })
+        }
+    };
+    Ok(render(&loaded)?)
+}
+
+async fn load<P: Presence>(sending: &Sending<'_, P>, text: &Text) -> Result<Text, ActivityFault> {
+    match text {
+        Text::Inline(_) => Ok(text.clone()),
+        Text::Stored(_) => {
+            let contents = sending.world.store.contents();
+            Ok(Text::Inline(patiently(|| contents.load(&sending.run.tenant, text)).await?))
+        }
+    }
+}

@@ -1,0 +1,132 @@
+//! The journal around a call: an answer that was received once is returned ever after.
+
+use std::{
+    convert::Infallible,
+    sync::atomic::{AtomicU64, Ordering},
+    time::Duration,
+};
+
+use tokenhub_domain::{Owner, SendOutcome, limits};
+use tokenhub_store::{Completed, JournalEntry, Lease, LeaseRequest, Settlement, Waste};
+
+use super::{
+    Sending,
+    attempt::{self, patiently},
+};
+use crate::{ActivityFault, clock, fault_points::FaultPoint, presence::Presence};
+
+/// How often a step looks whether the attempt that holds its lease has answered.
+const LEASE_CHECK_INTERVAL: Duration = Duration::from_millis(100);
+
+/// Numbers the calls of this process.
+static CALLS: AtomicU64 = AtomicU64::new(0);
+
+/// A lease that we hold.
+struct Held {
+    owner: Owner,
+    epoch: i64,
+}
+
+enum Grant {
+    Done(JournalEntry),
+    Held(Held),
+}
+
+/// Returns the journaled outcome of this try, or makes the call and journals it.
+pub(super) async fn run<P: Presence>(sending: &Sending<'_, P>) -> Result<SendOutcome, ActivityFault> {
+    let owner = Owner::call(&sending.world.instance, CALLS.fetch_add(1, Ordering::Relaxed));
+    let held = match acquire(sending, owner).await? {
+        Grant::Done(entry) => return replay(sending, &entry).await,
+        Grant::Held(held) => held,
+    };
+    sending.world.faults.reach(FaultPoint::Send, sending.request.step.as_str()).await;
+    let work = async {
+        let called = attempt::call(sending).await?;
+        let outcome_json = serde_json::to_string(&called.outcome)?;
+        let journal = sending.world.store.journal();
+        let complete = || {
+            let (tenant, key) = (&sending.run.tenant, &sending.key);
+            journal.complete(tenant, key, &held.owner, &outcome_json, &called.attempt, clock::now())
+        };
+        let entry = match patiently(complete).await? {
+            Completed::First if held.epoch == 1 => return Ok(called.outcome),
+            Completed::First => return with_duplicates(sending, called.outcome).await,
+            Completed::AlreadyDone(entry) => entry,
+        };
+        if let Some(settlement) = called.settlement {
+            let wasted = Settlement { waste: Waste::Wasted, ..settlement };
+            sending.world.ledger.settle(&called.attempt, wasted)?;
+        }
+        replay(sending, &entry).await
+    };
+    let outcome = tokio::select! {
+        outcome = work => outcome?,
+        never = keep(sending, &held) => match never {},
+    };
+    sending.world.faults.reach(FaultPoint::Journaled, sending.request.step.as_str()).await;
+    Ok(outcome)
+}
+
+async fn acquire<P: Presence>(sending: &Sending<'_, P>, owner: Owner) -> Result<Grant, ActivityFault> {
+    let journal = sending.world.store.journal();
+    loop {
+        let lease = patiently(|| {
+            journal.lease(LeaseRequest {
+                tenant: &sending.run.tenant,
+                key: &sending.key,
+                run_id: &sending.run.run_id,
+                step: &sending.request.step,
+                owner: &owner,
+                now: clock::now(),
+                ttl_ms: limits::LEASE_MS,
+            })
+        })
+        .await?;
+        match lease {
+            Lease::Done(entry) => return Ok(Grant::Done(entry)),
+            Lease::Acquired { epoch, .. } => return Ok(Grant::Held(Held { owner, epoch })),
+            Lease::Busy { owner: holder, .. } => {
+                if sending.world.ledger.is_owner_dead(&holder) {
+                    journal.take_over(&sending.run.tenant, &sending.key, &holder).await?;
+                } else {
+                    tokio::time::sleep(LEASE_CHECK_INTERVAL).await;
+                }
+            }
+        }
+    }
+}
+
+/// Renews the lease for as long as the call takes.
+async fn keep<P: Presence>(sending: &Sending<'_, P>, held: &Held) -> Infallible {
+    let journal = sending.world.store.journal();
+    loop {
+        tokio::time::sleep(Duration::from_millis(limits::LEASE_RENEW_MS)).await;
+        let renewed = journal
+            .renew(&sending.run.tenant, &sending.key, &held.owner, held.epoch, clock::now(), limits::LEASE_MS)
+            .await;
+        if let Err(error) = renewed {
+            tracing::warn!(%error, step = %sending.request.step, "a journal lease was not renewed");
+        }
+    }
+}
+
+async fn replay<P: Presence>(sending: &Sending<'_, P>, entry: &JournalEntry) -> Result<SendOutcome, ActivityFault> {
+    let outcome: SendOutcome = serde_json::from_str(&entry.outcome_json)?;
+    if entry.epoch == 1 { Ok(outcome) } else { with_duplicates(sending, outcome).await }
+}
+
+/// The outcome with the number of its calls that were made again, counted in the ledger.
+async fn with_duplicates<P: Presence>(
+    sending: &Sending<'_, P>,
+    outcome: SendOutcome,
+) -> Result<SendOutcome, ActivityFault> {
+    let ledger = &sending.world.ledger;
+    let sends = patiently(|| ledger.sends_of(&sending.run.tenant, &sending.key)).await?;
+    let duplicate_calls = sends.saturating_sub(1);
+    Ok(match outcome {
+        SendOutcome::Answered(reply) => SendOutcome::Answered(tokenhub_domain::Reply { duplicate_calls, ..reply }),
+        SendOutcome::Failed { failure, latency_ms, .. } => {
+            SendOutcome::Failed { failure, duplicate_calls, latency_ms }
+        }
+    })
+}

@@ -1,0 +1,173 @@
+//! A streamed answer: attempts with failover until the first content, then a pump to the client.
+//!
+//! Streams pass through no workflow, because a workflow result cannot stream. Each attempt has its ledger row like any
+//! other call; the log line is left to the caller, who can make it durable.
+
+mod gate;
+mod pump;
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use serde_json::{Map, Value};
+use tokenhub_domain::{
+    AttemptId, Candidate, ClassifyRequest, Deployment, ErrorClass, NanoDollars, NextMove, ProviderFailure, Role,
+    RunContext, StepId, StepKey,
+};
+use tokenhub_providers::StreamEvent;
+use tokenhub_store::AttemptOpen;
+use tokenhub_workflows::contract::StreamLog;
+use tokio::sync::{mpsc, oneshot};
+use tokio_util::task::TaskTracker;
+
+use crate::{ActivityFault, World, classify, clock};
+
+/// The step id of a streamed answer.
+const STEP: &str = "stream";
+/// Events that may wait for a slow client before the upstream is slowed down.
+const EVENTS_BUFFERED: usize = 64;
+
+/// What to stream.
+pub struct StreamRequest {
+    /// Whom to ask, best first.
+    pub candidates: Vec<Candidate>,
+    /// The caller's body without `model`, `stream` and `stream_options`.
+    pub body: Map<String, Value>,
+    /// Input tokens, estimated.
+    pub estimated_input_tokens: u64,
+    /// The first content must come within this.
+    pub deadline_ms: u64,
+}
+
+/// One item of a committed stream.
+#[derive(Debug)]
+pub enum StreamItem {
+    /// The payload of one event, exactly as the provider sent it.
+    Data(Bytes),
+    /// The payload of the event that carries nothing but usage: for callers who asked for it.
+    Usage(Bytes),
+    /// The provider broke off; nothing follows.
+    Failed(ProviderFailure),
+}
+
+/// A stream that has begun.
+pub struct OpenStream {
+    /// Who answers.
+    pub deployment: Deployment,
+    /// The events; ends after the last one. Dropping it aborts the upstream call.
+    pub items: mpsc::Receiver<StreamItem>,
+    /// What to log, once the stream is over.
+    pub log: oneshot::Receiver<StreamLog>,
+}
+
+/// Why there is no stream.
+#[derive(Debug, thiserror::Error)]
+pub enum StreamError {
+    /// Every candidate failed before its first content.
+    #[error("no candidate began to answer")]
+    Failed(ProviderFailure, Option<Deployment>),
+    /// The ledger could not take the attempt, so none was made.
+    #[error("the attempt could not be recorded")]
+    Fault(#[source] ActivityFault),
+}
+
+/// One attempt of a stream.
+struct Attempt {
+    id: AttemptId,
+    deployment: Deployment,
+    started: Instant,
+}
+
+/// Opens a stream at the first candidate that begins to answer.
+pub async fn open(
+    world: &Arc<World>,
+    tracker: &TaskTracker,
+    run: &RunContext,
+    request: StreamRequest,
+) -> Result<OpenStream, StreamError> {
+    let started = Instant::now();
+    let mut untried = request.candidates.clone();
+    if untried.is_empty() {
+        let failure = ProviderFailure::of(ErrorClass::BadRequest, "no model is eligible");
+        return Err(StreamError::Failed(failure, None));
+    }
+    let mut current = untried.remove(0);
+    let mut tries = 0;
+    let mut max_output_tokens = None;
+    loop {
+        tries += 1;
+        let attempt = begin(world, run, &current.deployment, tries).map_err(StreamError::Fault)?;
+        let failure = match gate::first_content(world, &attempt, &request, max_output_tokens).await {
+            Ok(begun) => return Ok(pump::start(world, tracker, run, attempt, begun, started)),
+            Err(failure) => failure,
+        };
+        let latency_ms = elapsed_ms(attempt.started);
+        let ended = world.ledger.fail(&attempt.id, failure.class, failure.status, latency_ms, clock::now());
+        ended.map_err(|error| StreamError::Fault(error.into()))?;
+        let next = classify::run(&ClassifyRequest {
+            step: StepId::from(STEP),
+            failure: failure.clone(),
+            tries,
+            failed: current.clone(),
+            untried: untried.clone(),
+            estimated_input_tokens: request.estimated_input_tokens,
+            max_output_tokens,
+            time_left_ms: request.deadline_ms.saturating_sub(elapsed_ms(started)),
+        });
+        match next {
+            NextMove::Retry { delay_ms } => tokio::time::sleep(Duration::from_millis(delay_ms)).await,
+            NextMove::Shrink { max_output_tokens: fitting } => max_output_tokens = Some(fitting),
+            NextMove::Next { deployment } => {
+                let Some(index) = untried.iter().position(|candidate| candidate.deployment == deployment) else {
+                    return Err(StreamError::Failed(failure, Some(current.deployment)));
+                };
+                current = untried.remove(index);
+                tries = 0;
+                max_output_tokens = None;
+            }
+            NextMove::Stop => return Err(StreamError::Failed(failure, Some(current.deployment))),
+        }
+    }
+}
+
+fn begin(world: &World, run: &RunContext, deployment: &Deployment, tries: u32) -> Result<Attempt, ActivityFault> {
+    let id = AttemptId::generate();
+    world.ledger.reserve(AttemptOpen {
+        attempt_id: id.clone(),
+        tenant: run.tenant.clone(),
+        run_id: run.run_id.clone(),
+        step: StepId::from(STEP),
+        step_key: StepKey::of(&run.run_id, &StepId::from(STEP), &deployment.provider, &deployment.model, tries),
+        role: Role::Answer,
+        provider: deployment.provider.clone(),
+        model: deployment.model.clone(),
+        principal: run.principal.clone(),
+        api_key_id: run.api_key_id.clone(),
+        request_id: run.request_id.clone(),
+        config_version: run.config_version,
+        estimated_cost: NanoDollars::default(),
+        at: clock::now(),
+    });
+    world.ledger.sent(&id, clock::now())?;
+    Ok(Attempt { id, deployment: deployment.clone(), started: Instant::now() })
+}
+
+fn elapsed_ms(since: Instant) -> u64 {
+    u64::try_from(since.elapsed().as_millis()).unwrap_or(u64::MAX)
+}
+
+/// The item that an event becomes; `None` for the end mark, which the route writes itself.
+fn item_of(event: &StreamEvent) -> Option<StreamItem> {
+    match event.kind {
+        tokenhub_providers::EventKind::Done => None,
+        tokenhub_providers::EventKind::UsageOnly => Some(StreamItem::Usage(event.raw.clone())),
+        tokenhub_providers::EventKind::Preamble
+        | tokenhub_providers::EventKind::Content
+        | tokenhub_providers::EventKind::Finish => {
+            Some(StreamItem::Data(event.raw.clone()))
+        }
+    }
+}

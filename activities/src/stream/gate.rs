@@ -1,0 +1,52 @@
+//! The gate: nothing is promised to a client before a provider has said something.
+
+use std::time::Duration;
+
+use futures_util::{StreamExt, stream::BoxStream};
+use tokenhub_domain::{ErrorClass, ProviderFailure};
+use tokenhub_providers::{Call, EventKind, StreamEvent};
+
+use super::{Attempt, StreamRequest};
+use crate::World;
+
+/// Events held back for one stream; a provider that sends more before any content is broken.
+const HELD_EVENTS_MAX: usize = 1_024;
+
+/// A stream whose first content has arrived.
+pub(super) struct Begun {
+    pub(super) held: Vec<StreamEvent>,
+    pub(super) rest: BoxStream<'static, Result<StreamEvent, ProviderFailure>>,
+}
+
+/// Calls the provider and holds everything back until the first content.
+pub(super) async fn first_content(
+    world: &World,
+    attempt: &Attempt,
+    request: &StreamRequest,
+    max_output_tokens: Option<u64>,
+) -> Result<Begun, ProviderFailure> {
+    let providers = world.providers.load_full();
+    let call = Call {
+        attempt: &attempt.id,
+        model: &attempt.deployment.model,
+        body: request.body.clone(),
+        max_output_tokens,
+        timeout: Duration::from_millis(request.deadline_ms),
+    };
+    let mut rest = providers.stream(&attempt.deployment.provider, call).await?.events.boxed();
+    let mut held = Vec::new();
+    while let Some(event) = rest.next().await {
+        let event = event?;
+        let kind = event.kind;
+        held.push(event);
+        match kind {
+            // A provider that ends properly without a word has answered: with nothing.
+            EventKind::Content | EventKind::Finish | EventKind::Done => return Ok(Begun { held, rest }),
+            EventKind::Preamble | EventKind::UsageOnly => {}
+        }
+        if held.len() > HELD_EVENTS_MAX {
+            return Err(ProviderFailure::of(ErrorClass::ServerError, "the stream has no content"));
+        }
+    }
+    Err(ProviderFailure::of(ErrorClass::StreamBroken, "the stream ended before its first content"))
+}

@@ -1,0 +1,146 @@
+//! From the first content to the last byte: events to the client, the bill to the ledger.
+
+use std::{sync::Arc, time::Instant};
+
+use futures_util::StreamExt;
+use tokenhub_domain::{ErrorClass, ProviderFailure, RunContext, TokenUsage};
+use tokenhub_providers::{EventKind, StreamEvent};
+use tokenhub_store::{Settlement, Waste};
+use tokenhub_workflows::contract::StreamLog;
+use tokio::sync::{mpsc, oneshot};
+use tokio_util::task::TaskTracker;
+
+use super::{Attempt, EVENTS_BUFFERED, OpenStream, StreamItem, elapsed_ms, gate::Begun, item_of};
+use crate::{World, clock};
+
+/// What a stream has shown so far.
+#[derive(Default)]
+struct Seen {
+    usage: TokenUsage,
+    usage_json: Option<String>,
+    finish_reason: Option<String>,
+    done: bool,
+}
+
+impl Seen {
+    fn note(&mut self, event: &StreamEvent) {
+        if let Some(usage) = event.usage {
+            self.usage = usage;
+            self.usage_json.clone_from(&event.usage_json);
+        }
+        if event.finish_reason.is_some() {
+            self.finish_reason.clone_from(&event.finish_reason);
+        }
+        self.done |= event.kind == EventKind::Done;
+    }
+}
+
+/// Starts the pump as a tracked task of the process.
+pub(super) fn start(
+    world: &Arc<World>,
+    tracker: &TaskTracker,
+    run: &RunContext,
+    attempt: Attempt,
+    begun: Begun,
+    started: Instant,
+) -> OpenStream {
+    let (items_in, items) = mpsc::channel(EVENTS_BUFFERED);
+    let (log_in, log) = oneshot::channel();
+    let deployment = attempt.deployment.clone();
+    let (world, run) = (Arc::clone(world), run.clone());
+    tracker.spawn(async move {
+        let mut seen = Seen::default();
+        let failure = pass(begun, &mut seen, &items_in).await;
+        let entry = settle(&world, run, &attempt, &seen, failure.as_ref(), started);
+        if let Some(failure) = failure {
+            // The client may be gone; then nobody waits for the word.
+            let _ = items_in.send(StreamItem::Failed(failure)).await;
+        }
+        let _ = log_in.send(entry);
+    });
+    OpenStream { deployment, items, log }
+}
+
+async fn pass(begun: Begun, seen: &mut Seen, items: &mpsc::Sender<StreamItem>) -> Option<ProviderFailure> {
+    let Begun { held, mut rest } = begun;
+    for event in held {
+        seen.note(&event);
+        if let Some(failure) = forward(&event, items).await {
+            return Some(failure);
+        }
+    }
+    while !seen.done {
+        let event = tokio::select! {
+            event = rest.next() => event,
+            () = items.closed() => return Some(gone()),
+        };
+        match event {
+            Some(Ok(event)) => {
+                seen.note(&event);
+                if let Some(failure) = forward(&event, items).await {
+                    return Some(failure);
+                }
+            }
+            Some(Err(failure)) => return Some(failure),
+            None if seen.finish_reason.is_some() => return None,
+            None => return Some(ProviderFailure::of(ErrorClass::StreamBroken, "the stream ended without an end mark")),
+        }
+    }
+    None
+}
+
+async fn forward(event: &StreamEvent, items: &mpsc::Sender<StreamItem>) -> Option<ProviderFailure> {
+    let item = item_of(event)?;
+    items.send(item).await.err().map(|_| gone())
+}
+
+fn gone() -> ProviderFailure {
+    ProviderFailure::of(ErrorClass::Cancelled, "the client closed the connection")
+}
+
+/// Tokens were used even where the stream broke off, so every stream that began is settled with what it reported.
+fn settle(
+    world: &World,
+    run: RunContext,
+    attempt: &Attempt,
+    seen: &Seen,
+    failure: Option<&ProviderFailure>,
+    started: Instant,
+) -> StreamLog {
+    let catalogue = world.catalogue.load_full();
+    let (cost, input_price, output_price) = catalogue.model(&attempt.deployment).map_or_else(Default::default, |model| {
+        (model.cost_of(seen.usage.input_tokens, seen.usage.output_tokens), model.input_price, model.output_price)
+    });
+    let finish_reason = match failure {
+        None => seen.finish_reason.clone(),
+        Some(failure) => Some(failure.class.as_str().to_owned()),
+    };
+    let settled = world.ledger.settle(
+        &attempt.id,
+        Settlement {
+            usage_json: seen.usage_json.clone(),
+            input_tokens: seen.usage.input_tokens,
+            output_tokens: seen.usage.output_tokens,
+            cost,
+            input_price,
+            output_price,
+            finish_reason,
+            latency_ms: elapsed_ms(attempt.started),
+            waste: Waste::Used,
+            at: clock::now(),
+        },
+    );
+    if let Err(error) = settled {
+        tracing::error!(%error, attempt = %attempt.id, "a streamed answer could not be settled");
+    }
+    StreamLog {
+        run,
+        model: Some(attempt.deployment.model.clone()),
+        provider: Some(attempt.deployment.provider.clone()),
+        usage: seen.usage,
+        cost,
+        latency_ms: elapsed_ms(started),
+        error_class: failure.map(|failure| failure.class),
+        ended_at: clock::now(),
+    }
+}

@@ -1,0 +1,126 @@
+//! The Temporal shell: each activity of the contract calls its function and translates faults.
+
+#![expect(missing_docs, reason = "the macros generate items without documentation")]
+
+use std::sync::Arc;
+
+use temporalio_common::error::ApplicationFailure;
+use temporalio_macros::activities;
+use temporalio_sdk::activities::{ActivityContext, ActivityError};
+use tokenhub_domain::{
+    ClassifyRequest, DurabilityMark, FinishRequest, NextMove, Owner, SelectRequest, Selection, SendOutcome,
+    SendRequest, WorkflowId,
+};
+use tokenhub_workflows::contract::{
+    ClassifyAndEscalate, InRun, LogResult, LogStream, SelectModels, SendToProvider, StreamLog,
+};
+
+use crate::{
+    ActivityFault, Keeping, World, classify, log,
+    presence::{Presence, Withdrawal},
+    select, send,
+};
+
+/// The activities of a worker.
+pub struct Activities {
+    world: Arc<World>,
+}
+
+impl Activities {
+    /// Activities over `world`.
+    pub fn new(world: Arc<World>) -> Self {
+        Self { world }
+    }
+}
+
+struct OnTemporal(ActivityContext);
+
+impl Presence for OnTemporal {
+    async fn beat(&self) {
+        if let Err(error) = self.0.record_heartbeat(()).await {
+            tracing::warn!(%error, "a heartbeat could not be recorded");
+        }
+    }
+
+    async fn withdrawn(&self) {
+        self.0.cancelled().await;
+    }
+
+    fn withdrawal(&self) -> Withdrawal {
+        Withdrawal::Doubtful
+    }
+}
+
+#[activities]
+impl Activities {
+    /// See [`SelectModels`].
+    #[activity(definition = SelectModels)]
+    pub async fn select_models(
+        self: Arc<Self>,
+        context: ActivityContext,
+        input: InRun<SelectRequest>,
+    ) -> Result<Selection, ActivityError> {
+        let owner = owner(&context);
+        select::run(&self.world, &input.run, &owner, Keeping::Rows, &input.request).await.map_err(failure)
+    }
+
+    /// See [`SendToProvider`].
+    #[activity(definition = SendToProvider)]
+    pub async fn send_to_provider(
+        self: Arc<Self>,
+        context: ActivityContext,
+        input: InRun<SendRequest>,
+    ) -> Result<SendOutcome, ActivityError> {
+        let presence = OnTemporal(context);
+        send::run(&self.world, &input.run, Keeping::Rows, &input.request, &presence).await.map_err(failure)
+    }
+
+    /// See [`ClassifyAndEscalate`].
+    #[activity(definition = ClassifyAndEscalate)]
+    pub async fn classify_and_escalate(
+        self: Arc<Self>,
+        _context: ActivityContext,
+        input: InRun<ClassifyRequest>,
+    ) -> Result<NextMove, ActivityError> {
+        Ok(classify::run(&input.request))
+    }
+
+    /// See [`LogResult`].
+    #[activity(definition = LogResult)]
+    pub async fn log_result(
+        self: Arc<Self>,
+        context: ActivityContext,
+        input: InRun<FinishRequest>,
+    ) -> Result<(), ActivityError> {
+        let owner = owner(&context);
+        log::run(&self.world, &input.run, &owner, Keeping::Rows, DurabilityMark::Durable, &input.request)
+            .await
+            .map_err(failure)
+    }
+
+    /// See [`LogStream`].
+    #[activity(definition = LogStream)]
+    pub async fn log_stream(
+        self: Arc<Self>,
+        _context: ActivityContext,
+        input: StreamLog,
+    ) -> Result<(), ActivityError> {
+        log::log_stream(&self.world, &input).await.map_err(failure)
+    }
+}
+
+fn owner(context: &ActivityContext) -> Owner {
+    Owner::workflow(&WorkflowId::from(context.info().workflow_id.as_deref().unwrap_or_default()))
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "an adapter for map_err")]
+fn failure(fault: ActivityFault) -> ActivityError {
+    tracing::warn!(fault = &fault as &dyn std::error::Error, "an activity could not be carried out");
+    if matches!(fault, ActivityFault::Cancelled) {
+        return ActivityError::cancelled();
+    }
+    let (type_name, non_retryable) = (fault.type_name().to_owned(), !fault.is_retryable());
+    ActivityError::application(
+        ApplicationFailure::builder(fault).type_name(type_name).non_retryable(non_retryable).build(),
+    )
+}

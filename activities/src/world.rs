@@ -1,0 +1,72 @@
+//! What every activity reaches: the database, the ledger, the providers and the current catalogue.
+
+use std::path::PathBuf;
+
+use arc_swap::ArcSwap;
+use tokenhub_domain::{Catalogue, InstanceId};
+use tokenhub_providers::{Providers, ProvidersError, Upstream};
+use tokenhub_store::{Ledger, Store, StoreError};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use crate::FaultPoints;
+
+/// The outside of the activities, shared by all of them.
+pub struct World {
+    /// The database.
+    pub store: Store,
+    /// Provider attempts, on their way into the database.
+    pub ledger: Ledger,
+    /// The upstreams; swapped as a whole when the configuration is reloaded.
+    pub providers: ArcSwap<Providers>,
+    /// What can be called; swapped as a whole.
+    pub catalogue: ArcSwap<Catalogue>,
+    /// This process.
+    pub instance: InstanceId,
+    /// Pauses for crash tests; empty in every release build.
+    pub faults: FaultPoints,
+}
+
+/// What a world is made of.
+pub struct WorldParts {
+    /// Where the database is.
+    pub database_url: String,
+    /// Where the spool is.
+    pub data_dir: PathBuf,
+    /// What can be called.
+    pub catalogue: Catalogue,
+    /// The upstreams.
+    pub upstreams: Vec<Upstream>,
+    /// Pauses for crash tests.
+    pub faults: FaultPoints,
+}
+
+/// A world that could not be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum WorldError {
+    /// The database or the spool.
+    #[error("the database or the spool could not be opened")]
+    OpenStore(#[from] StoreError),
+    /// The upstreams.
+    #[error("the providers could not be set up")]
+    OpenProviders(#[from] ProvidersError),
+}
+
+impl World {
+    /// Opens the database, brings it to the current schema and takes over the spools of dead processes.
+    ///
+    /// The ledger's tasks run in `tracker` until `stop`.
+    pub async fn open(parts: WorldParts, tracker: &TaskTracker, stop: CancellationToken) -> Result<Self, WorldError> {
+        let store = Store::open(&parts.database_url).await?;
+        store.migrate().await?;
+        let instance = InstanceId::generate();
+        let ledger = Ledger::open(store.clone(), &parts.data_dir, instance.clone(), tracker, stop).await?;
+        Ok(Self {
+            store,
+            ledger,
+            providers: ArcSwap::from_pointee(Providers::new(parts.upstreams)?),
+            catalogue: ArcSwap::from_pointee(parts.catalogue),
+            instance,
+            faults: parts.faults,
+        })
+    }
+}
