@@ -1,0 +1,109 @@
+//! The worker process: polls Temporal and carries out workflows and activities.
+//!
+//! Wiring only. Owns the order of start and stop; what a workflow or an activity does is elsewhere.
+
+mod connection;
+mod options;
+mod reload;
+
+use std::{sync::Arc, time::Duration};
+
+use anyhow::Context;
+use temporalio_sdk::{Runtime, Worker, runtime::RuntimeOptions};
+use tokenhub_activities::{Activities, FaultPoints, World, WorldParts};
+use tokenhub_config::{ExposeSecret, Live, Settings, TemporalSettings};
+use tokenhub_providers::{Timeouts, Upstream};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+/// Between two tries to start polling again.
+const RESTART_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Polls until `stop`; then finishes the steps it is in, within the grace period.
+pub async fn serve(live: Arc<Live>, faults: FaultPoints, stop: CancellationToken) -> anyhow::Result<()> {
+    let settings = live.settings();
+    let temporal = settings.temporal.clone().context("a worker needs Temporal: set TEMPORAL_ADDRESS")?;
+    let tracker = TaskTracker::new();
+    // The ledger outlives the worker: it drains after the last step.
+    let ledger_stop = CancellationToken::new();
+    let world = World::open(parts(&settings, faults), &tracker, ledger_stop.clone()).await?;
+    let world = Arc::new(world);
+    reload::watch(Arc::clone(&live), Arc::clone(&world), stop.clone(), &tracker)?;
+    tracker.spawn(tokenhub_activities::discovery::keep_discovering(Arc::clone(&world), stop.clone()));
+    let polled = poll(&settings, &temporal, &world, &stop).await;
+    if let Err(error) = world.ledger.flush().await {
+        tracing::warn!(%error, "the spool is left for the next process");
+    }
+    ledger_stop.cancel();
+    tracker.close();
+    tracker.wait().await;
+    polled
+}
+
+async fn poll(
+    settings: &Settings,
+    temporal: &TemporalSettings,
+    world: &Arc<World>,
+    stop: &CancellationToken,
+) -> anyhow::Result<()> {
+    let options = RuntimeOptions::builder().build().map_err(anyhow::Error::msg)?;
+    let runtime = Runtime::from_current_tokio(options).context("the Temporal runtime did not start")?;
+    while !stop.is_cancelled() {
+        let Some(client) = connection::connect(temporal, &world.instance, stop).await else { break };
+        let options = options::worker(settings, temporal, Activities::new(Arc::clone(world)))?;
+        let mut worker = Worker::new(&runtime, client, options).map_err(|error| anyhow::anyhow!("{error}"))?;
+        let shut_down = worker.shutdown_handle();
+        tracing::info!(address = %temporal.address, queue = %temporal.task_queue, "polling");
+        let result = {
+            let run = worker.run();
+            tokio::pin!(run);
+            tokio::select! {
+                result = &mut run => result,
+                () = stop.cancelled() => {
+                    tracing::info!("stopping: no new tasks, the running ones are finished");
+                    shut_down();
+                    run.await
+                }
+            }
+        };
+        if let Err(error) = result {
+            tracing::error!(error = &error as &dyn std::error::Error, "the worker stopped polling; it starts again");
+            tokio::select! {
+                () = tokio::time::sleep(RESTART_INTERVAL) => {}
+                () = stop.cancelled() => {}
+            }
+        }
+    }
+    Ok(())
+}
+
+/// What the activities need of the settings.
+fn parts(settings: &Settings, faults: FaultPoints) -> WorldParts {
+    WorldParts {
+        database_url: settings.database_url.clone(),
+        data_dir: settings.data_dir.clone(),
+        catalogue: settings.catalogue.clone(),
+        upstreams: upstreams(settings),
+        faults,
+    }
+}
+
+/// The providers of the settings, with their keys and clocks.
+fn upstreams(settings: &Settings) -> Vec<Upstream> {
+    let timeouts = Timeouts {
+        connect_ms: settings.timeouts.connect_ms,
+        headers_ms: settings.timeouts.headers_ms,
+        first_token_ms: settings.timeouts.first_token_ms,
+        idle_ms: settings.timeouts.idle_ms,
+        total_ms: settings.timeouts.total_ms,
+    };
+    settings
+        .catalogue
+        .providers
+        .iter()
+        .map(|provider| Upstream {
+            provider: provider.clone(),
+            credential: settings.credentials.get(&provider.id).map(|key| key.expose_secret().into()),
+            timeouts: timeouts.clone(),
+        })
+        .collect()
+}

@@ -1,0 +1,67 @@
+//! `tokenhub-worker`: flags, logs, signals; the rest is the library.
+
+use std::sync::Arc;
+
+use clap::Parser;
+use tokenhub_activities::FaultPoints;
+use tokenhub_config::{Environment, Live, Settings, SharedFlags};
+use tokio::{
+    io::AsyncReadExt,
+    signal::unix::{SignalKind, signal},
+};
+use tokio_util::sync::CancellationToken;
+
+/// Carries out the workflows and activities of TokenHub.
+#[derive(Parser)]
+#[command(name = "tokenhub-worker", version)]
+struct Arguments {
+    #[command(flatten)]
+    shared: SharedFlags,
+}
+
+#[tokio::main]
+async fn main() -> anyhow::Result<()> {
+    tokenhub_providers::install_tls();
+    let arguments = Arguments::parse();
+    let environment = Environment::of_process();
+    let faults = fault_points(&environment);
+    let (live, warnings) = Live::load(arguments.shared.into_flags(), environment)?;
+    let settings = live.settings();
+    tokenhub_telemetry::init(&settings.log_level, settings.log_format.into())?;
+    for warning in warnings {
+        tracing::warn!("{warning}");
+    }
+    let stop = CancellationToken::new();
+    stop_on_signals(&settings, &stop)?;
+    tokenhub_worker::serve(Arc::clone(&live), faults, stop).await
+}
+
+#[cfg(feature = "fault-points")]
+fn fault_points(environment: &Environment) -> FaultPoints {
+    environment.get("TOKENHUB_FAULT_POINTS").map_or_else(FaultPoints::none, FaultPoints::parse)
+}
+
+#[cfg(not(feature = "fault-points"))]
+fn fault_points(_environment: &Environment) -> FaultPoints {
+    FaultPoints::none()
+}
+
+/// SIGTERM and SIGINT stop the worker; so does the end of standard input where a parent holds its other end.
+fn stop_on_signals(settings: &Settings, stop: &CancellationToken) -> anyhow::Result<()> {
+    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    let on_signal = stop.clone();
+    tokio::spawn(async move {
+        tokio::select! { _ = terminate.recv() => {}, _ = interrupt.recv() => {} }
+        on_signal.cancel();
+    });
+    if settings.stop_at_end_of_stdin {
+        let on_end = stop.clone();
+        tokio::spawn(async move {
+            let mut ignored = [0_u8; 64];
+            let mut stdin = tokio::io::stdin();
+            while stdin.read(&mut ignored).await.is_ok_and(|count| count > 0) {}
+            on_end.cancel();
+        });
+    }
+    Ok(())
+}

@@ -1,0 +1,50 @@
+//! SIGHUP: providers, models and prices are read again and swapped as a whole, or stay as they are.
+
+use std::sync::Arc;
+
+use tokenhub_activities::World;
+use tokenhub_config::Live;
+use tokenhub_providers::Providers;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+/// Listens for SIGHUP until `stop`.
+pub(crate) fn watch(
+    live: Arc<Live>,
+    world: Arc<World>,
+    stop: CancellationToken,
+    tracker: &TaskTracker,
+) -> anyhow::Result<()> {
+    let mut hangups = signal(SignalKind::hangup())?;
+    tracker.spawn(async move {
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => return,
+                hangup = hangups.recv() => if hangup.is_none() { return },
+            }
+            apply(&live, &world);
+        }
+    });
+    Ok(())
+}
+
+fn apply(live: &Live, world: &World) {
+    let reloaded = match live.reload() {
+        Ok(reloaded) => reloaded,
+        Err(error) => {
+            tracing::error!(error = &error as &dyn std::error::Error, "the configuration stays as it was");
+            return;
+        }
+    };
+    let settings = live.settings();
+    match Providers::new(crate::upstreams(&settings)) {
+        Ok(providers) => {
+            world.providers.store(Arc::new(providers));
+            world.catalogue.store(Arc::new(settings.catalogue.clone()));
+            tracing::info!(changed = ?reloaded.changed, after_restart = ?reloaded.after_restart, "configuration reloaded");
+        }
+        Err(error) => {
+            tracing::error!(error = &error as &dyn std::error::Error, "the providers stay as they were");
+        }
+    }
+}
