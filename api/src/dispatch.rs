@@ -1,0 +1,201 @@
+//! The one place that knows that a run can be carried in two ways.
+//!
+//! Accepts a run into the database, lets Temporal carry it while the breaker is closed and this process otherwise, and
+//! waits for the result in both. Who works on a run is decided by the claim on its row alone, so a workflow that wakes up
+//! late finds the run taken and buys nothing. Must not know HTTP beyond [`Problem`].
+
+pub(crate) mod breaker_task;
+mod durable;
+mod in_process;
+mod launch;
+pub(crate) mod temporal_link;
+mod wait;
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant, SystemTime},
+};
+
+use tokenhub_activities::World;
+use tokenhub_domain::{
+    Answer, DurabilityMark, DurabilityWish, Outcome, PlanSpec, RunId, RunKind, TenantId, Text, UnixMicros, WorkflowId,
+};
+use tokenhub_store::RunRow;
+use tokenhub_telemetry::{FallbackReason, Metrics};
+use tokio_util::task::TaskTracker;
+
+use crate::{error::Problem, idempotency::Identity};
+pub(crate) use launch::mark_of;
+
+use breaker_task::BreakerCell;
+use in_process::RunningHere;
+use temporal_link::TemporalLink;
+
+/// Waiting ends this long after the run's own deadline, so that the run can still say that it ran out of time.
+const WAIT_GRACE: Duration = Duration::from_secs(5);
+
+/// What is to be done.
+pub(crate) struct Job {
+    /// The run. Its original text is inline.
+    pub(crate) spec: PlanSpec,
+    /// How durable it must be.
+    pub(crate) wish: DurabilityWish,
+    /// What makes it the same as another.
+    pub(crate) identity: Option<Identity>,
+    /// When its request came in.
+    pub(crate) arrival: Instant,
+}
+
+/// A run that has ended.
+#[derive(Debug)]
+pub(crate) struct Answered {
+    /// What it came to; every text is inline.
+    pub(crate) outcome: Outcome,
+    /// The run.
+    pub(crate) run_id: RunId,
+    /// Its workflow, when one was asked for.
+    pub(crate) workflow_id: Option<WorkflowId>,
+    /// Who carried it.
+    pub(crate) mark: DurabilityMark,
+    /// Whether it was computed for this request.
+    pub(crate) origin: Origin,
+}
+
+/// Whether an answer was computed for this request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Origin {
+    /// For this one, or for one that was still running.
+    Fresh,
+    /// For an earlier one with the same idempotency key.
+    Replayed,
+}
+
+/// Carries runs. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Dispatcher {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    world: Arc<World>,
+    link: Option<Arc<TemporalLink>>,
+    breaker: Arc<BreakerCell>,
+    metrics: Arc<Metrics>,
+    tasks: TaskTracker,
+    running_here: RunningHere,
+    start_deadline: Duration,
+}
+
+impl Dispatcher {
+    /// A dispatcher; without `link` everything runs in this process.
+    pub(crate) fn new(
+        world: Arc<World>,
+        link: Option<Arc<TemporalLink>>,
+        breaker: Arc<BreakerCell>,
+        metrics: Arc<Metrics>,
+        tasks: TaskTracker,
+        start_deadline: Duration,
+    ) -> Self {
+        let running_here = RunningHere::default();
+        Self { shared: Arc::new(Shared { world, link, breaker, metrics, tasks, running_here, start_deadline }) }
+    }
+
+    /// Carries `job` to its end. Dropping the future abandons the wait and not the run.
+    pub(crate) async fn answer(&self, job: Job) -> Result<Answered, Problem> {
+        let is_ledger_only = job.wish == DurabilityWish::None && job.identity.is_none();
+        let mut answered = match (job.spec.kind(), is_ledger_only) {
+            (RunKind::Chat, true) => in_process::ledger_only(&self.shared, job).await?,
+            (
+                RunKind::Chat
+                | RunKind::Adversarial
+                | RunKind::Vote
+                | RunKind::Refine
+                | RunKind::BestOfN
+                | RunKind::StreamLog,
+                _,
+            ) => self.with_row(job).await?,
+        };
+        answered.outcome = load_texts(&self.shared.world, answered.outcome).await?;
+        Ok(answered)
+    }
+
+    async fn with_row(&self, job: Job) -> Result<Answered, Problem> {
+        if job.wish == DurabilityWish::Required && self.shared.durable_path().is_err() {
+            return Err(Problem::DurabilityAway);
+        }
+        // Launching is a task of the process: a client that goes away in the middle leaves no half-accepted run.
+        let launching = self.shared.tasks.spawn(launch::launch(Arc::clone(&self.shared), job));
+        match launching.await.map_err(|_| Problem::Internal)?? {
+            launch::Launched::Stored(answered) => Ok(*answered),
+            launch::Launched::Waiting(pending) => wait::wait(&self.shared, *pending).await,
+        }
+    }
+
+    /// Writes the log of a stream, durably while that is possible.
+    pub(crate) fn log_stream(&self, log: tokio::sync::oneshot::Receiver<tokenhub_workflows::contract::StreamLog>) {
+        let shared = Arc::clone(&self.shared);
+        self.shared.tasks.spawn(async move {
+            if let Ok(log) = log.await {
+                durable::log_stream(&shared, log).await;
+            }
+        });
+    }
+
+    /// The outcome with its stored texts loaded.
+    pub(crate) async fn inline(&self, outcome: Outcome) -> Result<Outcome, Problem> {
+        load_texts(&self.shared.world, outcome).await
+    }
+}
+
+impl Shared {
+    /// The way to Temporal while it is believed to work, or why there is none.
+    fn durable_path(&self) -> Result<Arc<temporal_link::Connected>, FallbackReason> {
+        let link = self.link.as_ref().ok_or(FallbackReason::Off)?;
+        let connected = link.connected().ok_or(FallbackReason::NotConnected)?;
+        if self.breaker.is_closed() { Ok(connected) } else { Err(FallbackReason::BreakerOpen) }
+    }
+}
+
+/// The row of a run.
+pub(crate) async fn read_run(world: &World, tenant: &TenantId, run_id: &RunId) -> Result<Option<RunRow>, Problem> {
+    world.store.runs().get(tenant, run_id).await.map_err(|error| launch::away(&error))
+}
+
+/// The outcome in a row, once it is final.
+pub(crate) fn outcome_of(row: &RunRow) -> Result<Option<Outcome>, Problem> {
+    Ok(launch::stored_answer(row)?.map(|answered| answered.outcome))
+}
+
+/// This moment, as the database stores it.
+fn now() -> UnixMicros {
+    UnixMicros::from(SystemTime::now())
+}
+
+async fn load_texts(world: &World, mut outcome: Outcome) -> Result<Outcome, Problem> {
+    // Contents are looked up by tenant and hash; every run belongs to the one tenant that there is.
+    let tenant = TenantId::default_tenant();
+    let texts = outcome.answer.as_mut().map(texts_of).unwrap_or_default();
+    for text in texts {
+        if matches!(text, Text::Stored(_)) {
+            let loaded = world.store.contents().load(&tenant, text).await.map_err(|error| {
+                tracing::error!(error = &error as &dyn std::error::Error, "a stored answer could not be loaded");
+                Problem::StoreAway
+            })?;
+            *text = Text::Inline(loaded);
+        }
+    }
+    Ok(outcome)
+}
+
+fn texts_of(answer: &mut Answer) -> Vec<&mut Text> {
+    match answer {
+        Answer::Chat { body } => vec![body],
+        Answer::Adversarial(answer) => {
+            let rounds = answer.rounds.iter_mut().flat_map(|round| [&mut round.critique, &mut round.refined_plan]);
+            std::iter::once(&mut answer.initial_plan).chain(rounds).chain(&mut answer.unanswered_critique).collect()
+        }
+        Answer::Vote(answer) => answer.ballots.iter_mut().map(|ballot| &mut ballot.content).collect(),
+        Answer::Refine(answer) => vec![&mut answer.refined_response],
+        Answer::BestOfN(answer) => answer.candidates.iter_mut().map(|ballot| &mut ballot.content).collect(),
+    }
+}

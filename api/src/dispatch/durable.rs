@@ -1,0 +1,273 @@
+//! Starting workflows and reading their results, with Temporal's failures told from everything else.
+
+use std::{sync::Arc, time::Duration};
+
+use futures_util::{FutureExt, future::BoxFuture};
+use temporalio_client::{
+    Client, RetryOptions, RpcOptions, WorkflowGetResultOptions, WorkflowHandle, WorkflowIdConflictPolicy,
+    WorkflowIdReusePolicy, WorkflowStartOptions,
+    errors::{WorkflowGetResultError, WorkflowStartError},
+};
+use temporalio_common::error::IncomingError;
+use tokenhub_domain::{ErrorClass, Outcome, PlanSpec, ProviderFailure, RunContext, RunStatus, StopReason, WorkflowId};
+use tokenhub_routing::BreakerFailure;
+use tokenhub_workflows::{
+    AdversarialWorkflow, BestOfNWorkflow, ChatWorkflow, FAILED_RUN, RefineWorkflow, RunOutput, StreamLogWorkflow,
+    VoteWorkflow, contract::StreamLog, search_attributes, summary,
+};
+use tonic::Code;
+
+use super::{Shared, temporal_link::Connected};
+
+/// An execution outlives the run's own deadline by this, so that the run can still record that it ran out of time.
+const EXECUTION_GRACE: Duration = Duration::from_mins(1);
+/// A stream's log is worth retrying for as long as an operator may need to bring the database back.
+const STREAM_LOG_TIMEOUT: Duration = Duration::from_hours(24);
+/// One long poll for a result. Without a limit the call sometimes sleeps through the end of the workflow, and with one
+/// second or less the SDK polls in a hot loop.
+const RESULT_RPC_TIMEOUT: Duration = Duration::from_secs(2);
+const RESULT_RETRY_INTERVAL: Duration = Duration::from_millis(500);
+
+/// Why a workflow was not started.
+#[derive(Debug)]
+pub(super) enum StartFailure {
+    /// Temporal failed; whether it has the workflow is not known.
+    Temporal(BreakerFailure),
+    /// Temporal works and does not want this start.
+    Refused(String),
+}
+
+/// What became of a workflow.
+#[derive(Debug)]
+pub(super) enum Ended {
+    /// It ran the program.
+    With(Box<Outcome>),
+    /// It ended without running it: somebody else holds the run, or Temporal has forgotten the workflow.
+    Without,
+    /// It was stopped before it could tell.
+    Stopped(Box<Outcome>),
+}
+
+/// Starts the workflow of `spec`, or finds that it is there already.
+pub(super) async fn start(
+    connected: &Connected,
+    spec: &PlanSpec,
+    workflow_id: &WorkflowId,
+    deadline: Duration,
+) -> Result<(), StartFailure> {
+    let base = spec.base();
+    let timeout = Duration::from_millis(base.deadline_ms) + EXECUTION_GRACE;
+    let attempt = Attempt { connected, workflow_id, timeout, deadline, summary: summary(spec), run: &base.run };
+    macro_rules! start {
+        ($workflow:ident) => {
+            attempt.make(|options| {
+                let (client, spec) = (connected.client.clone(), spec.clone());
+                async move { client.start_workflow($workflow::run, spec, options).await.map(|_| ()) }.boxed()
+            })
+        };
+    }
+    match spec {
+        PlanSpec::Chat(_) => start!(ChatWorkflow).await,
+        PlanSpec::Adversarial(_) => start!(AdversarialWorkflow).await,
+        PlanSpec::Vote(_) => start!(VoteWorkflow).await,
+        PlanSpec::Refine(_) => start!(RefineWorkflow).await,
+        PlanSpec::BestOfN(_) => start!(BestOfNWorkflow).await,
+    }
+}
+
+struct Attempt<'a> {
+    connected: &'a Connected,
+    workflow_id: &'a WorkflowId,
+    timeout: Duration,
+    deadline: Duration,
+    summary: String,
+    run: &'a RunContext,
+}
+
+#[derive(Clone, Copy)]
+enum Attributes {
+    With,
+    Without,
+}
+
+impl Attempt<'_> {
+    fn options(&self, attributes: Attributes) -> WorkflowStartOptions {
+        let rpc = RpcOptions::builder().timeout(self.deadline).retry_options(RetryOptions::no_retries()).build();
+        let attributes = match attributes {
+            Attributes::With => Some(search_attributes(self.run)),
+            Attributes::Without => None,
+        };
+        WorkflowStartOptions::new(self.connected.task_queue.as_str(), self.workflow_id.as_str())
+            .id_reuse_policy(WorkflowIdReusePolicy::RejectDuplicate)
+            .id_conflict_policy(WorkflowIdConflictPolicy::UseExisting)
+            .execution_timeout(self.timeout)
+            .static_summary(self.summary.as_str())
+            .maybe_search_attributes(attributes)
+            .rpc_options(rpc)
+            .build()
+    }
+
+    async fn make(
+        &self,
+        start: impl Fn(WorkflowStartOptions) -> BoxFuture<'static, Result<(), WorkflowStartError>>,
+    ) -> Result<(), StartFailure> {
+        let mut attributes = Attributes::With;
+        loop {
+            let started = tokio::time::timeout(self.deadline, start(self.options(attributes))).await;
+            let Ok(started) = started else { return Err(StartFailure::Temporal(BreakerFailure::StartDeadline)) };
+            match (started, attributes) {
+                (Ok(()) | Err(WorkflowStartError::AlreadyStarted { .. }), _) => return Ok(()),
+                // A server whose operator does not let us register attributes still carries runs.
+                (Err(WorkflowStartError::Rpc(status)), Attributes::With) if lacks_attributes(&status) => {
+                    attributes = Attributes::Without;
+                }
+                (Err(error), Attributes::With | Attributes::Without) => return Err(start_failure(&error)),
+            }
+        }
+    }
+}
+
+fn lacks_attributes(status: &tonic::Status) -> bool {
+    status.code() == Code::InvalidArgument && status.message().to_ascii_lowercase().contains("search attribute")
+}
+
+fn start_failure(error: &WorkflowStartError) -> StartFailure {
+    if let WorkflowStartError::Rpc(status) = error
+        && let Some(failure) = breaker_failure(status)
+    {
+        return StartFailure::Temporal(failure);
+    }
+    StartFailure::Refused(error.to_string())
+}
+
+/// Temporal's own failures. A timeout of the client comes as `Cancelled`.
+fn breaker_failure(status: &tonic::Status) -> Option<BreakerFailure> {
+    match status.code() {
+        Code::Cancelled | Code::DeadlineExceeded => Some(BreakerFailure::StartDeadline),
+        Code::Unavailable => Some(BreakerFailure::ConnectRefused),
+        Code::ResourceExhausted | Code::Aborted | Code::Internal | Code::Unknown | Code::DataLoss => {
+            Some(BreakerFailure::Unavailable)
+        }
+        Code::Ok
+        | Code::InvalidArgument
+        | Code::NotFound
+        | Code::AlreadyExists
+        | Code::PermissionDenied
+        | Code::FailedPrecondition
+        | Code::OutOfRange
+        | Code::Unimplemented
+        | Code::Unauthenticated => None,
+    }
+}
+
+/// Waits for the end of a workflow, through any outage of Temporal.
+pub(super) async fn result(connected: Arc<Connected>, workflow_id: WorkflowId) -> Ended {
+    // Every program has the same result, so one handle type reads them all.
+    let handle: WorkflowHandle<Client, ChatWorkflow> = connected.client.get_workflow_handle(workflow_id.as_str());
+    loop {
+        let retries = RetryOptions::builder().max_elapsed_time(None).max_retries(0).build();
+        let rpc = RpcOptions::builder().timeout(RESULT_RPC_TIMEOUT).retry_options(retries).build();
+        let options = WorkflowGetResultOptions::builder().rpc_options(rpc).build();
+        match handle.get_result(options).await {
+            Ok(RunOutput::Finished(outcome)) => return Ended::With(Box::new(outcome)),
+            Ok(RunOutput::Superseded) => return Ended::Without,
+            Err(error) => match ended(&error) {
+                Some(ended) => return ended,
+                None => tokio::time::sleep(RESULT_RETRY_INTERVAL).await,
+            },
+        }
+    }
+}
+
+/// What an error says about the workflow; nothing when it is about the call.
+fn ended(error: &WorkflowGetResultError) -> Option<Ended> {
+    if let WorkflowGetResultError::Failed(failure) = error {
+        if let IncomingError::Application(application) = failure.as_ref()
+            && application.type_name() == Some(FAILED_RUN)
+            && let Ok(Some(outcome)) = application.details::<Outcome>()
+        {
+            return Some(Ended::With(Box::new(outcome)));
+        }
+        tracing::error!(%error, "a workflow failed outside its program");
+        return Some(stopped(RunStatus::Failed, StopReason::AllFailed, ErrorClass::ServerError));
+    }
+    if matches!(error, WorkflowGetResultError::Cancelled { .. } | WorkflowGetResultError::Terminated { .. }) {
+        return Some(stopped(RunStatus::Cancelled, StopReason::Cancelled, ErrorClass::Cancelled));
+    }
+    if matches!(error, WorkflowGetResultError::TimedOut) {
+        return Some(stopped(RunStatus::Failed, StopReason::DeadlineExceeded, ErrorClass::StepDeadline));
+    }
+    matches!(error, WorkflowGetResultError::NotFound(_)).then_some(Ended::Without)
+}
+
+fn stopped(status: RunStatus, stop_reason: StopReason, class: ErrorClass) -> Ended {
+    let outcome = Outcome {
+        status,
+        stop_reason,
+        negotiated_model: None,
+        routing_reason: String::new(),
+        answer: None,
+        steps: Vec::new(),
+        usage: tokenhub_domain::Usage::default(),
+        failure: Some(ProviderFailure::of(class, "the workflow ended before its program did")),
+    };
+    Ended::Stopped(Box::new(outcome))
+}
+
+/// Writes a stream's log through Temporal, or directly when Temporal is away.
+pub(super) async fn log_stream(shared: &Arc<Shared>, log: StreamLog) {
+    if let Ok(connected) = shared.durable_path() {
+        match start_stream_log(&connected, &log, shared.start_deadline).await {
+            Ok(()) => return,
+            Err(StartFailure::Temporal(failure)) => shared.breaker.failed(failure),
+            Err(StartFailure::Refused(reason)) => tracing::warn!(reason, "a stream log was not started"),
+        }
+    }
+    if let Err(fault) = tokenhub_activities::log_stream(&shared.world, &log).await {
+        tracing::error!(fault = &fault as &dyn std::error::Error, run = %log.run.run_id, "a stream was not logged");
+    }
+}
+
+async fn start_stream_log(connected: &Connected, log: &StreamLog, deadline: Duration) -> Result<(), StartFailure> {
+    let workflow_id = WorkflowId::new(format!("stream_log:{}:{}:1", log.run.tenant, log.run.run_id));
+    let attempt = Attempt {
+        connected,
+        workflow_id: &workflow_id,
+        timeout: STREAM_LOG_TIMEOUT,
+        deadline,
+        summary: "log of a streamed answer".to_owned(),
+        run: &log.run,
+    };
+    attempt
+        .make(|options| {
+            let (client, log) = (connected.client.clone(), log.clone());
+            async move { client.start_workflow(StreamLogWorkflow::run, log, options).await.map(|_| ()) }.boxed()
+        })
+        .await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_failures_of_temporal_itself_count_and_a_client_timeout_is_one() {
+        let of = |code: Code| breaker_failure(&tonic::Status::new(code, "Timeout expired"));
+        assert_eq!(of(Code::Cancelled), Some(BreakerFailure::StartDeadline));
+        assert_eq!(of(Code::DeadlineExceeded), Some(BreakerFailure::StartDeadline));
+        assert_eq!(of(Code::Unavailable), Some(BreakerFailure::ConnectRefused));
+        assert_eq!(of(Code::ResourceExhausted), Some(BreakerFailure::Unavailable));
+        for code in [Code::InvalidArgument, Code::AlreadyExists, Code::NotFound, Code::PermissionDenied] {
+            assert_eq!(of(code), None, "{code:?}");
+        }
+    }
+
+    #[test]
+    fn a_missing_search_attribute_is_recognised_and_another_bad_argument_is_not() {
+        let status = |message: &str| tonic::Status::new(Code::InvalidArgument, message);
+        assert!(lacks_attributes(&status(
+            "Namespace default has no mapping defined for search attribute TokenHubRunId"
+        )));
+        assert!(!lacks_attributes(&status("workflow id is too long")));
+    }
+}

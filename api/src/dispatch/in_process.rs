@@ -1,0 +1,159 @@
+//! Runs carried by this process: tracked tasks, never a handler's future, so a client that goes away kills nothing.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use tokenhub_activities::{Direct, Keeping};
+use tokenhub_domain::{DurabilityMark, Outcome, Owner, PlanSpec, RunContext, RunId, limits};
+use tokenhub_orchestrate::Finished;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use super::{Answered, Job, Origin, Shared, now};
+use crate::error::Problem;
+
+/// What a run in this process came to, as far as it is known.
+#[derive(Clone, Debug)]
+pub(super) enum Here {
+    /// It runs.
+    Running,
+    /// It ended.
+    Finished(Arc<Outcome>),
+    /// Another owner has it.
+    ClaimLost,
+}
+
+/// Tells everybody in this process who waits for the same run.
+pub(super) type HereWatch = watch::Receiver<Here>;
+
+/// The runs that this process carries. Two requests of one process share an owner, so the claim alone would let both
+/// carry the same run.
+#[derive(Default)]
+pub(super) struct RunningHere {
+    runs: Mutex<HashMap<RunId, HereWatch>>,
+}
+
+impl RunningHere {
+    /// The run that is carried here already, or a place for a new one.
+    fn join(&self, run_id: &RunId) -> Result<HereWatch, (watch::Sender<Here>, HereWatch)> {
+        let mut runs = self.runs.lock().unwrap_or_else(PoisonError::into_inner);
+        // A sender that is gone while its run is still listed belongs to a task that panicked.
+        if let Some(running) = runs.get(run_id).filter(|running| running.has_changed().is_ok()) {
+            return Ok(running.clone());
+        }
+        let (sender, receiver) = watch::channel(Here::Running);
+        runs.insert(run_id.clone(), receiver.clone());
+        Err((sender, receiver))
+    }
+
+    fn leave(&self, run_id: &RunId) {
+        self.runs.lock().unwrap_or_else(PoisonError::into_inner).remove(run_id);
+    }
+}
+
+/// Carries `spec` in this process; joins the task that does so already.
+pub(super) fn carry(shared: &Arc<Shared>, spec: PlanSpec) -> HereWatch {
+    let run = spec.base().run.clone();
+    let (sender, receiver) = match shared.running_here.join(&run.run_id) {
+        Ok(running) => return running,
+        Err(place) => place,
+    };
+    let worker = Arc::clone(shared);
+    shared.tasks.spawn(async move {
+        let owner = Owner::process(&worker.world.instance);
+        let renewing = CancellationToken::new();
+        worker.tasks.spawn(renew(Arc::clone(&worker), run.clone(), owner.clone(), renewing.clone()));
+        let ended = execute(&worker, &run, owner, Keeping::Rows, spec).await;
+        renewing.cancel();
+        worker.running_here.leave(&run.run_id);
+        // Nobody may be waiting any more.
+        let _ = sender.send(ended);
+    });
+    receiver
+}
+
+async fn execute(shared: &Shared, run: &RunContext, owner: Owner, keeping: Keeping, spec: PlanSpec) -> Here {
+    let steps = Direct::new(Arc::clone(&shared.world), run.clone(), owner, keeping);
+    match Box::pin(tokenhub_orchestrate::run(&steps, spec)).await {
+        Finished::Outcome(outcome) => Here::Finished(Arc::new(*outcome)),
+        Finished::ClaimLost => Here::ClaimLost,
+    }
+}
+
+/// Keeps the lease while the run lasts; ends when it is somebody else's.
+async fn renew(shared: Arc<Shared>, run: RunContext, owner: Owner, done: CancellationToken) {
+    let runs = shared.world.store.runs();
+    let interval = Duration::from_millis(limits::LEASE_RENEW_MS);
+    let mut epoch = None;
+    loop {
+        tokio::select! {
+            () = tokio::time::sleep(interval) => {}
+            () = done.cancelled() => return,
+        }
+        if epoch.is_none() {
+            let row = runs.get(&run.tenant, &run.run_id).await.ok().flatten();
+            epoch = row.filter(|row| row.owner.as_ref() == Some(&owner)).map(|row| row.epoch);
+        }
+        let Some(held) = epoch else { continue };
+        match runs.renew(&run.tenant, &run.run_id, &owner, held, now()).await {
+            Ok(true) => {}
+            Ok(false) => return,
+            Err(error) => {
+                tracing::warn!(error = &error as &dyn std::error::Error, run = %run.run_id, "a lease was not renewed");
+            }
+        }
+    }
+}
+
+/// Carries a chat whose caller wants no durability: no row, no journal, the ledger and the log as always.
+pub(super) async fn ledger_only(shared: &Arc<Shared>, job: Job) -> Result<Answered, Problem> {
+    let run = job.spec.base().run.clone();
+    let run_id = run.run_id.clone();
+    let worker = Arc::clone(shared);
+    let task = shared.tasks.spawn(async move {
+        let owner = Owner::process(&worker.world.instance);
+        execute(&worker, &run, owner, Keeping::LedgerOnly, job.spec).await
+    });
+    match task.await {
+        Ok(Here::Finished(outcome)) => Ok(answered(run_id, outcome)),
+        Ok(Here::Running | Here::ClaimLost) | Err(_) => Err(Problem::Internal),
+    }
+}
+
+fn answered(run_id: RunId, outcome: Arc<Outcome>) -> Answered {
+    Answered {
+        outcome: Arc::unwrap_or_clone(outcome),
+        run_id,
+        workflow_id: None,
+        mark: DurabilityMark::None,
+        origin: Origin::Fresh,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_second_request_for_the_same_run_joins_the_first() {
+        let here = RunningHere::default();
+        let run_id = RunId::from("run_1");
+        let (_sender, _receiver) = here.join(&run_id).unwrap_err();
+        assert!(here.join(&run_id).is_ok());
+        assert!(here.join(&RunId::from("run_2")).is_err());
+        here.leave(&run_id);
+        assert!(here.join(&run_id).is_err());
+    }
+
+    #[test]
+    fn the_place_of_a_task_that_died_is_free() {
+        let here = RunningHere::default();
+        let run_id = RunId::from("run_1");
+        let (sender, _receiver) = here.join(&run_id).unwrap_err();
+        drop(sender);
+        assert!(here.join(&run_id).is_err());
+    }
+}

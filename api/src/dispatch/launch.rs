@@ -1,0 +1,246 @@
+//! Accepting a run: its row first, then whoever is to carry it.
+
+use std::{sync::Arc, time::Instant};
+
+use tokenhub_domain::{
+    DurabilityMark, DurabilityWish, Outcome, Owner, PlanSpec, RunStatus, StopReason, Text, WorkflowId,
+};
+use tokenhub_routing::BreakerFailure;
+use tokenhub_store::{Claim, FinishRow, IdempotencyScope, Inserted, NewRun, RunRow, StoreError};
+use tokenhub_telemetry::FallbackReason;
+use uuid::Uuid;
+
+use super::{
+    Answered, Job, Origin, Shared,
+    durable::{self, StartFailure},
+    in_process::{self, HereWatch},
+    now,
+    temporal_link::Connected,
+};
+use crate::error::Problem;
+
+/// An accepted run.
+pub(super) enum Launched {
+    /// It has a result already.
+    Stored(Box<Answered>),
+    /// It is on its way.
+    Waiting(Box<Pending>),
+}
+
+/// A run that somebody carries, or will.
+pub(super) struct Pending {
+    /// The run, with the id that its row has.
+    pub(super) spec: PlanSpec,
+    /// The workflow id in its row.
+    pub(super) workflow_id: Option<WorkflowId>,
+    /// What its caller asks for.
+    pub(super) wish: DurabilityWish,
+    /// When the request came in.
+    pub(super) arrival: Instant,
+    /// Who carries it, as far as this request knows.
+    pub(super) carrier: Carrier,
+    /// Whether the client can come back for it.
+    pub(super) has_key: bool,
+}
+
+/// Who carries a run, as far as a request knows.
+pub(super) enum Carrier {
+    /// A workflow that was started for it.
+    Workflow(Arc<Connected>),
+    /// This process.
+    Here(HereWatch),
+    /// Another request brought it about.
+    Other,
+}
+
+/// Accepts `job` and sees to it that somebody carries it.
+pub(super) async fn launch(shared: Arc<Shared>, mut job: Job) -> Result<Launched, Problem> {
+    job.spec = store_original(&shared, job.spec).await.map_err(|error| away(&error))?;
+    let inserted = shared.world.store.runs().insert(&new_run(&shared, &job)?).await.map_err(|error| away(&error))?;
+    match inserted {
+        Inserted::Conflict(_) => Err(Problem::IdempotencyMismatch),
+        Inserted::New(row) => {
+            let carrier = choose_carrier(&shared, &job, &row).await?;
+            Ok(Launched::Waiting(Box::new(pending(job, &row, carrier))))
+        }
+        Inserted::Existing(row) => {
+            if let Some(answered) = stored_answer(&row)? {
+                return Ok(Launched::Stored(Box::new(answered)));
+            }
+            adopt_row(&mut job.spec, &row);
+            Ok(Launched::Waiting(Box::new(pending(job, &row, Carrier::Other))))
+        }
+    }
+}
+
+fn pending(job: Job, row: &RunRow, carrier: Carrier) -> Pending {
+    Pending {
+        spec: job.spec,
+        workflow_id: row.workflow_id.clone(),
+        wish: job.wish,
+        arrival: job.arrival,
+        carrier,
+        has_key: job.identity.is_some(),
+    }
+}
+
+/// A store error as the client may see it.
+pub(super) fn away(error: &StoreError) -> Problem {
+    tracing::error!(error = error as &dyn std::error::Error, "the database did not serve");
+    if error.is_unavailable() { Problem::StoreAway } else { Problem::Internal }
+}
+
+/// The result in a row; nothing while the run lasts.
+pub(super) fn stored_answer(row: &RunRow) -> Result<Option<Answered>, Problem> {
+    let Some(json) = row.outcome_json.as_deref().filter(|_| row.status.is_final()) else { return Ok(None) };
+    let outcome = serde_json::from_str::<Outcome>(json).map_err(|error| {
+        tracing::error!(error = &error as &dyn std::error::Error, run = %row.run_id, "a stored outcome cannot be read");
+        Problem::Internal
+    })?;
+    Ok(Some(Answered {
+        outcome,
+        run_id: row.run_id.clone(),
+        workflow_id: row.workflow_id.clone(),
+        mark: mark_of(row),
+        origin: Origin::Replayed,
+    }))
+}
+
+/// How durable a run is, by what its row says or by who holds it.
+pub(crate) fn mark_of(row: &RunRow) -> DurabilityMark {
+    let by_owner = match &row.owner {
+        Some(owner) if !owner.expires() => DurabilityMark::Durable,
+        Some(_) | None => DurabilityMark::None,
+    };
+    row.durability.unwrap_or(by_owner)
+}
+
+async fn choose_carrier(shared: &Arc<Shared>, job: &Job, row: &RunRow) -> Result<Carrier, Problem> {
+    let here = || Ok(Carrier::Here(in_process::carry(shared, job.spec.clone())));
+    if job.wish == DurabilityWish::None {
+        return here();
+    }
+    match start_workflow(shared, job, row).await {
+        Ok(connected) => Ok(Carrier::Workflow(connected)),
+        Err(_) if job.wish == DurabilityWish::Required => withdraw(shared, job).await,
+        Err(reason) => {
+            shared.metrics.fallback(reason);
+            here()
+        }
+    }
+}
+
+async fn start_workflow(shared: &Shared, job: &Job, row: &RunRow) -> Result<Arc<Connected>, FallbackReason> {
+    let connected = shared.durable_path()?;
+    let workflow_id = row.workflow_id.as_ref().ok_or(FallbackReason::Off)?;
+    let deadline = shared.start_deadline.saturating_sub(job.arrival.elapsed());
+    match durable::start(&connected, &job.spec, workflow_id, deadline).await {
+        Ok(()) => Ok(connected),
+        Err(StartFailure::Temporal(failure)) => {
+            shared.breaker.failed(failure);
+            Err(match failure {
+                BreakerFailure::StartDeadline => FallbackReason::StartDeadline,
+                BreakerFailure::ConnectRefused | BreakerFailure::Unavailable | BreakerFailure::NoPoller => {
+                    FallbackReason::StartFailed
+                }
+            })
+        }
+        Err(StartFailure::Refused(reason)) => {
+            tracing::error!(reason, %workflow_id, "a start was refused");
+            Err(FallbackReason::StartFailed)
+        }
+    }
+}
+
+/// Takes back a run that must be durable and cannot be. When the start reached Temporal after all, it stays.
+async fn withdraw(shared: &Arc<Shared>, job: &Job) -> Result<Carrier, Problem> {
+    let run = &job.spec.base().run;
+    let owner = Owner::process(&shared.world.instance);
+    let runs = shared.world.store.runs();
+    let claim = runs.claim(&run.tenant, &run.run_id, &owner, now()).await.map_err(|error| away(&error))?;
+    let Claim::Won { epoch } = claim else { return Ok(Carrier::Other) };
+    let outcome = Outcome {
+        status: RunStatus::Cancelled,
+        stop_reason: StopReason::Cancelled,
+        negotiated_model: None,
+        routing_reason: "durability was required and Temporal was away".to_owned(),
+        answer: None,
+        steps: Vec::new(),
+        usage: tokenhub_domain::Usage::default(),
+        failure: None,
+    };
+    let finish = finish_row(&outcome, Some(epoch), DurabilityMark::None)?;
+    runs.finish(&run.tenant, &run.run_id, &owner, &finish).await.map_err(|error| away(&error))?;
+    Err(Problem::DurabilityAway)
+}
+
+/// The row of a run that ended without its program.
+pub(super) fn finish_row(
+    outcome: &Outcome,
+    epoch: Option<i64>,
+    durability: DurabilityMark,
+) -> Result<FinishRow, Problem> {
+    Ok(FinishRow {
+        epoch,
+        status: outcome.status,
+        stop_reason: outcome.stop_reason,
+        outcome_json: serde_json::to_string(outcome).map_err(|_| Problem::Internal)?,
+        durability,
+        negotiated_model: None,
+        usage: outcome.usage,
+        finished_at: now(),
+    })
+}
+
+fn new_run(shared: &Shared, job: &Job) -> Result<NewRun, Problem> {
+    let run = &job.spec.base().run;
+    let workflow_id = shared.link.as_ref().map(|_| match &job.identity {
+        // The store appends the generation.
+        Some(identity) => format!("{}:{}:{}", run.kind.as_str(), run.tenant, identity.scope_hash),
+        None => format!("{}:{}:{}:1", run.kind.as_str(), run.tenant, Uuid::now_v7()),
+    });
+    Ok(NewRun {
+        run_id: run.run_id.clone(),
+        kind: run.kind,
+        tenant: run.tenant.clone(),
+        principal: run.principal.clone(),
+        api_key_id: run.api_key_id.clone(),
+        request_id: run.request_id.clone(),
+        idempotency: job.identity.as_ref().map(|identity| IdempotencyScope {
+            scope_hash: identity.scope_hash.clone(),
+            body_hash: identity.body_hash.clone(),
+        }),
+        spec_json: serde_json::to_string(&job.spec).map_err(|_| Problem::Internal)?,
+        workflow_id: workflow_id.map(WorkflowId::new),
+        config_version: run.config_version,
+        created_at: now(),
+    })
+}
+
+/// A long body travels by reference: a history would carry it many times.
+async fn store_original(shared: &Shared, mut spec: PlanSpec) -> Result<PlanSpec, StoreError> {
+    let base = base_mut(&mut spec);
+    if let Text::Inline(text) = &mut base.original {
+        let text = std::mem::take(text);
+        base.original = shared.world.store.contents().inline_or_store(&base.run.tenant, text).await?;
+    }
+    Ok(spec)
+}
+
+/// A repeated request works on the run of the first one.
+fn adopt_row(spec: &mut PlanSpec, row: &RunRow) {
+    let run = &mut base_mut(spec).run;
+    run.run_id = row.run_id.clone();
+    run.request_id = row.request_id.clone();
+    run.config_version = row.config_version;
+}
+
+fn base_mut(spec: &mut PlanSpec) -> &mut tokenhub_domain::SpecBase {
+    match spec {
+        PlanSpec::Chat(spec) => &mut spec.base,
+        PlanSpec::Adversarial(spec) => &mut spec.base,
+        PlanSpec::Vote(spec) => &mut spec.base,
+        PlanSpec::Refine(spec) => &mut spec.base,
+        PlanSpec::BestOfN(spec) => &mut spec.base,
+    }
+}

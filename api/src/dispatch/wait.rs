@@ -1,0 +1,259 @@
+//! Waiting for a run: on its workflow, on its row and on this process, whichever tells first.
+//!
+//! An outage of any of them is survived by the others. The row also tells who holds the claim: a run that nobody takes
+//! in time, or whose process died, is carried on here. Taking over is a compare-and-set on the row, and the journal keeps
+//! what was paid for, so nothing is bought twice.
+
+use std::{
+    future::{Future, pending},
+    pin::Pin,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use tokenhub_domain::{DurabilityMark, DurabilityWish, Outcome, Owner, WorkflowId};
+use tokenhub_routing::BreakerFailure;
+use tokenhub_store::RunRow;
+use tokenhub_telemetry::FallbackReason;
+
+use super::{
+    Answered, Origin, Shared, WAIT_GRACE,
+    durable::{self, Ended},
+    in_process::{self, Here, HereWatch},
+    launch::{Carrier, Pending, away, finish_row, stored_answer},
+    now,
+};
+use crate::error::{Problem, RetryAdvice};
+
+/// Between two looks at the row.
+const LOOK_INTERVAL: Duration = Duration::from_millis(250);
+/// The first look at a run that another request brought about; doubled up to the normal interval.
+const FIRST_LOOK: Duration = Duration::from_millis(50);
+
+type WorkflowEnd = Pin<Box<dyn Future<Output = Ended> + Send>>;
+
+/// One request's wait.
+struct Wait {
+    shared: Arc<Shared>,
+    pending: Pending,
+    workflow: Option<WorkflowEnd>,
+    here: Option<HereWatch>,
+    /// When a run that nobody has claimed is taken here.
+    claim_deadline: Instant,
+    look_interval: Duration,
+    claim_seen: bool,
+}
+
+/// What the row of a run says.
+enum Look {
+    Ended(Box<Answered>),
+    Unclaimed,
+    Abandoned,
+    Held(Owner),
+    Unknown,
+}
+
+/// Waits for the end of `pending`, to the run's deadline.
+pub(super) async fn wait(shared: &Arc<Shared>, pending: Pending) -> Result<Answered, Problem> {
+    let base = pending.spec.base();
+    let bound = Duration::from_millis(base.deadline_ms) + WAIT_GRACE;
+    let run_id = base.run.run_id.clone();
+    let advice = if pending.has_key { RetryAdvice::Unsaid } else { RetryAdvice::Never };
+    let waiting = Box::pin(Wait::new(Arc::clone(shared), pending).run());
+    match tokio::time::timeout(bound, waiting).await {
+        Ok(answered) => answered,
+        Err(_) => Err(Problem::StillRunning { run_id, advice }),
+    }
+}
+
+impl Wait {
+    fn new(shared: Arc<Shared>, pending: Pending) -> Self {
+        let mut wait = Self {
+            claim_deadline: pending.arrival + shared.start_deadline,
+            look_interval: LOOK_INTERVAL,
+            workflow: None,
+            here: None,
+            claim_seen: false,
+            shared,
+            pending,
+        };
+        match (&wait.pending.carrier, &wait.pending.workflow_id) {
+            (Carrier::Workflow(connected), Some(workflow_id)) => {
+                wait.workflow = Some(Box::pin(durable::result(Arc::clone(connected), workflow_id.clone())));
+            }
+            (Carrier::Here(here), _) => wait.here = Some(here.clone()),
+            (Carrier::Other | Carrier::Workflow(_), _) => wait.look_interval = FIRST_LOOK,
+        }
+        wait
+    }
+
+    async fn run(mut self) -> Result<Answered, Problem> {
+        let mut next_look = self.first_look();
+        loop {
+            tokio::select! {
+                ended = of_workflow(&mut self.workflow) => {
+                    self.workflow = None;
+                    if let Some(answered) = self.on_workflow_end(ended).await? {
+                        return Ok(answered);
+                    }
+                    next_look = Instant::now();
+                }
+                here = of_here(&mut self.here) => {
+                    self.here = None;
+                    match here {
+                        Here::Finished(outcome) => return Ok(self.answered(Arc::unwrap_or_clone(outcome), DurabilityMark::None)),
+                        Here::ClaimLost | Here::Running => next_look = Instant::now(),
+                    }
+                }
+                () = tokio::time::sleep_until(next_look.into()) => {
+                    if let Some(answered) = self.on_look().await? {
+                        return Ok(answered);
+                    }
+                    next_look = Instant::now() + self.look_interval;
+                    self.look_interval = (self.look_interval * 2).min(LOOK_INTERVAL);
+                }
+            }
+        }
+    }
+
+    /// A healthy workflow tells its result itself, so its row is left alone until the claim is due.
+    fn first_look(&self) -> Instant {
+        match self.pending.carrier {
+            Carrier::Workflow(_) | Carrier::Here(_) => self.claim_deadline,
+            Carrier::Other => Instant::now(),
+        }
+    }
+
+    async fn on_look(&mut self) -> Result<Option<Answered>, Problem> {
+        match look(&self.shared, &self.pending).await? {
+            Look::Ended(answered) => return Ok(Some(*answered)),
+            Look::Unclaimed if Instant::now() >= self.claim_deadline => self.on_unclaimed(),
+            Look::Abandoned => self.carry_here(),
+            Look::Held(owner) => self.on_claim(&owner),
+            Look::Unclaimed | Look::Unknown => {}
+        }
+        Ok(None)
+    }
+
+    /// Nobody polls, or Temporal hangs with the start in its hands.
+    fn on_unclaimed(&mut self) {
+        if self.workflow.is_some() && !self.claim_seen {
+            self.shared.breaker.failed(BreakerFailure::NoPoller);
+        }
+        match self.pending.wish {
+            // A durable run stays with Temporal, however long its worker takes to come back.
+            DurabilityWish::Required => {}
+            DurabilityWish::Preferred | DurabilityWish::None => {
+                if self.workflow.is_some() && !self.claim_seen {
+                    self.shared.metrics.fallback(FallbackReason::NoWorker);
+                }
+                self.carry_here();
+            }
+        }
+        // Counted once for each request.
+        self.claim_seen = true;
+    }
+
+    fn on_claim(&mut self, owner: &Owner) {
+        if !self.claim_seen && self.workflow.is_some() && !owner.expires() {
+            self.shared.breaker.succeeded();
+        }
+        self.claim_seen = true;
+    }
+
+    fn carry_here(&mut self) {
+        if self.here.is_none() {
+            self.here = Some(in_process::carry(&self.shared, self.pending.spec.clone()));
+        }
+    }
+
+    async fn on_workflow_end(&mut self, ended: Ended) -> Result<Option<Answered>, Problem> {
+        match ended {
+            Ended::With(outcome) => {
+                if !self.claim_seen {
+                    self.shared.breaker.succeeded();
+                }
+                Ok(Some(self.answered(*outcome, DurabilityMark::Durable)))
+            }
+            Ended::Without => Ok(None),
+            Ended::Stopped(outcome) => {
+                if let Look::Ended(answered) = look(&self.shared, &self.pending).await? {
+                    return Ok(Some(*answered));
+                }
+                finish_stopped(&self.shared, &self.pending, &outcome).await?;
+                Ok(Some(self.answered(*outcome, DurabilityMark::Durable)))
+            }
+        }
+    }
+
+    fn answered(&self, outcome: Outcome, mark: DurabilityMark) -> Answered {
+        Answered {
+            outcome,
+            run_id: self.pending.spec.base().run.run_id.clone(),
+            workflow_id: workflow_of(&self.pending, mark),
+            mark,
+            origin: Origin::Fresh,
+        }
+    }
+}
+
+/// Reads the row. An unreachable database is no reason to stop waiting.
+async fn look(shared: &Shared, pending: &Pending) -> Result<Look, Problem> {
+    let run = &pending.spec.base().run;
+    match shared.world.store.runs().get(&run.tenant, &run.run_id).await {
+        Ok(Some(row)) => Ok(match stored_answer(&row)? {
+            Some(answered) => Look::Ended(Box::new(ended_meanwhile(pending, answered))),
+            None => look_at(&row),
+        }),
+        Ok(None) => Ok(Look::Unknown),
+        Err(error) => {
+            tracing::debug!(error = &error as &dyn std::error::Error, "a run could not be looked at");
+            Ok(Look::Unknown)
+        }
+    }
+}
+
+/// A result that came while we waited was not stored before we asked.
+fn ended_meanwhile(pending: &Pending, answered: Answered) -> Answered {
+    let workflow_id = workflow_of(pending, answered.mark);
+    Answered { origin: Origin::Fresh, workflow_id, ..answered }
+}
+
+/// The workflow that an answer names: one that was started for this request or that carried the run.
+fn workflow_of(pending: &Pending, mark: DurabilityMark) -> Option<WorkflowId> {
+    let was_started = matches!(pending.carrier, Carrier::Workflow(_));
+    pending.workflow_id.clone().filter(|_| was_started || mark == DurabilityMark::Durable)
+}
+
+/// A workflow that was terminated could not write its own end.
+async fn finish_stopped(shared: &Shared, pending: &Pending, outcome: &Outcome) -> Result<(), Problem> {
+    let Some(workflow_id) = &pending.workflow_id else { return Ok(()) };
+    let (run, owner) = (&pending.spec.base().run, Owner::workflow(workflow_id));
+    let runs = shared.world.store.runs();
+    runs.claim(&run.tenant, &run.run_id, &owner, now()).await.map_err(|error| away(&error))?;
+    let finish = finish_row(outcome, None, DurabilityMark::Durable)?;
+    runs.finish(&run.tenant, &run.run_id, &owner, &finish).await.map_err(|error| away(&error))?;
+    Ok(())
+}
+
+fn look_at(row: &RunRow) -> Look {
+    match (&row.owner, row.lease_until) {
+        (None, _) => Look::Unclaimed,
+        (Some(owner), Some(lease_until)) if owner.expires() && lease_until <= now() => Look::Abandoned,
+        (Some(owner), _) => Look::Held(owner.clone()),
+    }
+}
+
+async fn of_workflow(workflow: &mut Option<WorkflowEnd>) -> Ended {
+    match workflow {
+        Some(end) => end.await,
+        None => pending().await,
+    }
+}
+
+async fn of_here(here: &mut Option<HereWatch>) -> Here {
+    let Some(watch) = here else { return pending().await };
+    let seen = watch.wait_for(|here| !matches!(here, Here::Running)).await.map(|here| Here::clone(&here));
+    // A task that died without a word left its lease to expire; the row will show it.
+    seen.unwrap_or(Here::ClaimLost)
+}

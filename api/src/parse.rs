@@ -1,0 +1,86 @@
+//! Request bodies as typed requests: whatever passes here is valid, and nothing behind it checks again.
+//!
+//! Must not know models, databases or executors: whether a named model exists is asked by the routes.
+
+pub(crate) mod chat;
+pub(crate) mod completions;
+mod fields;
+pub(crate) mod plan;
+mod policy;
+
+use serde_json::{Map, Value};
+use tokenhub_domain::limits;
+
+use crate::error::Problem;
+
+pub(crate) use fields::Fields;
+pub(crate) use policy::PolicyWish;
+
+/// Characters that make a token on average; good enough to rank models and to see that a window is too small.
+const CHARS_PER_TOKEN: u64 = 4;
+
+/// What every form of request has.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Ask {
+    /// The body for the provider: a JSON object without `model`, `stream` and `stream_options`, in the caller's order.
+    pub(crate) original: String,
+    /// Input tokens, estimated.
+    pub(crate) estimated_input_tokens: u64,
+    /// Output tokens, estimated or limited by the request.
+    pub(crate) estimated_output_tokens: u64,
+    /// Limits on each call.
+    pub(crate) policy: PolicyWish,
+}
+
+/// The JSON object in `bytes`.
+pub(crate) fn object(bytes: &[u8]) -> Result<Map<String, Value>, Problem> {
+    match serde_json::from_slice(bytes).map_err(|error| Problem::ParseBody(error.to_string()))? {
+        Value::Object(object) => Ok(object),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Array(_) => {
+            Err(Problem::ParseBody("it must be an object".to_owned()))
+        }
+    }
+}
+
+/// Refuses a conversation that no provider could answer, naming `param`.
+pub(crate) fn check_messages(messages: Option<&Value>, param: &str) -> Result<(), Problem> {
+    match messages {
+        None | Some(Value::Null) => Err(Problem::MissingField { param: param.to_owned() }),
+        Some(Value::Array(messages)) if messages.is_empty() => {
+            Err(Problem::invalid(param, "must hold at least one message"))
+        }
+        Some(Value::Array(messages)) => match messages.iter().position(|message| !message.is_object()) {
+            None => Ok(()),
+            Some(index) => Err(Problem::invalid(format!("{param}[{index}]"), "must be an object")),
+        },
+        Some(_) => Err(Problem::invalid(param, "must be an array of messages")),
+    }
+}
+
+/// The ask of a provider body whose own fields are already taken out.
+pub(crate) fn ask(body: &Map<String, Value>, policy: PolicyWish) -> Ask {
+    let original = serde_json::to_string(body).unwrap_or_default();
+    let text_chars = tokenhub_domain::user_text(body).chars().count() as u64;
+    let limit = ["max_completion_tokens", "max_tokens"].iter().find_map(|name| body.get(*name)?.as_u64());
+    Ask {
+        original,
+        estimated_input_tokens: text_chars.div_ceil(CHARS_PER_TOKEN),
+        estimated_output_tokens: limit.unwrap_or(limits::ESTIMATED_OUTPUT_TOKENS),
+        policy,
+    }
+}
+
+/// A model name: absent, empty and `*` all mean that routing chooses.
+pub(crate) fn model_name(value: Option<&Value>, param: &str) -> Result<Option<String>, Problem> {
+    match value {
+        None | Some(Value::Null) => Ok(None),
+        Some(Value::String(name)) => match name.trim() {
+            "" | "*" => Ok(None),
+            name if name.len() > limits::MODEL_ID_BYTES => {
+                Err(Problem::invalid(param, format!("must not be longer than {} bytes", limits::MODEL_ID_BYTES)))
+            }
+            name => Ok(Some(name.to_owned())),
+        },
+        Some(_) => Err(Problem::invalid(param, "must be a string")),
+    }
+}

@@ -1,0 +1,246 @@
+//! The body of `POST /v1/plan`: the shared request object and the `orchestration` that says what to do with it.
+
+use tokenhub_domain::{VoteMethod, limits};
+
+use super::{Ask, Fields, chat, model_name, object};
+use crate::{durability::Delivery, error::Problem};
+
+/// Where an author may be named; errors name the one that was used.
+pub(crate) const PRIMARY: &str = "orchestration.primary_model_id";
+/// Where a critic or judge may be named.
+pub(crate) const REVIEW: &str = "orchestration.review_model_id";
+/// Where any request may name a model.
+pub(crate) const HINT: &str = "request.model_hint";
+
+const KNOWN: [&str; 11] = [
+    "mode",
+    "iterations",
+    "voters",
+    "method",
+    "primary_model_id",
+    "review_model_id",
+    "primary_min_weight",
+    "review_min_weight",
+    "return_plan_only",
+    "judge_votes",
+    "output_schema",
+];
+/// A vote of one decides nothing; so few iterations mean that none were asked for.
+const VOTERS_MIN: u32 = 2;
+
+/// A model that the caller named, and where.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Named {
+    /// The field.
+    pub(crate) param: &'static str,
+    /// The model.
+    pub(crate) model: String,
+}
+
+/// What to do with the request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Program {
+    /// One call.
+    Chat {
+        /// Whether the planning profile ranks the models.
+        profile: ChatProfile,
+    },
+    /// Plan, critique, revision.
+    Adversarial {
+        /// Critiques and revisions.
+        rounds: u32,
+        /// Whether to stop after the first plan.
+        return_plan_only: bool,
+    },
+    /// Several answers, one chosen.
+    Vote {
+        /// Answers wished for.
+        voters: u32,
+        /// How to choose.
+        method: VoteMethod,
+        /// Whether the judge may stand.
+        judge_votes: bool,
+    },
+    /// One answer, improved.
+    Refine {
+        /// Improvements.
+        rounds: u32,
+    },
+    /// Several candidates, scored.
+    BestOfN {
+        /// Candidates.
+        candidates: u32,
+    },
+}
+
+/// How the model of a single call is ranked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ChatProfile {
+    /// As the policy says.
+    Policy,
+    /// As a planner, unless the policy says something.
+    Planning,
+}
+
+/// A plan request.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct PlanRequest {
+    /// What to do.
+    pub(crate) program: Program,
+    /// The request itself.
+    pub(crate) ask: Ask,
+    /// Planner, author or refiner.
+    pub(crate) primary: Option<Named>,
+    /// Critic or judge.
+    pub(crate) review: Option<Named>,
+    /// Smallest weight of the author or of the voters.
+    pub(crate) primary_min_weight: u32,
+    /// Smallest weight of critic or judge.
+    pub(crate) review_min_weight: u32,
+}
+
+/// Reads the body of `POST /v1/plan`.
+pub(crate) fn parse(bytes: &[u8]) -> Result<PlanRequest, Problem> {
+    let body = object(bytes)?;
+    let native = chat::of_object(&body)?;
+    if native.delivery == Delivery::Stream {
+        return Err(Problem::UnsupportedField { param: "request.stream".to_owned() });
+    }
+    let orchestration = Fields::of(&body, "orchestration")?;
+    orchestration.only(&KNOWN)?;
+    orchestration.unsupported("output_schema")?;
+    let hint = native.model.map(|model| Named { param: HINT, model });
+    let primary = model_name(orchestration.get("primary_model_id"), PRIMARY)?;
+    let review = model_name(orchestration.get("review_model_id"), REVIEW)?;
+    Ok(PlanRequest {
+        program: program(orchestration)?,
+        ask: native.ask,
+        primary: primary.map(|model| Named { param: PRIMARY, model }).or(hint),
+        review: review.map(|model| Named { param: REVIEW, model }),
+        primary_min_weight: orchestration.small("primary_min_weight", limits::WEIGHT_MAX)?,
+        review_min_weight: orchestration.small("review_min_weight", limits::WEIGHT_MAX)?,
+    })
+}
+
+fn program(orchestration: Fields<'_>) -> Result<Program, Problem> {
+    let method = method(orchestration)?;
+    let judge_votes = orchestration.flag("judge_votes")?;
+    let return_plan_only = orchestration.flag("return_plan_only")?;
+    match orchestration.text("mode")? {
+        "" => checked(orchestration, Program::Chat { profile: ChatProfile::Policy }),
+        "planning" => checked(orchestration, Program::Chat { profile: ChatProfile::Planning }),
+        "adversarial" => {
+            let rounds = rounds(orchestration, limits::ADVERSARIAL_ROUNDS_DEFAULT)?;
+            checked(orchestration, Program::Adversarial { rounds, return_plan_only })
+        }
+        "refine" => {
+            let rounds = rounds(orchestration, limits::REFINE_ROUNDS_DEFAULT)?;
+            checked(orchestration, Program::Refine { rounds })
+        }
+        "vote" => Ok(Program::Vote { voters: voters(orchestration)?, method, judge_votes }),
+        "best_of_n" => Ok(Program::BestOfN { candidates: voters(orchestration)? }),
+        _ => Err(Problem::invalid(
+            "orchestration.mode",
+            "must be empty, planning, adversarial, vote, refine or best_of_n",
+        )),
+    }
+}
+
+/// Fields that this program does not use are still checked for their range.
+fn checked(orchestration: Fields<'_>, program: Program) -> Result<Program, Problem> {
+    rounds(orchestration, 0)?;
+    orchestration.small("voters", limits::VOTERS_MAX)?;
+    Ok(program)
+}
+
+fn method(orchestration: Fields<'_>) -> Result<VoteMethod, Problem> {
+    match orchestration.text("method")? {
+        "" | "judge" => Ok(VoteMethod::Judge),
+        "majority" => Ok(VoteMethod::Majority),
+        _ => Err(Problem::invalid("orchestration.method", "must be judge or majority")),
+    }
+}
+
+fn rounds(orchestration: Fields<'_>, default: u32) -> Result<u32, Problem> {
+    Ok(match orchestration.small("iterations", limits::ROUNDS_MAX)? {
+        0 => default,
+        rounds => rounds,
+    })
+}
+
+fn voters(orchestration: Fields<'_>) -> Result<u32, Problem> {
+    let named = orchestration.small("voters", limits::VOTERS_MAX)?;
+    let iterations = orchestration.small("iterations", limits::VOTERS_MAX)?;
+    Ok(match (named, iterations) {
+        (0, iterations) if iterations >= VOTERS_MIN => iterations,
+        (0, _) => limits::VOTERS_DEFAULT,
+        (1, _) => return Err(Problem::invalid("orchestration.voters", "must be at least 2")),
+        (named, _) => named,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn of(orchestration: &Value) -> Result<PlanRequest, Problem> {
+        let body =
+            json!({"request": {"messages": [{"role": "user", "content": "hi"}]}, "orchestration": orchestration});
+        parse(body.to_string().as_bytes())
+    }
+
+    fn program_of(orchestration: &Value) -> Program {
+        of(orchestration).unwrap().program
+    }
+
+    fn refused_param(orchestration: &Value) -> String {
+        of(orchestration).unwrap_err().report(crate::error::Shape::Problem).param.unwrap()
+    }
+
+    #[test]
+    fn each_mode_has_its_program_and_its_default_size() {
+        assert_eq!(program_of(&json!({})), Program::Chat { profile: ChatProfile::Policy });
+        assert_eq!(program_of(&json!({"mode": "planning"})), Program::Chat { profile: ChatProfile::Planning });
+        assert_eq!(
+            program_of(&json!({"mode": "adversarial"})),
+            Program::Adversarial { rounds: 1, return_plan_only: false }
+        );
+        assert_eq!(program_of(&json!({"mode": "refine", "iterations": 0})), Program::Refine { rounds: 2 });
+        assert_eq!(
+            program_of(&json!({"mode": "vote", "iterations": 1})),
+            Program::Vote { voters: 3, method: VoteMethod::Judge, judge_votes: false }
+        );
+        assert_eq!(program_of(&json!({"mode": "best_of_n", "voters": 16})), Program::BestOfN { candidates: 16 });
+        assert_eq!(
+            program_of(&json!({"mode": "vote", "iterations": 16, "method": "majority", "judge_votes": true})),
+            Program::Vote { voters: 16, method: VoteMethod::Majority, judge_votes: true }
+        );
+    }
+
+    #[test]
+    fn numbers_out_of_range_and_unknown_words_are_refused_by_name() {
+        assert_eq!(refused_param(&json!({"mode": "debate"})), "orchestration.mode");
+        assert_eq!(refused_param(&json!({"mode": "refine", "iterations": 11})), "orchestration.iterations");
+        assert_eq!(refused_param(&json!({"mode": "vote", "iterations": 17})), "orchestration.iterations");
+        assert_eq!(refused_param(&json!({"mode": "vote", "iterations": -1})), "orchestration.iterations");
+        assert_eq!(refused_param(&json!({"mode": "vote", "voters": 17})), "orchestration.voters");
+        assert_eq!(refused_param(&json!({"mode": "vote", "voters": 1})), "orchestration.voters");
+        assert_eq!(refused_param(&json!({"mode": "vote", "method": "dice"})), "orchestration.method");
+        assert_eq!(refused_param(&json!({"review_min_weight": 11})), "orchestration.review_min_weight");
+        assert_eq!(refused_param(&json!({"iterationz": 2})), "orchestration.iterationz");
+        assert_eq!(refused_param(&json!({"output_schema": "{\"type\":\"object\"}"})), "orchestration.output_schema");
+        assert!(of(&json!({"output_schema": ""})).is_ok());
+    }
+
+    #[test]
+    fn a_named_author_wins_over_the_hint_and_each_knows_its_field() {
+        let body = json!({"request": {"messages": [{}], "model_hint": "hinted"}, "orchestration": {"mode": "refine"}});
+        let plan = parse(body.to_string().as_bytes()).unwrap();
+        assert_eq!(plan.primary, Some(Named { param: HINT, model: "hinted".into() }));
+        let plan = of(&json!({"mode": "refine", "primary_model_id": "a", "review_model_id": "b"})).unwrap();
+        assert_eq!(plan.primary, Some(Named { param: PRIMARY, model: "a".into() }));
+        assert_eq!(plan.review, Some(Named { param: REVIEW, model: "b".into() }));
+    }
+}

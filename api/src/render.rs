@@ -1,0 +1,107 @@
+//! Outcomes as the JSON of each route. Pure: stored texts were loaded before.
+
+mod plan;
+
+use axum::http::{HeaderMap, HeaderName, HeaderValue};
+use serde_json::{Map, Value};
+use tokenhub_domain::{Answer, DurabilityMark, ModelId, Outcome, ProviderId, RunId, RunStatus, WorkflowId};
+
+use crate::error::{FailedRun, Problem};
+
+pub(crate) use plan::{Identity, plan_object, unfinished_object};
+
+const DURABILITY: HeaderName = HeaderName::from_static("x-tokenhub-durability");
+const WORKFLOW_ID: HeaderName = HeaderName::from_static("x-tokenhub-workflow-id");
+const RUN_ID: HeaderName = HeaderName::from_static("x-tokenhub-run-id");
+const MODEL: HeaderName = HeaderName::from_static("x-tokenhub-model");
+const PROVIDER: HeaderName = HeaderName::from_static("x-tokenhub-provider");
+const COST: HeaderName = HeaderName::from_static("x-tokenhub-cost-usd");
+/// Marks an answer that was computed for an earlier request.
+pub(crate) const REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
+/// The name under which TokenHub (Go) told the model.
+pub(crate) const NEGOTIATED_MODEL: HeaderName = HeaderName::from_static("x-negotiated-model");
+
+/// What the headers of an answer tell.
+#[derive(Clone, Debug)]
+pub(crate) struct RunHeaders<'a> {
+    /// The run.
+    pub(crate) run_id: &'a RunId,
+    /// Its workflow.
+    pub(crate) workflow_id: Option<&'a WorkflowId>,
+    /// How durable it was.
+    pub(crate) mark: DurabilityMark,
+}
+
+impl RunHeaders<'_> {
+    /// Writes what is known before an outcome.
+    pub(crate) fn write(&self, headers: &mut HeaderMap) {
+        headers.insert(DURABILITY, HeaderValue::from_static(self.mark.as_str()));
+        insert(headers, RUN_ID, self.run_id.as_str());
+        if let Some(workflow_id) = self.workflow_id {
+            insert(headers, WORKFLOW_ID, workflow_id.as_str());
+        }
+    }
+}
+
+/// Writes what an outcome adds: model, provider, cost.
+pub(crate) fn write_outcome(headers: &mut HeaderMap, outcome: &Outcome) {
+    if let Some(model) = &outcome.negotiated_model {
+        insert(headers, MODEL, model.as_str());
+    }
+    if let Some(provider) = answering_provider(outcome) {
+        insert(headers, PROVIDER, provider.as_str());
+    }
+    insert(headers, COST, &format!("{:.9}", outcome.usage.cost.as_usd()));
+}
+
+/// Writes the deployment of a stream, whose cost is not known yet.
+pub(crate) fn write_deployment(headers: &mut HeaderMap, model: &ModelId, provider: &ProviderId) {
+    insert(headers, MODEL, model.as_str());
+    insert(headers, PROVIDER, provider.as_str());
+}
+
+/// Sets a header to a text that may hold characters a header cannot.
+pub(crate) fn insert(headers: &mut HeaderMap, name: HeaderName, text: &str) {
+    let printable: String = text.chars().map(|c| if c.is_ascii_graphic() || c == ' ' { c } else { '?' }).collect();
+    if let Ok(value) = HeaderValue::from_str(&printable) {
+        headers.insert(name, value);
+    }
+}
+
+fn answering_provider(outcome: &Outcome) -> Option<&ProviderId> {
+    let author = outcome.steps.iter().rev().find(|step| step.model == outcome.negotiated_model);
+    author.and_then(|step| step.provider.as_ref())
+}
+
+/// The provider's own body, byte for byte, or why there is none.
+pub(crate) fn completion_body(outcome: &Outcome) -> Result<String, Problem> {
+    match (&outcome.answer, outcome.status) {
+        (Some(Answer::Chat { body }), RunStatus::Completed | RunStatus::CompletedPartial) => {
+            body.as_inline().map(str::to_owned).ok_or(Problem::Internal)
+        }
+        (
+            None
+            | Some(
+                Answer::Chat { .. } | Answer::Adversarial(_) | Answer::Vote(_) | Answer::Refine(_) | Answer::BestOfN(_),
+            ),
+            _,
+        ) => Err(failed(outcome, Map::new())),
+    }
+}
+
+/// TokenHub's four fields.
+pub(crate) fn native_object(outcome: &Outcome) -> Result<Map<String, Value>, Problem> {
+    let body = completion_body(outcome)?;
+    let mut object = plan::four_fields(outcome);
+    object.insert("response".to_owned(), serde_json::from_str(&body).unwrap_or(Value::String(body)));
+    Ok(object)
+}
+
+/// The failure of a run as a problem; `members` go into a problem document.
+pub(crate) fn failed(outcome: &Outcome, members: Map<String, Value>) -> Problem {
+    Problem::RunFailed(Box::new(FailedRun {
+        failure: outcome.failure.clone(),
+        stop_reason: outcome.stop_reason,
+        members,
+    }))
+}

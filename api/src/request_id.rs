@@ -1,0 +1,55 @@
+//! The identity of one HTTP request: made here, sent back on every response, put on every log line.
+//!
+//! A client's own id is logged and nothing else: two clients may choose the same one.
+
+use std::time::Instant;
+
+use axum::{
+    extract::Request,
+    http::{HeaderMap, HeaderName, HeaderValue},
+    middleware::Next,
+    response::Response,
+};
+use tokenhub_domain::RequestId;
+use tracing::Instrument;
+
+/// Longest part of a client's id that is logged.
+const CLIENT_ID_CHARS: usize = 128;
+const OURS: HeaderName = HeaderName::from_static("x-tokenhub-request-id");
+const STANDARD: HeaderName = HeaderName::from_static("x-request-id");
+const CLIENT: &str = "x-client-request-id";
+const PROCESSING: HeaderName = HeaderName::from_static("openai-processing-ms");
+
+/// When the request came in; deadlines count from here.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Arrival(pub Instant);
+
+/// Gives the request its id and stamps whatever answer it gets.
+pub(crate) async fn stamp(mut request: Request, next: Next) -> Response {
+    let id = RequestId::generate();
+    let arrival = Instant::now();
+    request.extensions_mut().insert(id.clone());
+    request.extensions_mut().insert(Arrival(arrival));
+    let span = tracing::info_span!(
+        "request",
+        request_id = %id,
+        client_request_id = client_id(request.headers()),
+        method = %request.method(),
+        path = request.uri().path(),
+    );
+    let mut response = next.run(request).instrument(span.clone()).await;
+    let millis = u64::try_from(arrival.elapsed().as_millis()).unwrap_or(u64::MAX);
+    if let Ok(value) = HeaderValue::from_str(id.as_str()) {
+        response.headers_mut().insert(OURS, value.clone());
+        response.headers_mut().insert(STANDARD, value);
+    }
+    response.headers_mut().insert(PROCESSING, HeaderValue::from(millis));
+    span.in_scope(|| tracing::info!(status = response.status().as_u16(), millis, "answered"));
+    response
+}
+
+fn client_id(headers: &HeaderMap) -> String {
+    let value = headers.get(STANDARD).or_else(|| headers.get(CLIENT));
+    let text = value.and_then(|value| value.to_str().ok()).unwrap_or_default();
+    text.chars().take(CLIENT_ID_CHARS).collect()
+}

@@ -1,0 +1,67 @@
+//! `POST /v1/chat`: the native form, with TokenHub's four fields around the provider's answer.
+
+use axum::{
+    Json,
+    extract::{Request, State},
+    response::{IntoResponse, Response},
+};
+use tokenhub_domain::{ChatSpec, PlanSpec, RunId, RunKind};
+use tokenhub_telemetry::RequestKind;
+
+use super::{Answers, chat_completions, entry, run_request};
+use crate::{
+    dispatch::Job,
+    durability::{self, Delivery},
+    error::{Problem, Shape},
+    idempotency,
+    parse::{chat, completions::UsageChunk, plan::HINT},
+    render,
+    state::{Gate, Models, Runner},
+};
+
+/// The handler.
+pub(super) async fn create(
+    State(gate): State<Gate>,
+    State(models): State<Models>,
+    State(runner): State<Runner>,
+    request: Request,
+) -> Response {
+    let mut response = match answer(&gate, &models, &runner, request).await {
+        Ok(response) => response,
+        Err(problem) => problem.into_response(Shape::Native),
+    };
+    if response.extensions().get::<Answers>().is_none() {
+        response.extensions_mut().insert(Answers(RequestKind::Chat));
+    }
+    response
+}
+
+async fn answer(gate: &Gate, models: &Models, runner: &Runner, request: Request) -> Result<Response, Problem> {
+    let entry = entry::enter(gate, request, tokenhub_domain::limits::PROTOCOL_BODY_BYTES).await?;
+    let parsed = chat::parse(&entry.body)?;
+    let base = run_request::base(models, &entry, RunKind::Chat, RunId::generate_run(), parsed.ask);
+    let catalogue = models.world.catalogue.load_full();
+    let wish = durability::wish(&entry.headers, parsed.delivery)?;
+    if parsed.delivery == Delivery::Stream {
+        idempotency::refuse_for_stream(&entry.headers)?;
+    }
+    let identity = entry.identity()?;
+    let model = run_request::named_model(&catalogue, &base, HINT, parsed.model.as_deref(), 0)?;
+    let spec = ChatSpec { base, model };
+    if parsed.delivery == Delivery::Stream {
+        // TokenHub clients read the provider's events as they are, usage included.
+        return chat_completions::open_stream(models, runner, &entry, spec, UsageChunk::Shown).await;
+    }
+    let job = Job { spec: PlanSpec::Chat(spec), wish, identity, arrival: entry.arrival.0 };
+    let answered = runner.dispatcher.answer(job).await?;
+    let mut headers = chat_completions::headers_of(&answered);
+    if let Some(model) = &answered.outcome.negotiated_model {
+        render::insert(&mut headers, render::NEGOTIATED_MODEL, model.as_str());
+    }
+    let mut response = match render::native_object(&answered.outcome) {
+        Ok(object) => Json(object).into_response(),
+        Err(problem) => problem.into_response(Shape::Native),
+    };
+    response.headers_mut().extend(headers);
+    Ok(response)
+}

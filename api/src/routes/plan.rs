@@ -1,0 +1,195 @@
+//! `POST /v1/plan` runs a program; `GET /v1/plan/{id}` reads any run back from the database.
+
+use axum::{
+    Json,
+    extract::{Path, Request, State},
+    http::HeaderMap,
+    response::{IntoResponse, Response},
+};
+use tokenhub_domain::{
+    AdversarialSpec, BestOfNSpec, ChatSpec, DurabilityMark, Outcome, PlanSpec, RefineSpec, RoutingProfile, RunId,
+    RunKind, RunStatus, VoteSpec, limits,
+};
+use tokenhub_telemetry::RequestKind;
+
+use super::{Answers, chat_completions, entry, run_request};
+use crate::{
+    dispatch::{self, Answered, Job},
+    durability::{self, Delivery},
+    error::{Problem, Shape},
+    parse::plan::{self, ChatProfile, Named, PRIMARY, PlanRequest, Program},
+    render::{self, Identity, RunHeaders},
+    state::{Gate, Models, Runner},
+};
+
+/// Runs a program.
+pub(super) async fn create(
+    State(gate): State<Gate>,
+    State(models): State<Models>,
+    State(runner): State<Runner>,
+    request: Request,
+) -> Response {
+    match answer(&gate, &models, &runner, request).await {
+        Ok(response) => response,
+        Err(problem) => problem.into_response(Shape::Problem),
+    }
+}
+
+async fn answer(gate: &Gate, models: &Models, runner: &Runner, request: Request) -> Result<Response, Problem> {
+    let entry = entry::enter(gate, request, limits::PLAN_BODY_BYTES).await?;
+    let parsed = plan::parse(&entry.body)?;
+    let wish = durability::wish(&entry.headers, Delivery::Whole)?;
+    let identity = entry.identity()?;
+    let kind = kind_of(&parsed.program);
+    let counted = counted_as(&parsed.program);
+    let spec = spec_of(models, &entry, kind, parsed)?;
+    let answered = runner.dispatcher.answer(Job { spec, wish, identity, arrival: entry.arrival.0 }).await;
+    let mut response = match answered {
+        Ok(answered) => respond(runner, &answered),
+        Err(problem) => problem.into_response(Shape::Problem),
+    };
+    response.extensions_mut().insert(Answers(counted));
+    Ok(response)
+}
+
+fn respond(runner: &Runner, answered: &Answered) -> Response {
+    let object = render::plan_object(
+        Identity {
+            run_id: &answered.run_id,
+            workflow_id: answered.workflow_id.as_ref(),
+            is_durable: answered.mark == DurabilityMark::Durable,
+            temporal_ui: temporal_ui(runner),
+        },
+        &answered.outcome,
+    );
+    let mut response = if has_no_answer(&answered.outcome) {
+        render::failed(&answered.outcome, object).into_response(Shape::Problem)
+    } else {
+        Json(object).into_response()
+    };
+    response.headers_mut().extend(chat_completions::headers_of(answered));
+    response
+}
+
+fn has_no_answer(outcome: &Outcome) -> bool {
+    match outcome.status {
+        RunStatus::Failed => true,
+        RunStatus::Cancelled => outcome.answer.is_none(),
+        RunStatus::Pending | RunStatus::Running | RunStatus::Completed | RunStatus::CompletedPartial => false,
+    }
+}
+
+fn temporal_ui(runner: &Runner) -> Option<(&str, &str)> {
+    runner.temporal_ui.as_deref().map(|(root, namespace)| (root.as_str(), namespace.as_str()))
+}
+
+fn kind_of(program: &Program) -> RunKind {
+    match program {
+        Program::Chat { .. } => RunKind::Chat,
+        Program::Adversarial { .. } => RunKind::Adversarial,
+        Program::Vote { .. } => RunKind::Vote,
+        Program::Refine { .. } => RunKind::Refine,
+        Program::BestOfN { .. } => RunKind::BestOfN,
+    }
+}
+
+fn counted_as(program: &Program) -> RequestKind {
+    match program {
+        Program::Chat { .. } => RequestKind::Planning,
+        Program::Adversarial { .. } => RequestKind::Adversarial,
+        Program::Vote { .. } => RequestKind::Vote,
+        Program::Refine { .. } => RequestKind::Refine,
+        Program::BestOfN { .. } => RequestKind::BestOfN,
+    }
+}
+
+fn spec_of(
+    models: &Models,
+    entry: &entry::Entry,
+    kind: RunKind,
+    mut request: PlanRequest,
+) -> Result<PlanSpec, Problem> {
+    if request.program == (Program::Chat { profile: ChatProfile::Planning }) {
+        request.ask.policy.profile.get_or_insert(RoutingProfile::Planning);
+    }
+    let base = run_request::base(models, entry, kind, RunId::generate_plan(), request.ask);
+    let catalogue = models.world.catalogue.load_full();
+    let find = |named: Option<&Named>, min_weight: u32| {
+        let param = named.map_or(PRIMARY, |named| named.param);
+        run_request::named_model(&catalogue, &base, param, named.map(|named| named.model.as_str()), min_weight)
+    };
+    let primary_model = find(request.primary.as_ref(), request.primary_min_weight)?;
+    let review_model = find(request.review.as_ref(), request.review_min_weight)?;
+    let (primary_min_weight, review_min_weight) = (request.primary_min_weight, request.review_min_weight);
+    Ok(match request.program {
+        Program::Chat { .. } => {
+            let mut base = base;
+            base.policy.min_weight = base.policy.min_weight.max(primary_min_weight);
+            PlanSpec::Chat(ChatSpec { base, model: primary_model })
+        }
+        Program::Adversarial { rounds, return_plan_only } => PlanSpec::Adversarial(AdversarialSpec {
+            base,
+            rounds,
+            primary_model,
+            review_model,
+            primary_min_weight,
+            review_min_weight,
+            return_plan_only,
+        }),
+        Program::Vote { voters, method, judge_votes } => PlanSpec::Vote(VoteSpec {
+            base,
+            voters,
+            method,
+            judge_model: review_model,
+            voter_min_weight: primary_min_weight,
+            judge_min_weight: review_min_weight,
+            judge_votes,
+        }),
+        Program::Refine { rounds } => PlanSpec::Refine(RefineSpec { base, rounds, primary_model, primary_min_weight }),
+        Program::BestOfN { candidates } => PlanSpec::BestOfN(BestOfNSpec {
+            base,
+            candidates,
+            primary_model,
+            judge_model: review_model,
+            primary_min_weight,
+            judge_min_weight: review_min_weight,
+        }),
+    })
+}
+
+/// Reads a run back.
+pub(super) async fn show(
+    State(gate): State<Gate>,
+    State(runner): State<Runner>,
+    Path(id): Path<String>,
+    headers: HeaderMap,
+) -> Response {
+    match read_back(&gate, &runner, &id, &headers).await {
+        Ok(response) => response,
+        Err(problem) => problem.into_response(Shape::Problem),
+    }
+}
+
+async fn read_back(gate: &Gate, runner: &Runner, id: &str, headers: &HeaderMap) -> Result<Response, Problem> {
+    let caller = gate.key.load().authenticate(headers)?;
+    let row = dispatch::read_run(&runner.world, &caller.tenant, &RunId::from(id)).await?;
+    let row = row.ok_or_else(|| Problem::NoSuchRun { id: id.to_owned() })?;
+    let mark = dispatch::mark_of(&row);
+    let identity = Identity {
+        run_id: &row.run_id,
+        workflow_id: row.workflow_id.as_ref().filter(|_| mark == DurabilityMark::Durable),
+        is_durable: mark == DurabilityMark::Durable,
+        temporal_ui: temporal_ui(runner),
+    };
+    let mut response_headers = HeaderMap::new();
+    RunHeaders { run_id: &row.run_id, workflow_id: identity.workflow_id, mark }.write(&mut response_headers);
+    let object = match dispatch::outcome_of(&row)? {
+        Some(outcome) => {
+            let outcome = runner.dispatcher.inline(outcome).await?;
+            render::write_outcome(&mut response_headers, &outcome);
+            render::plan_object(identity, &outcome)
+        }
+        None => render::unfinished_object(identity, row.status),
+    };
+    Ok((response_headers, Json(object)).into_response())
+}

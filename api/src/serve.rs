@@ -1,0 +1,251 @@
+//! The life of an API process: what is opened in which order, what a reload swaps, how it stops.
+
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use anyhow::Context;
+use arc_swap::ArcSwap;
+use tokenhub_activities::{FaultPoints, World, WorldError, WorldParts};
+use tokenhub_config::{ExposeSecret, Live, Settings, keys};
+use tokenhub_providers::{Providers, Timeouts, Upstream};
+use tokenhub_routing::BreakerSettings;
+use tokenhub_store::StoreError;
+use tokenhub_telemetry::Metrics;
+use tokio::{
+    net::TcpListener,
+    signal::unix::{SignalKind, signal},
+};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use crate::{
+    auth::ClientKey,
+    dispatch::{
+        Dispatcher,
+        breaker_task::{self, BreakerCell},
+        temporal_link::TemporalLink,
+    },
+    routes,
+    state::{AppState, Draining, Gate, Health, Models, Runner},
+};
+
+/// Between two tries to open a database that is not there yet.
+const OPEN_RETRY: Duration = Duration::from_secs(1);
+/// A connection that is still busy this long after the drain is cut.
+const CLOSE_GRACE: Duration = Duration::from_secs(1);
+
+/// Serves on `listener` until `stop`, then finishes what it is in.
+pub async fn serve(live: Arc<Live>, listener: TcpListener, stop: CancellationToken) -> anyhow::Result<()> {
+    serve_with(live, FaultPoints::none(), listener, stop).await
+}
+
+/// [`serve`] with pauses for crash tests.
+pub async fn serve_with(
+    live: Arc<Live>,
+    faults: FaultPoints,
+    listener: TcpListener,
+    stop: CancellationToken,
+) -> anyhow::Result<()> {
+    let settings = live.settings();
+    let key = client_key(&settings)?;
+    let tasks = TaskTracker::new();
+    // The ledger outlives the requests: it drains after the last one.
+    let (ledger_tasks, ledger_stop) = (TaskTracker::new(), CancellationToken::new());
+    let opened = open_world(&settings, &faults, &ledger_tasks, &ledger_stop, &stop).await?;
+    let Some(world) = opened else { return Ok(()) };
+    let background = TaskTracker::new();
+    let draining = Draining::default();
+    let state = assemble(&live, &world, key, &tasks, &background, &stop, &draining);
+    watch_hangups(Arc::clone(&live), Arc::clone(&world), state.gate.clone(), stop.clone(), &background)?;
+    background.spawn(tokenhub_activities::discovery::keep_discovering(Arc::clone(&world), stop.clone()));
+
+    let drain = Duration::from_secs(settings.shutdown_drain_secs);
+    let served = serve_http(routes::router(state), listener, &stop, &draining, drain).await;
+    tasks.close();
+    if tokio::time::timeout(drain, tasks.wait()).await.is_err() {
+        tracing::warn!(runs = tasks.len(), "stopping with runs unfinished; their leases expire");
+    }
+    background.close();
+    background.wait().await;
+    if let Err(error) = world.ledger.flush().await {
+        tracing::error!(error = &error as &dyn std::error::Error, "the spool keeps what the database did not take");
+    }
+    ledger_stop.cancel();
+    ledger_tasks.close();
+    ledger_tasks.wait().await;
+    served
+}
+
+async fn serve_http(
+    router: axum::Router,
+    listener: TcpListener,
+    stop: &CancellationToken,
+    draining: &Draining,
+    drain: Duration,
+) -> anyhow::Result<()> {
+    let (begin, draining) = (stop.clone(), draining.clone());
+    let graceful = async move {
+        begin.cancelled().await;
+        draining.begin();
+    };
+    let serving = axum::serve(listener, router).with_graceful_shutdown(graceful);
+    let cut = async {
+        stop.cancelled().await;
+        tokio::time::sleep(drain + CLOSE_GRACE).await;
+    };
+    tokio::select! {
+        result = serving => result.context("the HTTP server failed"),
+        () = cut => Ok(()),
+    }
+}
+
+fn assemble(
+    live: &Arc<Live>,
+    world: &Arc<World>,
+    key: ClientKey,
+    tasks: &TaskTracker,
+    background: &TaskTracker,
+    stop: &CancellationToken,
+    draining: &Draining,
+) -> AppState {
+    let settings = live.settings();
+    let metrics = Arc::new(Metrics::new());
+    let defaults = BreakerSettings::default();
+    let breaker = Arc::new(BreakerCell::new(BreakerSettings {
+        failures: settings.breaker.failures,
+        open_ms: settings.breaker.open_ms,
+        ..defaults
+    }));
+    let link = settings.temporal.clone().map(|temporal| Arc::new(TemporalLink::new(temporal)));
+    if let Some(link) = &link {
+        background.spawn(Arc::clone(link).keep_connecting(world.instance.clone(), stop.clone()));
+        background.spawn(breaker_task::keep_probing(Arc::clone(link), Arc::clone(&breaker), stop.clone()));
+    }
+    let dispatcher = Dispatcher::new(
+        Arc::clone(world),
+        link.clone(),
+        Arc::clone(&breaker),
+        Arc::clone(&metrics),
+        tasks.clone(),
+        Duration::from_millis(settings.start_deadline_ms),
+    );
+    let temporal_ui = settings
+        .temporal
+        .as_ref()
+        .and_then(|temporal| temporal.ui_url.clone().map(|root| Arc::new((root, temporal.namespace.clone()))));
+    let started_at_secs = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+    AppState {
+        gate: Gate { key: Arc::new(ArcSwap::from_pointee(key)) },
+        models: Models {
+            world: Arc::clone(world),
+            live: Arc::clone(live),
+            started_at_secs: i64::try_from(started_at_secs).unwrap_or_default(),
+        },
+        runner: Runner { dispatcher, world: Arc::clone(world), tasks: tasks.clone(), temporal_ui },
+        health: Health {
+            world: Arc::clone(world),
+            link,
+            breaker,
+            metrics: Arc::clone(&metrics),
+            draining: draining.clone(),
+        },
+        metrics,
+    }
+}
+
+fn client_key(settings: &Settings) -> anyhow::Result<ClientKey> {
+    keys::client_key(settings).map(|key| ClientKey::new(&key)).context("there is no client key")
+}
+
+/// Opens the database, waiting for one that is not there yet; `None` when the process stops first.
+async fn open_world(
+    settings: &Settings,
+    faults: &FaultPoints,
+    tasks: &TaskTracker,
+    ledger_stop: &CancellationToken,
+    stop: &CancellationToken,
+) -> anyhow::Result<Option<Arc<World>>> {
+    loop {
+        let parts = WorldParts {
+            database_url: settings.database_url.clone(),
+            data_dir: settings.data_dir.clone(),
+            catalogue: settings.catalogue.clone(),
+            upstreams: upstreams(settings),
+            faults: faults.clone(),
+        };
+        match World::open(parts, tasks, ledger_stop.clone()).await {
+            Ok(world) => return Ok(Some(Arc::new(world))),
+            Err(WorldError::OpenStore(error)) if StoreError::is_unavailable(&error) => {
+                tracing::warn!(error = &error as &dyn std::error::Error, "waiting for the database");
+            }
+            Err(error) => return Err(error).context("the API cannot start"),
+        }
+        tokio::select! {
+            () = tokio::time::sleep(OPEN_RETRY) => {}
+            () = stop.cancelled() => return Ok(None),
+        }
+    }
+}
+
+/// The providers of the settings, with their keys and clocks.
+fn upstreams(settings: &Settings) -> Vec<Upstream> {
+    let timeouts = Timeouts {
+        connect_ms: settings.timeouts.connect_ms,
+        headers_ms: settings.timeouts.headers_ms,
+        first_token_ms: settings.timeouts.first_token_ms,
+        idle_ms: settings.timeouts.idle_ms,
+        total_ms: settings.timeouts.total_ms,
+    };
+    settings
+        .catalogue
+        .providers
+        .iter()
+        .map(|provider| Upstream {
+            provider: provider.clone(),
+            credential: settings.credentials.get(&provider.id).map(|key| key.expose_secret().into()),
+            timeouts,
+        })
+        .collect()
+}
+
+/// SIGHUP: providers, models and the client key are read again and swapped as a whole, or stay as they are.
+fn watch_hangups(
+    live: Arc<Live>,
+    world: Arc<World>,
+    gate: Gate,
+    stop: CancellationToken,
+    tasks: &TaskTracker,
+) -> anyhow::Result<()> {
+    let mut hangups = signal(SignalKind::hangup()).context("SIGHUP cannot be listened to")?;
+    tasks.spawn(async move {
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => return,
+                hangup = hangups.recv() => if hangup.is_none() { return },
+            }
+            match reload(&live, &world, &gate) {
+                Ok(changed) => tracing::info!(?changed, "configuration reloaded"),
+                Err(error) => tracing::error!(error = format!("{error:#}"), "the configuration stays as it was"),
+            }
+        }
+    });
+    Ok(())
+}
+
+fn reload(live: &Live, world: &World, gate: &Gate) -> anyhow::Result<Vec<String>> {
+    let reloaded = live.reload()?;
+    for warning in &reloaded.warnings {
+        tracing::warn!("{warning}");
+    }
+    if !reloaded.after_restart.is_empty() {
+        tracing::warn!(settings = ?reloaded.after_restart, "changed settings that need a restart");
+    }
+    let settings = live.settings();
+    let key = client_key(&settings)?;
+    let providers = Providers::new(upstreams(&settings))?;
+    gate.key.store(Arc::new(key));
+    world.providers.store(Arc::new(providers));
+    world.catalogue.store(Arc::new(settings.catalogue.clone()));
+    Ok(reloaded.changed)
+}

@@ -1,0 +1,111 @@
+//! What the routes share. Each route takes the part it needs, so that a handler cannot reach what it must not.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
+
+use arc_swap::ArcSwap;
+use axum::extract::FromRef;
+use tokenhub_activities::World;
+use tokenhub_config::Live;
+use tokenhub_telemetry::Metrics;
+use tokio_util::task::TaskTracker;
+
+use crate::{
+    auth::ClientKey,
+    dispatch::{Dispatcher, breaker_task::BreakerCell, temporal_link::TemporalLink},
+};
+
+/// Everything; only `serve` and the tests build it.
+#[derive(Clone)]
+pub(crate) struct AppState {
+    /// Who may come in.
+    pub(crate) gate: Gate,
+    /// What is asked about a model before a run begins.
+    pub(crate) models: Models,
+    /// Who carries runs.
+    pub(crate) runner: Runner,
+    /// What the health routes read.
+    pub(crate) health: Health,
+    /// What the request counter writes.
+    pub(crate) metrics: Arc<Metrics>,
+}
+
+/// The client key in force; a reload swaps it.
+#[derive(Clone)]
+pub(crate) struct Gate {
+    /// The key.
+    pub(crate) key: Arc<ArcSwap<ClientKey>>,
+}
+
+/// Catalogue and defaults.
+#[derive(Clone)]
+pub(crate) struct Models {
+    /// The catalogue is in it.
+    pub(crate) world: Arc<World>,
+    /// Defaults of policies.
+    pub(crate) live: Arc<Live>,
+    /// When the process started, in seconds: the `created` of every model.
+    pub(crate) started_at_secs: i64,
+}
+
+/// What chat and plan routes work with.
+#[derive(Clone)]
+pub(crate) struct Runner {
+    /// Carries runs.
+    pub(crate) dispatcher: Dispatcher,
+    /// For streams and for reading runs back.
+    pub(crate) world: Arc<World>,
+    /// Streams are tracked here.
+    pub(crate) tasks: TaskTracker,
+    /// Root of the Temporal UI and the namespace, for links.
+    pub(crate) temporal_ui: Option<Arc<(String, String)>>,
+}
+
+/// What an operator asks about.
+#[derive(Clone)]
+pub(crate) struct Health {
+    /// The database.
+    pub(crate) world: Arc<World>,
+    /// Temporal, when it is configured.
+    pub(crate) link: Option<Arc<TemporalLink>>,
+    /// The breaker before it.
+    pub(crate) breaker: Arc<BreakerCell>,
+    /// The numbers.
+    pub(crate) metrics: Arc<Metrics>,
+    /// Whether the process still takes requests.
+    pub(crate) draining: Draining,
+}
+
+/// Set once, when the process begins to stop.
+#[derive(Clone, Default)]
+pub(crate) struct Draining(Arc<AtomicBool>);
+
+impl Draining {
+    /// The process stops.
+    pub(crate) fn begin(&self) {
+        self.0.store(true, Ordering::Release);
+    }
+
+    /// Whether it does.
+    pub(crate) fn has_begun(&self) -> bool {
+        self.0.load(Ordering::Acquire)
+    }
+}
+
+macro_rules! part {
+    ($part:ty, $field:ident) => {
+        impl FromRef<AppState> for $part {
+            fn from_ref(state: &AppState) -> Self {
+                state.$field.clone()
+            }
+        }
+    };
+}
+
+part!(Gate, gate);
+part!(Models, models);
+part!(Runner, runner);
+part!(Health, health);
+part!(Arc<Metrics>, metrics);
