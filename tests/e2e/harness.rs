@@ -1,0 +1,16 @@
+//! Real processes for the end-to-end tests: Temporal, workers, APIs and a scripted provider, each test its own.
+//!
+//! A test builds a [`TestHub`], talks HTTP to it and ends with [`TestHub::finish`], which stops everything and asserts
+//! the ledger's invariants. Dropping a hub without finishing it fails the test; every process dies with its handle.
+
+mod client;
+mod hub;
+mod invariants;
+mod process;
+mod temporal;
+
+pub use client::{Answer, exchange};
+pub use hub::{Binary, TestHub, TestHubBuilder, model};
+pub use invariants::Disturbance;
+pub use process::{Process, binary, eventually, free_port};
+pub use temporal::TemporalServer;

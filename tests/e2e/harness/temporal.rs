@@ -1,0 +1,88 @@
+//! A real Temporal dev server on a file database, which a test can kill, stop and bring back.
+
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use super::process::{Process, eventually, free_port};
+
+/// Without these every timer and retry costs a second, and every workflow task 50 ms.
+const TUNING: [&str; 6] = [
+    "history.transferProcessorMaxPollRPS=5000",
+    "history.timerProcessorMaxPollRPS=5000",
+    "history.timerProcessorMaxTimeShift=\"1ms\"",
+    "history.workflowIdReuseMinimalInterval=\"0s\"",
+    "matching.numTaskqueueReadPartitions=1",
+    "matching.numTaskqueueWritePartitions=1",
+];
+
+/// The server; its ports and its database stay the same over restarts.
+pub struct TemporalServer {
+    process: Option<Process>,
+    port: u16,
+    ui_port: u16,
+    dir: PathBuf,
+}
+
+impl TemporalServer {
+    /// Reserves ports in `dir` without starting anything.
+    pub fn absent(dir: &Path) -> Self {
+        Self { process: None, port: free_port(), ui_port: free_port(), dir: dir.to_owned() }
+    }
+
+    /// Starts the server and waits until it answers.
+    pub async fn start(&mut self) {
+        let program = which("temporal");
+        let mut arguments: Vec<String> = [
+            "server", "start-dev", "--ip", "127.0.0.1", "--log-level", "error", "--http-port", "0",
+            "--sqlite-pragma", "journal_mode=WAL", "--sqlite-pragma", "synchronous=NORMAL",
+        ]
+        .map(str::to_owned)
+        .to_vec();
+        arguments.extend(["--port".to_owned(), self.port.to_string()]);
+        arguments.extend(["--ui-port".to_owned(), self.ui_port.to_string()]);
+        arguments.extend(["--db-filename".to_owned(), self.dir.join("temporal.db").display().to_string()]);
+        for value in TUNING {
+            arguments.extend(["--dynamic-config-value".to_owned(), value.to_owned()]);
+        }
+        self.process = Some(Process::start("temporal", &program, &arguments, &BTreeMap::new(), &self.dir));
+        let address = self.address();
+        eventually("Temporal listens", Duration::from_secs(30), || async {
+            tokio::net::TcpStream::connect(&address).await.ok()
+        })
+        .await;
+    }
+
+    /// `host:port` of the gRPC service.
+    pub fn address(&self) -> String {
+        format!("127.0.0.1:{}", self.port)
+    }
+
+    /// Root of the web UI.
+    pub fn ui_url(&self) -> String {
+        format!("http://127.0.0.1:{}", self.ui_port)
+    }
+
+    /// The running server.
+    pub fn process(&mut self) -> &mut Process {
+        self.process.as_mut().expect("Temporal is running")
+    }
+
+    /// kill -9.
+    pub fn kill(&mut self) {
+        if let Some(mut process) = self.process.take() {
+            process.kill();
+        }
+    }
+}
+
+/// The program `name` on PATH.
+fn which(name: &str) -> PathBuf {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path)
+        .map(|folder| folder.join(name))
+        .find(|candidate| candidate.is_file())
+        .unwrap_or_else(|| panic!("{name} is not on PATH: run the tests with `make test`"))
+}
