@@ -1,0 +1,36 @@
+# TokenHub: `make run` is all that a first start needs; `make help` lists the rest.
+# PROFILE=dev builds faster and runs slower; everything after `make run ARGS="..."` goes to `tokenhub up`.
+
+SHELL := bash
+PROFILE ?= release
+ARGS ?=
+PROGRAMS := -p tokenhub-hub -p tokenhub-worker -p tokenhub-api
+TARGET_DIR := $(or $(CARGO_TARGET_DIR),target)
+PROFILE_DIR := $(if $(filter dev,$(PROFILE)),debug,$(PROFILE))
+
+.DEFAULT_GOAL := help
+.PHONY: help run setup build test check bench
+
+help: ## Lists these targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+run: setup build ## Starts everything on this machine (flags of `tokenhub up` in ARGS)
+	@exec "$(TARGET_DIR)/$(PROFILE_DIR)/tokenhub" up $(ARGS)
+
+setup: ## Installs Temporal and, without a provider, the local model into .venv
+	@scripts/setup.sh
+
+build: ## Builds the programs
+	@cargo build --locked --profile $(PROFILE) $(PROGRAMS)
+
+test: ## Runs every test, on a real Temporal server
+	@scripts/test.sh
+
+check: ## Formatting, lints and documentation
+	cargo fmt --all --check
+	cargo clippy --locked --workspace --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings" cargo doc --locked --workspace --no-deps --document-private-items
+
+bench: ## Measures, and fails when a bar is missed
+	cargo build --locked --release $(PROGRAMS) -p tokenhub-demo -p tokenhub-bench
+	"$(TARGET_DIR)/release/tokenhub-bench"
