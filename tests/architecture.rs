@@ -29,17 +29,25 @@ const ALLOWED_EDGES: [(&str, &[&str]); 16] = [
     ("worker", &["domain", "activities", "workflows", "store", "config", "telemetry", "providers"]),
     (
         "api",
-        &[
-            "domain", "orchestrate", "routing", "providers", "store", "activities", "workflows", "config", "telemetry",
-        ],
+        &["domain", "orchestrate", "routing", "providers", "store", "activities", "workflows", "config", "telemetry"],
     ),
     ("demo", &[]),
     ("hub", &["domain", "api", "worker", "demo", "migrations", "config", "telemetry", "store", "providers"]),
     (
         "bench",
         &[
-            "domain", "orchestrate", "routing", "providers", "store", "activities", "workflows", "config", "telemetry",
-            "demo", "api", "worker",
+            "domain",
+            "orchestrate",
+            "routing",
+            "providers",
+            "store",
+            "activities",
+            "workflows",
+            "config",
+            "telemetry",
+            "demo",
+            "api",
+            "worker",
         ],
     ),
     ("tests", &[]),
@@ -52,7 +60,15 @@ const IO_CRATES: [&str; 9] =
 
 /// What the product is built on, each used directly by at least one crate.
 const FOUNDATIONS: [&str; 10] = [
-    "temporalio-sdk", "temporalio-sdk-core", "tokio", "tonic", "reqwest", "serde", "sea-orm", "uuid", "chrono",
+    "temporalio-sdk",
+    "temporalio-sdk-core",
+    "tokio",
+    "tonic",
+    "reqwest",
+    "serde",
+    "sea-orm",
+    "uuid",
+    "chrono",
     "tracing",
 ];
 

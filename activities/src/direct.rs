@@ -57,7 +57,9 @@ impl Presence for InProcess {
 
 impl Steps for Direct {
     async fn select(&self, request: SelectRequest) -> Result<Selection, StepError> {
-        select::run(&self.world, &self.run, &self.owner, self.keeping, &request).await.map_err(|fault| step_error(&fault))
+        select::run(&self.world, &self.run, &self.owner, self.keeping, &request)
+            .await
+            .map_err(|fault| step_error(&fault))
     }
 
     async fn send(&self, request: SendRequest) -> Result<SendOutcome, StepError> {

@@ -3,8 +3,8 @@
 //! `temporal` wraps the functions as Temporal activities, `direct` as an in-process executor; neither adds behaviour, so
 //! a run does the same whichever carried it. Owns the order of journal, ledger and bytes. Must not know HTTP routes.
 
-mod clock;
 mod classify;
+mod clock;
 mod direct;
 pub mod discovery;
 mod error;

@@ -1,8 +1,6 @@
 //! The last step of a run: its row and its line in the request log.
 
-use tokenhub_domain::{
-    DurabilityMark, FinishRequest, Owner, RunContext, RunStatus, StopReason, UnixMicros, Usage,
-};
+use tokenhub_domain::{DurabilityMark, FinishRequest, Owner, RunContext, RunStatus, StopReason, UnixMicros, Usage};
 use tokenhub_store::{FinishRow, RequestLogRow};
 use tokenhub_workflows::contract::StreamLog;
 

@@ -27,10 +27,7 @@ pub(crate) async fn run(
     world.faults.reach(FaultPoint::Select, "").await;
     let catalogue = world.catalogue.load();
     let signals = Signals::default();
-    let lists = request
-        .wishes
-        .iter()
-        .map(|wish| tokenhub_routing::shortlist(&catalogue, wish, request, &signals))
-        .collect();
+    let lists =
+        request.wishes.iter().map(|wish| tokenhub_routing::shortlist(&catalogue, wish, request, &signals)).collect();
     Ok(Selection::Claimed(lists))
 }

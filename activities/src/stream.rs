@@ -166,8 +166,6 @@ fn item_of(event: &StreamEvent) -> Option<StreamItem> {
         tokenhub_providers::EventKind::UsageOnly => Some(StreamItem::Usage(event.raw.clone())),
         tokenhub_providers::EventKind::Preamble
         | tokenhub_providers::EventKind::Content
-        | tokenhub_providers::EventKind::Finish => {
-            Some(StreamItem::Data(event.raw.clone()))
-        }
+        | tokenhub_providers::EventKind::Finish => Some(StreamItem::Data(event.raw.clone())),
     }
 }

@@ -100,11 +100,7 @@ impl Activities {
 
     /// See [`LogStream`].
     #[activity(definition = LogStream)]
-    pub async fn log_stream(
-        self: Arc<Self>,
-        _context: ActivityContext,
-        input: StreamLog,
-    ) -> Result<(), ActivityError> {
+    pub async fn log_stream(self: Arc<Self>, _context: ActivityContext, input: StreamLog) -> Result<(), ActivityError> {
         log::log_stream(&self.world, &input).await.map_err(failure)
     }
 }

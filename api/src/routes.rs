@@ -57,6 +57,16 @@ pub(crate) fn router(state: AppState) -> Router {
         .layer(middleware::from_fn(request_id::stamp))
 }
 
+/// What is served while the database is not there: alive, not ready.
+pub(crate) fn waiting_router() -> Router {
+    Router::new()
+        .route("/livez", get(health::live))
+        .fallback(
+            |request: Request| async move { Problem::StoreAway.into_response(Shape::of_path(request.uri().path())) },
+        )
+        .layer(middleware::from_fn(request_id::stamp))
+}
+
 async fn no_such_route(request: Request) -> Response {
     let path = request.uri().path().to_owned();
     let shape = Shape::of_path(&path);

@@ -1,6 +1,7 @@
 //! The life of an API process: what is opened in which order, what a reload swaps, how it stops.
 
 use std::{
+    future::IntoFuture,
     sync::Arc,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
@@ -52,8 +53,10 @@ pub async fn serve_with(
     let tasks = TaskTracker::new();
     // The ledger outlives the requests: it drains after the last one.
     let (ledger_tasks, ledger_stop) = (TaskTracker::new(), CancellationToken::new());
-    let opened = open_world(&settings, &faults, &ledger_tasks, &ledger_stop, &stop).await?;
-    let Some(world) = opened else { return Ok(()) };
+    let listener = listener.into_std()?;
+    let opening = Opening { ledger_tasks: &ledger_tasks, ledger_stop: &ledger_stop, stop: &stop };
+    let Some(world) = open_world(&settings, &faults, &listener, &opening).await? else { return Ok(()) };
+    let listener = TcpListener::from_std(listener)?;
     let background = TaskTracker::new();
     let draining = Draining::default();
     let state = assemble(&live, &world, key, &tasks, &background, &stop, &draining);
@@ -158,33 +161,66 @@ fn client_key(settings: &Settings) -> anyhow::Result<ClientKey> {
     keys::client_key(settings).map(|key| ClientKey::new(&key)).context("there is no client key")
 }
 
-/// Opens the database, waiting for one that is not there yet; `None` when the process stops first.
+/// Opens the database. While it is not there, the process says so on its port; `None` when it stops first.
 async fn open_world(
     settings: &Settings,
     faults: &FaultPoints,
-    tasks: &TaskTracker,
-    ledger_stop: &CancellationToken,
-    stop: &CancellationToken,
+    listener: &std::net::TcpListener,
+    opening: &Opening<'_>,
 ) -> anyhow::Result<Option<Arc<World>>> {
-    loop {
-        let parts = WorldParts {
-            database_url: settings.database_url.clone(),
-            data_dir: settings.data_dir.clone(),
-            catalogue: settings.catalogue.clone(),
-            upstreams: upstreams(settings),
-            faults: faults.clone(),
-        };
-        match World::open(parts, tasks, ledger_stop.clone()).await {
-            Ok(world) => return Ok(Some(Arc::new(world))),
-            Err(WorldError::OpenStore(error)) if StoreError::is_unavailable(&error) => {
-                tracing::warn!(error = &error as &dyn std::error::Error, "waiting for the database");
-            }
-            Err(error) => return Err(error).context("the API cannot start"),
-        }
+    std::fs::create_dir_all(&settings.data_dir)
+        .with_context(|| format!("cannot make the data directory {}", settings.data_dir.display()))?;
+    if let Some(world) = try_open(settings, faults, opening).await? {
+        return Ok(Some(world));
+    }
+    let opened = CancellationToken::new();
+    let waiting = axum::serve(TcpListener::from_std(listener.try_clone()?)?, routes::waiting_router())
+        .with_graceful_shutdown(opened.clone().cancelled_owned());
+    let waiting = tokio::spawn(waiting.into_future());
+    let world = loop {
         tokio::select! {
             () = tokio::time::sleep(OPEN_RETRY) => {}
-            () = stop.cancelled() => return Ok(None),
+            () = opening.stop.cancelled() => break None,
         }
+        if let Some(world) = try_open(settings, faults, opening).await? {
+            break Some(world);
+        }
+    };
+    opened.cancel();
+    // Connections that were told to wait are closed, so that the next request reaches the real routes.
+    if tokio::time::timeout(CLOSE_GRACE, waiting).await.is_err() {
+        tracing::debug!("a connection outlives the wait for the database");
+    }
+    Ok(world)
+}
+
+/// What opening a world needs besides the settings.
+struct Opening<'a> {
+    ledger_tasks: &'a TaskTracker,
+    ledger_stop: &'a CancellationToken,
+    stop: &'a CancellationToken,
+}
+
+/// `None` when the database is away.
+async fn try_open(
+    settings: &Settings,
+    faults: &FaultPoints,
+    opening: &Opening<'_>,
+) -> anyhow::Result<Option<Arc<World>>> {
+    let parts = WorldParts {
+        database_url: settings.database_url.clone(),
+        data_dir: settings.data_dir.clone(),
+        catalogue: settings.catalogue.clone(),
+        upstreams: upstreams(settings),
+        faults: faults.clone(),
+    };
+    match World::open(parts, opening.ledger_tasks, opening.ledger_stop.clone()).await {
+        Ok(world) => Ok(Some(Arc::new(world))),
+        Err(WorldError::OpenStore(error)) if StoreError::is_unavailable(&error) => {
+            tracing::warn!(error = &error as &dyn std::error::Error, "waiting for the database");
+            Ok(None)
+        }
+        Err(error) => Err(error).context("the API cannot start"),
     }
 }
 
@@ -225,7 +261,10 @@ fn watch_hangups(
                 hangup = hangups.recv() => if hangup.is_none() { return },
             }
             match reload(&live, &world, &gate) {
-                Ok(changed) => tracing::info!(?changed, "configuration reloaded"),
+                Ok(changed) => {
+                    tracing::info!(?changed, "configuration reloaded");
+                    tokenhub_activities::discovery::discover(&world).await;
+                }
                 Err(error) => tracing::error!(error = format!("{error:#}"), "the configuration stays as it was"),
             }
         }

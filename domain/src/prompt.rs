@@ -11,9 +11,24 @@ use crate::Text;
 
 /// Parameters of the caller that shape an answer and make no sense for a critic or a judge.
 const AUTHOR_ONLY: [&str; 18] = [
-    "tools", "tool_choice", "parallel_tool_calls", "functions", "function_call", "response_format", "n", "stop",
-    "max_tokens", "max_completion_tokens", "logprobs", "top_logprobs", "logit_bias", "modalities", "audio",
-    "prediction", "reasoning_effort", "verbosity",
+    "tools",
+    "tool_choice",
+    "parallel_tool_calls",
+    "functions",
+    "function_call",
+    "response_format",
+    "n",
+    "stop",
+    "max_tokens",
+    "max_completion_tokens",
+    "logprobs",
+    "top_logprobs",
+    "logit_bias",
+    "modalities",
+    "audio",
+    "prediction",
+    "reasoning_effort",
+    "verbosity",
 ];
 
 /// A request body in the making.
@@ -171,8 +186,7 @@ fn content_text(content: Option<&Value>) -> String {
     match content {
         Some(Value::String(text)) => text.clone(),
         Some(Value::Array(parts)) => {
-            let texts: Vec<&str> =
-                parts.iter().filter_map(|part| part.get("text").and_then(Value::as_str)).collect();
+            let texts: Vec<&str> = parts.iter().filter_map(|part| part.get("text").and_then(Value::as_str)).collect();
             texts.join("\n")
         }
         _ => String::new(),
@@ -204,7 +218,8 @@ mod tests {
 
     #[test]
     fn the_original_goes_out_with_every_field_and_its_order() {
-        let body = json!({"messages": [{"role": "user", "content": "hi", "x": 1}], "vendor_field": {"a": [1]}, "seed": 7});
+        let body =
+            json!({"messages": [{"role": "user", "content": "hi", "x": 1}], "vendor_field": {"a": [1]}, "seed": 7});
         let rendered = render(&Prompt::Original(original(&body))).unwrap();
         assert_eq!(Value::Object(rendered).to_string(), body.to_string());
     }
@@ -214,7 +229,8 @@ mod tests {
         let body = json!({"messages": [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "hi"}],
             "temperature": 0.2, "tools": [{"type": "function"}], "stream": true});
         let rendered = derived(&body, Voice::Author);
-        let roles: Vec<&str> = rendered["messages"].as_array().unwrap().iter().map(|m| m["role"].as_str().unwrap()).collect();
+        let roles: Vec<&str> =
+            rendered["messages"].as_array().unwrap().iter().map(|m| m["role"].as_str().unwrap()).collect();
         assert_eq!(roles, ["system", "system", "user", "user"]);
         assert_eq!(rendered["messages"][0]["content"], "Be brief.");
         assert_eq!(rendered["temperature"], 0.2);
@@ -228,10 +244,7 @@ mod tests {
             "temperature": 0.2, "tools": [], "max_tokens": 5, "response_format": {"type": "json_object"}});
         let rendered = derived(&body, Voice::Reviewer);
         assert_eq!(rendered["messages"].as_array().unwrap().len(), 2);
-        assert_eq!(
-            rendered["messages"][1]["content"],
-            "Request:\n[system]\nBe brief.\n\n[user]\nhi\nAnswer:\n42"
-        );
+        assert_eq!(rendered["messages"][1]["content"], "Request:\n[system]\nBe brief.\n\n[user]\nhi\nAnswer:\n42");
         assert_eq!(rendered["temperature"], 0.2);
         for absent in ["tools", "max_tokens", "response_format"] {
             assert!(!rendered.contains_key(absent), "{absent}");

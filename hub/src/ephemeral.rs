@@ -8,8 +8,9 @@ use crate::local_model;
 
 /// The variable that carries the list.
 pub(crate) const VARIABLE: &str = "TOKENHUB_EPHEMERAL_PROVIDERS";
-/// The local model comes after the demo models in routing: it is real, but small and often wrong.
-const LOCAL_WEIGHT: u32 = 3;
+/// The local model is preferred: a real answer, even a wrong one, shows more than a scripted one. It also keeps the local
+/// model among the voters and a demo model in the judge's seat, who has to answer in a form that is beyond the local one.
+const LOCAL_WEIGHT: u32 = 6;
 const DEMO_WEIGHT: u32 = 5;
 
 /// A model of the demo server.

@@ -13,6 +13,8 @@ import sys
 # Tokens of one request, prompt and answer together. The model was trained with 8192; half of that keeps the memory of
 # four parallel requests under 400 MB.
 CONTEXT_TOKENS = 4096
+# Longest answer to a request that sets no limit: a model this small does not always find an end.
+ANSWER_TOKENS = 256
 
 
 def weights() -> str:
@@ -40,6 +42,7 @@ def main() -> None:
     params.port = port
     params.n_parallel = parallel
     params.n_ctx = CONTEXT_TOKENS * parallel
+    params.n_predict = ANSWER_TOKENS
     params.cpuparams.n_threads = max(1, os.cpu_count() or 1)
     params.ui = False
     params.verbosity = 2

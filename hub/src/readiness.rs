@@ -2,9 +2,7 @@
 
 use std::{future::Future, time::Duration};
 
-use tokio::{net::TcpStream, time::timeout};
-
-use crate::temporal_server::TemporalServer;
+use tokio::time::timeout;
 
 const POLL_INTERVAL: Duration = Duration::from_millis(100);
 const PROBE_TIMEOUT: Duration = Duration::from_secs(2);
@@ -24,21 +22,18 @@ pub(crate) async fn answers(client: &reqwest::Client, url: &str) -> bool {
     client.get(url).send().await.is_ok_and(|response| response.status().is_success())
 }
 
-/// Whether something accepts connections at `address`.
-pub(crate) async fn accepts(address: &str) -> bool {
-    TcpStream::connect(address).await.is_ok()
+/// Whether the API at `api_url` sends runs to Temporal: it is connected, and it has seen a worker poll.
+pub(crate) async fn is_durable(client: &reqwest::Client, api_url: &str) -> bool {
+    let health = get_json(client, &format!("{api_url}/healthz?verbose")).await.unwrap_or_default();
+    health["temporal"]["connected"] == true && health["temporal"]["breaker"]["state"] == "closed"
 }
 
-/// Whether a worker polls `queue`.
-pub(crate) async fn has_poller(server: &TemporalServer, queue: &str) -> bool {
-    let Ok(output) = server.pollers_command(queue).output().await else { return false };
-    serde_json::from_slice::<serde_json::Value>(&output.stdout)
-        .is_ok_and(|answer| answer["pollers"].as_array().is_some_and(|pollers| !pollers.is_empty()))
-}
-
-/// The first model that the API lists, and whether the listing worked at all.
+/// The first model that the API lists.
 pub(crate) async fn first_model(client: &reqwest::Client, api_url: &str) -> Option<String> {
-    let response = client.get(format!("{api_url}/v1/models")).send().await.ok()?;
-    let listing: serde_json::Value = serde_json::from_slice(&response.bytes().await.ok()?).ok()?;
+    let listing = get_json(client, &format!("{api_url}/v1/models")).await?;
     listing["data"][0]["id"].as_str().map(str::to_owned)
+}
+
+async fn get_json(client: &reqwest::Client, url: &str) -> Option<serde_json::Value> {
+    client.get(url).send().await.ok()?.json().await.ok()
 }

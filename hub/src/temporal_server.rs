@@ -101,15 +101,6 @@ impl TemporalServer {
         }
         arguments
     }
-
-    /// The command that lists who polls `queue`.
-    pub(crate) fn pollers_command(&self, queue: &str) -> tokio::process::Command {
-        let mut command = tokio::process::Command::new(&self.program);
-        command.args(["task-queue", "describe", "-o", "json", "--address", &self.address()]);
-        command.args(["--namespace", &self.namespace, "--task-queue", queue]);
-        command.env_clear();
-        command
-    }
 }
 
 /// Ours without what would turn the server's own command line into a client of another server.

@@ -203,7 +203,7 @@ async fn announce(plan: &Plan, live: &Live, loaded: &Loaded, address: std::net::
         API_PATIENCE.as_secs()
     );
     let (temporal_problem, model_problem) =
-        tokio::join!(temporal_problem(plan, live), model_problem(plan, &client));
+        tokio::join!(temporal_problem(live, &client, &api), model_problem(plan, &client));
     let notes = plan.notes.iter().cloned().chain(temporal_problem).chain(model_problem).collect();
     let settings = live.settings();
     let temporal = settings.temporal.as_ref();
@@ -224,15 +224,12 @@ async fn announce(plan: &Plan, live: &Live, loaded: &Loaded, address: std::net::
 }
 
 /// What is missing for durable answers, after a fair wait.
-async fn temporal_problem(plan: &Plan, live: &Live) -> Option<String> {
-    let temporal = live.settings().temporal.clone()?;
-    let degraded = |problem| Some(format!("degraded: {problem}; answers are not durable until it is there"));
-    if !readiness::within(PARTS_PATIENCE, || readiness::accepts(&temporal.address)).await {
-        return degraded("Temporal does not answer");
-    }
-    let server = plan.temporal.as_ref()?;
-    let polled = readiness::within(PARTS_PATIENCE, || readiness::has_poller(server, &temporal.task_queue)).await;
-    if polled { None } else { degraded("no worker polls Temporal") }
+async fn temporal_problem(live: &Live, client: &reqwest::Client, api: &str) -> Option<String> {
+    let address = live.settings().temporal.as_ref()?.address.clone();
+    let durable = readiness::within(PARTS_PATIENCE, || readiness::is_durable(client, api)).await;
+    (!durable).then(|| {
+        format!("degraded: no Temporal with a worker at {address} yet; answers are not durable until it is there")
+    })
 }
 
 /// Whether the local model is missing, after a fair wait.

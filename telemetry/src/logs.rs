@@ -29,7 +29,8 @@ pub enum InitError {
 }
 
 /// Parts that say nothing to an operator below a warning, unless the filter names them.
-const QUIET: [&str; 7] = ["sqlx", "sea_orm", "sea_orm_migration", "hyper", "h2", "temporalio_sdk_core", "temporalio_client"];
+const QUIET: [&str; 7] =
+    ["sqlx", "sea_orm", "sea_orm_migration", "hyper", "h2", "temporalio_sdk_core", "temporalio_client"];
 
 /// Starts logging with a filter such as `info` or `tokenhub_api=debug,warn`.
 pub fn init(filter: &str, format: LogFormat) -> Result<(), InitError> {

@@ -10,7 +10,7 @@ use std::{sync::Arc, time::Duration};
 
 use anyhow::Context;
 use temporalio_sdk::{Runtime, Worker, runtime::RuntimeOptions};
-use tokenhub_activities::{Activities, FaultPoints, World, WorldParts};
+use tokenhub_activities::{Activities, FaultPoints, World, WorldError, WorldParts};
 use tokenhub_config::{ExposeSecret, Live, Settings, TemporalSettings};
 use tokenhub_providers::{Timeouts, Upstream};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -25,8 +25,7 @@ pub async fn serve(live: Arc<Live>, faults: FaultPoints, stop: CancellationToken
     let tracker = TaskTracker::new();
     // The ledger outlives the worker: it drains after the last step.
     let ledger_stop = CancellationToken::new();
-    let world = World::open(parts(&settings, faults), &tracker, ledger_stop.clone()).await?;
-    let world = Arc::new(world);
+    let Some(world) = open_world(&settings, &faults, &tracker, &ledger_stop, &stop).await? else { return Ok(()) };
     reload::watch(Arc::clone(&live), Arc::clone(&world), stop.clone(), &tracker)?;
     tracker.spawn(tokenhub_activities::discovery::keep_discovering(Arc::clone(&world), stop.clone()));
     let polled = poll(&settings, &temporal, &world, &stop).await;
@@ -37,6 +36,29 @@ pub async fn serve(live: Arc<Live>, faults: FaultPoints, stop: CancellationToken
     tracker.close();
     tracker.wait().await;
     polled
+}
+
+/// Opens the database, waiting for one that is not there yet; `None` when the process stops first.
+async fn open_world(
+    settings: &Settings,
+    faults: &FaultPoints,
+    tracker: &TaskTracker,
+    ledger_stop: &CancellationToken,
+    stop: &CancellationToken,
+) -> anyhow::Result<Option<Arc<World>>> {
+    loop {
+        match World::open(parts(settings, faults.clone()), tracker, ledger_stop.clone()).await {
+            Ok(world) => return Ok(Some(Arc::new(world))),
+            Err(WorldError::OpenStore(error)) if error.is_unavailable() => {
+                tracing::warn!(error = &error as &dyn std::error::Error, "waiting for the database");
+            }
+            Err(error) => return Err(error).context("the worker cannot start"),
+        }
+        tokio::select! {
+            () = tokio::time::sleep(RESTART_INTERVAL) => {}
+            () = stop.cancelled() => return Ok(None),
+        }
+    }
 }
 
 async fn poll(
@@ -103,7 +125,7 @@ fn upstreams(settings: &Settings) -> Vec<Upstream> {
         .map(|provider| Upstream {
             provider: provider.clone(),
             credential: settings.credentials.get(&provider.id).map(|key| key.expose_secret().into()),
-            timeouts: timeouts.clone(),
+            timeouts,
         })
         .collect()
 }

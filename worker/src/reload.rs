@@ -23,6 +23,7 @@ pub(crate) fn watch(
                 hangup = hangups.recv() => if hangup.is_none() { return },
             }
             apply(&live, &world);
+            tokenhub_activities::discovery::discover(&world).await;
         }
     });
     Ok(())

@@ -13,7 +13,7 @@ use tokenhub_orchestrate::Steps;
 
 use crate::{
     contract::{ClassifyAndEscalate, InRun, LogResult, SelectModels, SendToProvider},
-    options,
+    options::{self, LOCAL_PATIENCE},
 };
 
 /// The steps of one workflow execution.
@@ -37,7 +37,7 @@ impl<W> Durable<W> {
 
 impl<W: 'static> Steps for Durable<W> {
     fn select(&self, request: SelectRequest) -> impl Future<Output = Result<Selection, StepError>> {
-        let options = options::local("claim the run and rank the models", &self.cancellation);
+        let options = options::local("claim the run and rank the models", LOCAL_PATIENCE, &self.cancellation);
         let call = self.context.execute_local_activity(SelectModels, self.in_run(request), options);
         async move { call.await.map_err(|error| step_error(&error)) }
     }
@@ -50,14 +50,14 @@ impl<W: 'static> Steps for Durable<W> {
 
     fn classify(&self, request: ClassifyRequest) -> impl Future<Output = Result<NextMove, StepError>> {
         let summary = format!("{} after try {}", request.failure.class.as_str(), request.tries);
-        let options = options::local(&summary, &self.cancellation);
+        let options = options::local(&summary, LOCAL_PATIENCE, &self.cancellation);
         let call = self.context.execute_local_activity(ClassifyAndEscalate, self.in_run(request), options);
         async move { call.await.map_err(|error| step_error(&error)) }
     }
 
     fn record(&self, request: FinishRequest) -> impl Future<Output = Result<(), StepError>> {
         // Detached: a cancelled run is recorded too.
-        let options = options::local("record the outcome", &WorkflowCancellationToken::new());
+        let options = options::local("record the outcome", LOCAL_PATIENCE, &WorkflowCancellationToken::new());
         let call = self.context.execute_local_activity(LogResult, self.in_run(request), options);
         async move { call.await.map_err(|error| step_error(&error)) }
     }
@@ -80,11 +80,7 @@ impl<W: 'static> Steps for Durable<W> {
     }
 
     fn group(&self) -> Self {
-        Self {
-            context: self.context.clone(),
-            cancellation: self.cancellation.child_token(),
-            run: self.run.clone(),
-        }
+        Self { context: self.context.clone(), cancellation: self.cancellation.child_token(), run: self.run.clone() }
     }
 
     fn cancel(&self, reason: &str) {

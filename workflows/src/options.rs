@@ -16,7 +16,7 @@ const ATTEMPTS_MAX: u32 = 10;
 /// One execution of a local activity; it only touches the database.
 const LOCAL_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a local activity is retried while the database is away.
-const LOCAL_PATIENCE: Duration = Duration::from_secs(600);
+pub(crate) const LOCAL_PATIENCE: Duration = Duration::from_mins(10);
 /// Waits between local retries stay below this, so that they need no timer in the history.
 const LOCAL_BACKOFF_MAX: Duration = Duration::from_secs(2);
 
@@ -39,10 +39,14 @@ pub(crate) fn send(request: &SendRequest, cancellation: &WorkflowCancellationTok
 }
 
 /// Options of a short step that only touches the database.
-pub(crate) fn local(summary: &str, cancellation: &WorkflowCancellationToken) -> LocalActivityOptions {
+pub(crate) fn local(
+    summary: &str,
+    patience: Duration,
+    cancellation: &WorkflowCancellationToken,
+) -> LocalActivityOptions {
     LocalActivityOptions::builder()
         .start_to_close_timeout(LOCAL_TIMEOUT)
-        .schedule_to_close_timeout(LOCAL_PATIENCE)
+        .schedule_to_close_timeout(patience)
         .retry_policy(
             RetryPolicy::builder()
                 .initial_interval(Duration::from_millis(100))

@@ -2,12 +2,17 @@
 
 #![expect(missing_docs, reason = "the macros generate items without documentation")]
 
+use std::time::Duration;
+
 use temporalio_workflow::{WorkflowCancellationToken, WorkflowContext, WorkflowResult, workflow, workflow_methods};
 
 use crate::{
     contract::{LogStream, StreamLog},
     options,
 };
+
+/// As long as an operator may need to bring the database back.
+const PATIENCE: Duration = Duration::from_hours(24);
 
 /// Writes one line of the request log, however long the database is away.
 #[workflow]
@@ -19,7 +24,7 @@ impl StreamLogWorkflow {
     /// Writes the line.
     #[run]
     pub async fn run(context: &mut WorkflowContext<Self>, log: StreamLog) -> WorkflowResult<()> {
-        let options = options::local("log a streamed answer", &WorkflowCancellationToken::new());
+        let options = options::local("log a streamed answer", PATIENCE, &WorkflowCancellationToken::new());
         context.execute_local_activity(LogStream, log, options).await?;
         Ok(())
     }

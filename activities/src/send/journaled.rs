@@ -125,8 +125,6 @@ async fn with_duplicates<P: Presence>(
     let duplicate_calls = sends.saturating_sub(1);
     Ok(match outcome {
         SendOutcome::Answered(reply) => SendOutcome::Answered(tokenhub_domain::Reply { duplicate_calls, ..reply }),
-        SendOutcome::Failed { failure, latency_ms, .. } => {
-            SendOutcome::Failed { failure, duplicate_calls, latency_ms }
-        }
+        SendOutcome::Failed { failure, latency_ms, .. } => SendOutcome::Failed { failure, duplicate_calls, latency_ms },
     })
 }

@@ -108,9 +108,10 @@ fn settle(
     started: Instant,
 ) -> StreamLog {
     let catalogue = world.catalogue.load_full();
-    let (cost, input_price, output_price) = catalogue.model(&attempt.deployment).map_or_else(Default::default, |model| {
-        (model.cost_of(seen.usage.input_tokens, seen.usage.output_tokens), model.input_price, model.output_price)
-    });
+    let (cost, input_price, output_price) =
+        catalogue.model(&attempt.deployment).map_or_else(Default::default, |model| {
+            (model.cost_of(seen.usage.input_tokens, seen.usage.output_tokens), model.input_price, model.output_price)
+        });
     let finish_reason = match failure {
         None => seen.finish_reason.clone(),
         Some(failure) => Some(failure.class.as_str().to_owned()),

@@ -21,6 +21,9 @@ use super::{Shared, temporal_link::Connected};
 
 /// An execution outlives the run's own deadline by this, so that the run can still record that it ran out of time.
 const EXECUTION_GRACE: Duration = Duration::from_mins(1);
+/// A workflow task whose worker died is offered to another after this long; Temporal's own 10 s would be all of a slow
+/// recovery.
+const WORKFLOW_TASK_TIMEOUT: Duration = Duration::from_secs(2);
 /// A stream's log is worth retrying for as long as an operator may need to bring the database back.
 const STREAM_LOG_TIMEOUT: Duration = Duration::from_hours(24);
 /// One long poll for a result. Without a limit the call sometimes sleeps through the end of the workflow, and with one
@@ -101,6 +104,7 @@ impl Attempt<'_> {
             .id_reuse_policy(WorkflowIdReusePolicy::RejectDuplicate)
             .id_conflict_policy(WorkflowIdConflictPolicy::UseExisting)
             .execution_timeout(self.timeout)
+            .task_timeout(WORKFLOW_TASK_TIMEOUT)
             .static_summary(self.summary.as_str())
             .maybe_search_attributes(attributes)
             .rpc_options(rpc)

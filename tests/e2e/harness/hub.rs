@@ -1,12 +1,6 @@
 //! A whole installation: database, Temporal, workers, APIs and a scripted provider that outlives them all.
 
-use std::{
-    collections::BTreeMap,
-    fs,
-    os::unix::fs::PermissionsExt,
-    path::PathBuf,
-    time::Duration,
-};
+use std::{collections::BTreeMap, fs, os::unix::fs::PermissionsExt, path::PathBuf, time::Duration};
 
 use reqwest::{Client, Method, RequestBuilder};
 use serde_json::{Value, json};
@@ -184,7 +178,8 @@ impl TestHub {
     /// Starts one more API and waits until it is ready.
     pub async fn start_api(&mut self) {
         let process = self.process(Binary::Api, &[]);
-        let address = eventually("the API listens", PROCESS_PATIENCE, || async { listening_address(&process.output()) });
+        let address =
+            eventually("the API listens", PROCESS_PATIENCE, || async { listening_address(&process.output()) });
         let url = format!("http://{}", address.await);
         self.apis.push((process, url.clone()));
         eventually("the API is ready", PROCESS_PATIENCE, || async {

@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, path::Path};
 
 use tokenhub_demo::ScriptedProvider;
 use tokenhub_domain::InstanceId;
-use tokenhub_store::{LedgerState, Ledger, Store};
+use tokenhub_store::{Ledger, LedgerState, Store};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 /// What a test did to its processes.
@@ -35,14 +35,12 @@ pub async fn check(data_dir: &Path, provider: &ScriptedProvider, disturbance: Di
     assert_eq!(at_provider.len(), seen.len(), "an attempt id was sent twice");
     let unknown: Vec<&String> = at_provider.difference(&in_ledger).collect();
     assert!(unknown.is_empty(), "calls that the ledger does not know: {unknown:?}");
-    let settled: BTreeSet<String> = rows
-        .iter()
-        .filter(|row| row.state == LedgerState::Settled)
-        .map(|row| row.attempt.to_string())
-        .collect();
+    let settled: BTreeSet<String> =
+        rows.iter().filter(|row| row.state == LedgerState::Settled).map(|row| row.attempt.to_string()).collect();
     let invented: Vec<&String> = settled.difference(&at_provider).collect();
     assert!(invented.is_empty(), "settled attempts that never reached the provider: {invented:?}");
-    let open: Vec<_> = rows.iter().filter(|row| matches!(row.state, LedgerState::Reserved | LedgerState::Sent)).collect();
+    let open: Vec<_> =
+        rows.iter().filter(|row| matches!(row.state, LedgerState::Reserved | LedgerState::Sent)).collect();
     assert!(open.is_empty(), "attempts that nobody ended: {open:?}");
     if disturbance == Disturbance::None {
         assert_eq!(in_ledger, at_provider, "an undisturbed test has no other rows than calls");

@@ -36,8 +36,18 @@ impl TemporalServer {
     pub async fn start(&mut self) {
         let program = which("temporal");
         let mut arguments: Vec<String> = [
-            "server", "start-dev", "--ip", "127.0.0.1", "--log-level", "error", "--http-port", "0",
-            "--sqlite-pragma", "journal_mode=WAL", "--sqlite-pragma", "synchronous=NORMAL",
+            "server",
+            "start-dev",
+            "--ip",
+            "127.0.0.1",
+            "--log-level",
+            "error",
+            "--http-port",
+            "0",
+            "--sqlite-pragma",
+            "journal_mode=WAL",
+            "--sqlite-pragma",
+            "synchronous=NORMAL",
         ]
         .map(str::to_owned)
         .to_vec();
