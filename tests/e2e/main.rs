@@ -4,6 +4,10 @@
 
 #![expect(unreachable_pub, reason = "the harness is a library for the modules beside it")]
 
+#[path = "../../store/tests/store/databases.rs"]
+#[expect(dead_code, unused_imports, reason = "the store's tests use all of it")]
+mod databases;
 mod harness;
 
+mod many_hosts;
 mod smoke;

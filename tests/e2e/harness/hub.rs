@@ -257,7 +257,10 @@ impl TestHub {
             worker.stop(PROCESS_PATIENCE).await;
         }
         self.temporal.kill();
-        invariants::check(&self.dir.join("data"), &self.provider, disturbance).await;
+        let data_dir = self.dir.join("data");
+        let in_data_dir = format!("sqlite://{}?mode=rwc", data_dir.join("tokenhub.db").display());
+        let database_url = self.environment.get("DATABASE_URL").unwrap_or(&in_data_dir);
+        invariants::check(database_url, &data_dir, &self.provider, disturbance).await;
         let _ = fs::remove_dir_all(&self.dir);
     }
 }

@@ -17,8 +17,8 @@ pub enum Disturbance {
 }
 
 /// Adopts what dead processes left and compares the ledger with what the provider saw.
-pub async fn check(data_dir: &Path, provider: &ScriptedProvider, disturbance: Disturbance) {
-    let store = Store::open(&format!("sqlite://{}?mode=rwc", data_dir.join("tokenhub.db").display())).await.unwrap();
+pub async fn check(database_url: &str, data_dir: &Path, provider: &ScriptedProvider, disturbance: Disturbance) {
+    let store = Store::open(database_url).await.unwrap();
     let (tracker, stop) = (TaskTracker::new(), CancellationToken::new());
     let ledger = Ledger::open(store.clone(), data_dir, InstanceId::generate(), &tracker, stop.clone()).await.unwrap();
     ledger.adopt_dead().await.unwrap();
