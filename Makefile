@@ -4,24 +4,20 @@
 SHELL := bash
 PROFILE ?= release
 ARGS ?=
-PROGRAMS := -p tokenhub-hub -p tokenhub-worker -p tokenhub-api
-TARGET_DIR := $(or $(CARGO_TARGET_DIR),target)
-PROFILE_DIR := $(if $(filter dev,$(PROFILE)),debug,$(PROFILE))
-
 .DEFAULT_GOAL := help
 .PHONY: help run setup build test check bench
 
 help: ## Lists these targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-run: setup build ## Starts everything on this machine (flags of `tokenhub up` in ARGS)
-	@exec "$(TARGET_DIR)/$(PROFILE_DIR)/tokenhub" up $(ARGS)
+run: ## Starts everything on this machine (flags of `tokenhub up` in ARGS)
+	@PROFILE=$(PROFILE) exec scripts/run.sh $(ARGS)
 
 setup: ## Installs Temporal and, without a provider, the local model into .venv
 	@scripts/setup.sh
 
 build: ## Builds the programs
-	@cargo build --locked --profile $(PROFILE) $(PROGRAMS)
+	@cargo build --locked --profile $(PROFILE) -p tokenhub-hub -p tokenhub-worker -p tokenhub-api
 
 test: ## Runs every test, on a real Temporal server
 	@scripts/test.sh
@@ -31,6 +27,5 @@ check: ## Formatting, lints and documentation
 	cargo clippy --locked --workspace --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --locked --workspace --no-deps --document-private-items
 
-bench: ## Measures, and fails when a bar is missed
-	cargo build --locked --release $(PROGRAMS) -p tokenhub-demo -p tokenhub-bench
-	"$(TARGET_DIR)/release/tokenhub-bench"
+bench: ## Measures, and fails when a bar is missed (ARGS="--quick" only tries the bench)
+	@scripts/bench.sh $(ARGS)

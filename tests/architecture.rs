@@ -23,7 +23,7 @@ const ALLOWED_EDGES: [(&str, &[&str]); 16] = [
     ("migrations", &[]),
     ("store", &["domain", "migrations"]),
     ("config", &["domain"]),
-    ("telemetry", &[]),
+    ("telemetry", &["config"]),
     ("workflows", &["domain", "orchestrate"]),
     ("activities", &["domain", "orchestrate", "routing", "providers", "store", "workflows"]),
     ("worker", &["domain", "activities", "workflows", "store", "config", "telemetry", "providers"]),

@@ -65,12 +65,14 @@ impl FaultPoints {
         Self { active }
     }
 
-    /// Creates the marker file and stays here, when the point is active for `step`.
+    /// Adds a line to the marker file and stays here, when the point is active for `step`.
     #[cfg(feature = "fault-points")]
     pub async fn reach(&self, point: FaultPoint, step: &str) {
         for active in &self.active {
             if active.point == point.as_str() && (active.step.is_empty() || active.step == step) {
-                let _ = std::fs::write(&active.marker, step);
+                let marker = std::fs::OpenOptions::new().create(true).append(true).open(&active.marker);
+                let _ =
+                    marker.and_then(|mut file| std::io::Write::write_all(&mut file, format!("{step}\n").as_bytes()));
                 std::future::pending::<()>().await;
             }
         }

@@ -43,6 +43,9 @@ pub struct WorldParts {
 /// A world that could not be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum WorldError {
+    /// The data directory.
+    #[error("the data directory could not be made")]
+    MakeDataDir(#[source] std::io::Error),
     /// The database or the spool.
     #[error("the database or the spool could not be opened")]
     OpenStore(#[from] StoreError),
@@ -56,6 +59,7 @@ impl World {
     ///
     /// The ledger's tasks run in `tracker` until `stop`.
     pub async fn open(parts: WorldParts, tracker: &TaskTracker, stop: CancellationToken) -> Result<Self, WorldError> {
+        std::fs::create_dir_all(&parts.data_dir).map_err(WorldError::MakeDataDir)?;
         let store = Store::open(&parts.database_url).await?;
         store.migrate().await?;
         let instance = InstanceId::generate();

@@ -18,7 +18,7 @@ use std::{
 
 use tokenhub_activities::World;
 use tokenhub_domain::{
-    Answer, DurabilityMark, DurabilityWish, Outcome, PlanSpec, RunId, RunKind, TenantId, Text, UnixMicros, WorkflowId,
+    Answer, DurabilityMark, DurabilityWish, Outcome, PlanSpec, RunId, TenantId, Text, UnixMicros, WorkflowId,
 };
 use tokenhub_store::RunRow;
 use tokenhub_telemetry::{FallbackReason, Metrics};
@@ -44,6 +44,17 @@ pub(crate) struct Job {
     pub(crate) identity: Option<Identity>,
     /// When its request came in.
     pub(crate) arrival: Instant,
+    /// Whether the answer tells an id that can be read back.
+    pub(crate) readback: Readback,
+}
+
+/// Whether a run can be read back even when no durability is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Readback {
+    /// A plan: its id is part of its answer.
+    Promised,
+    /// A chat: without durability it has no row, for the sake of speed.
+    Unpromised,
 }
 
 /// A run that has ended.
@@ -102,19 +113,13 @@ impl Dispatcher {
 
     /// Carries `job` to its end. Dropping the future abandons the wait and not the run.
     pub(crate) async fn answer(&self, job: Job) -> Result<Answered, Problem> {
-        let is_ledger_only = job.wish == DurabilityWish::None && job.identity.is_none();
-        let mut answered = match (job.spec.kind(), is_ledger_only) {
-            (RunKind::Chat, true) => in_process::ledger_only(&self.shared, job).await?,
-            (
-                RunKind::Chat
-                | RunKind::Adversarial
-                | RunKind::Vote
-                | RunKind::Refine
-                | RunKind::BestOfN
-                | RunKind::StreamLog,
-                _,
-            ) => self.with_row(job).await?,
-        };
+        let is_ledger_only =
+            job.wish == DurabilityWish::None && job.identity.is_none() && job.readback == Readback::Unpromised;
+        let mut answered =
+            if is_ledger_only { in_process::ledger_only(&self.shared, job).await? } else { self.with_row(job).await? };
+        if answered.origin == Origin::Fresh {
+            self.shared.metrics.duplicate_calls(answered.outcome.usage.duplicate_calls.into());
+        }
         answered.outcome = load_texts(&self.shared.world, answered.outcome).await?;
         Ok(answered)
     }

@@ -1,13 +1,15 @@
 //! `tokenhub-api`: flags, logs, signals; the rest is the library.
 
-use std::{io::Write as _, sync::Arc};
+use std::{
+    io::{Read as _, Write as _},
+    sync::Arc,
+};
 
 use anyhow::Context;
 use clap::Parser;
 use tokenhub_activities::FaultPoints;
 use tokenhub_config::{Environment, ListenFlags, Live, Settings, SharedFlags};
 use tokio::{
-    io::AsyncReadExt,
     net::TcpListener,
     signal::unix::{SignalKind, signal},
 };
@@ -68,10 +70,11 @@ fn stop_on_signals(settings: &Settings, stop: &CancellationToken) -> anyhow::Res
     });
     if settings.stop_at_end_of_stdin {
         let on_end = stop.clone();
-        tokio::spawn(async move {
+        // A thread of its own: the runtime would wait for a read that is stuck in it.
+        std::thread::spawn(move || {
             let mut ignored = [0_u8; 64];
-            let mut stdin = tokio::io::stdin();
-            while stdin.read(&mut ignored).await.is_ok_and(|count| count > 0) {}
+            let mut stdin = std::io::stdin();
+            while stdin.read(&mut ignored).is_ok_and(|count| count > 0) {}
             on_end.cancel();
         });
     }

@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use axum::{
     extract::Request,
-    http::{HeaderMap, HeaderName, HeaderValue},
+    http::{HeaderMap, HeaderName, HeaderValue, Method},
     middleware::Next,
     response::Response,
 };
@@ -30,6 +30,8 @@ pub(crate) async fn stamp(mut request: Request, next: Next) -> Response {
     let arrival = Instant::now();
     request.extensions_mut().insert(id.clone());
     request.extensions_mut().insert(Arrival(arrival));
+    // Probes and listings come every few seconds and say nothing.
+    let is_question = request.method() == Method::GET;
     let span = tracing::info_span!(
         "request",
         request_id = %id,
@@ -44,7 +46,14 @@ pub(crate) async fn stamp(mut request: Request, next: Next) -> Response {
         response.headers_mut().insert(STANDARD, value);
     }
     response.headers_mut().insert(PROCESSING, HeaderValue::from(millis));
-    span.in_scope(|| tracing::info!(status = response.status().as_u16(), millis, "answered"));
+    let status = response.status().as_u16();
+    span.in_scope(|| {
+        if is_question {
+            tracing::debug!(status, millis, "answered");
+        } else {
+            tracing::info!(status, millis, "answered");
+        }
+    });
     response
 }
 

@@ -75,7 +75,7 @@ async fn bench(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let mut installation = Installation::start(arguments.temporal_database).await?;
     let outcome = measure_all(&plan, &mut installation).await;
     let figures = outcome.with_context(|| format!("the last lines of the logs:\n{}", installation.last_log_lines()))?;
-    installation.stop();
+    drop(installation);
     let bars = bars::judge(&figures);
     let report = report::Report::new(arguments.temporal_database, &plan, machine_before, figures, bars);
     report.print()?;

@@ -78,7 +78,7 @@ pub struct ProviderFailure {
     /// The provider's own message, bounded, without secrets.
     #[serde(default)]
     pub message: String,
-    /// The provider's own `code` or `type`.
+    /// The provider's own `code`, if it gave one.
     #[serde(default)]
     pub code: Option<String>,
     /// The request field that the provider named.

@@ -14,7 +14,10 @@ import sys
 # four parallel requests under 400 MB.
 CONTEXT_TOKENS = 4096
 # Longest answer to a request that sets no limit: a model this small does not always find an end.
-ANSWER_TOKENS = 256
+ANSWER_TOKENS = 128
+
+# Half of the processors: its threads wait for each other by spinning, which crawls when somebody else needs one.
+THREADS = max(1, min(8, (os.cpu_count() or 2) // 2))
 
 
 def weights() -> str:
@@ -43,7 +46,8 @@ def main() -> None:
     params.n_parallel = parallel
     params.n_ctx = CONTEXT_TOKENS * parallel
     params.n_predict = ANSWER_TOKENS
-    params.cpuparams.n_threads = max(1, os.cpu_count() or 1)
+    params.cpuparams.n_threads = THREADS
+    params.cpuparams_batch.n_threads = THREADS
     params.ui = False
     params.verbosity = 2
     server = Server(params)

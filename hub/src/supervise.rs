@@ -100,7 +100,7 @@ impl Running {
 struct Spawned {
     child: Child,
     /// Kept here because waiting for a child closes the end that is left in it.
-    _lifeline: Option<ChildStdin>,
+    lifeline: Option<ChildStdin>,
 }
 
 fn spawn(part: &Part, pid_files: &PidFiles) -> io::Result<Spawned> {
@@ -130,7 +130,7 @@ fn spawn(part: &Part, pid_files: &PidFiles) -> io::Result<Spawned> {
         tracing::debug!(part = part.name, pid, "started");
     }
     let lifeline = child.stdin.take();
-    Ok(Spawned { child, _lifeline: lifeline })
+    Ok(Spawned { child, lifeline })
 }
 
 async fn keep_alive(part: Part, first: Spawned, pid_files: Arc<PidFiles>, stop: CancellationToken, signals: Signals) {
@@ -138,7 +138,7 @@ async fn keep_alive(part: Part, first: Spawned, pid_files: Arc<PidFiles>, stop: 
     let mut spawned = first;
     loop {
         let started = Instant::now();
-        if live(&part, &mut spawned.child, &stop, &signals).await == Life::Ended {
+        if live(&part, &mut spawned, &stop, &signals).await == Life::Ended {
             break;
         }
         let mut lived = started.elapsed();
@@ -170,19 +170,21 @@ enum Life {
 }
 
 /// Waits for the end of one child, and brings it about when asked.
-async fn live(part: &Part, child: &mut Child, stop: &CancellationToken, signals: &Signals) -> Life {
+async fn live(part: &Part, spawned: &mut Spawned, stop: &CancellationToken, signals: &Signals) -> Life {
     loop {
         tokio::select! {
-            status = child.wait() => {
+            status = spawned.child.wait() => {
                 report_death(part, status);
                 return Life::Died;
             }
             () = stop.cancelled() => break,
             () = signals.kill.cancelled() => break,
-            () = signals.reload.notified(), if part.on_reload == OnReload::HangUp => signal_group(child, Signal::SIGHUP),
+            () = signals.reload.notified(), if part.on_reload == OnReload::HangUp => {
+                signal_group(&spawned.child, Signal::SIGHUP);
+            },
         }
     }
-    end(part, child, &signals.kill).await;
+    end(part, spawned, &signals.kill).await;
     Life::Ended
 }
 
@@ -197,8 +199,11 @@ fn report_death(part: &Part, status: io::Result<ExitStatus>) {
     }
 }
 
-async fn end(part: &Part, child: &mut Child, kill: &CancellationToken) {
+async fn end(part: &Part, spawned: &mut Spawned, kill: &CancellationToken) {
+    let Spawned { child, lifeline } = spawned;
     signal_group(child, if kill.is_cancelled() { Signal::SIGKILL } else { Signal::SIGTERM });
+    // A child that sits in a read of its standard input could not end before the read does.
+    drop(lifeline.take());
     let ended = tokio::select! {
         _ = child.wait() => true,
         () = tokio::time::sleep(part.patience) => false,

@@ -65,7 +65,7 @@ pub fn classify(evidence: &ErrorEvidence<'_>) -> ProviderFailure {
         class: class_of(status, &fields, evidence.should_retry),
         status: Some(status),
         message,
-        code: fields.code.as_deref().or(fields.kind.as_deref()).map(|code| clean(code, FIELD_BYTES)),
+        code: fields.code.as_deref().map(|code| clean(code, FIELD_BYTES)),
         param: fields.param.as_deref().map(|param| clean(param, FIELD_BYTES)),
         retry_after_ms: retry_hint_ms(evidence),
     }

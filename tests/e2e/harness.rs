@@ -6,11 +6,13 @@
 mod client;
 mod hub;
 mod invariants;
+mod operator;
 mod process;
 mod temporal;
 
 pub use client::{Answer, exchange};
 pub use hub::{Binary, TestHub, TestHubBuilder, model};
 pub use invariants::Disturbance;
+pub use operator::Operator;
 pub use process::{Process, binary, eventually, free_port};
 pub use temporal::TemporalServer;

@@ -7,7 +7,18 @@
 #[path = "../../store/tests/store/databases.rs"]
 #[expect(dead_code, unused_imports, reason = "the store's tests use all of it")]
 mod databases;
+mod evidence;
 mod harness;
+mod scripted;
 
+mod breaker;
+mod compatibility;
+mod crashes;
+mod failures;
+mod idempotency;
+mod make_run;
 mod many_hosts;
+mod openai_sdk;
+mod operator_view;
+mod parity;
 mod smoke;

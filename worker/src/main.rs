@@ -1,14 +1,11 @@
 //! `tokenhub-worker`: flags, logs, signals; the rest is the library.
 
-use std::sync::Arc;
+use std::{io::Read as _, sync::Arc};
 
 use clap::Parser;
 use tokenhub_activities::FaultPoints;
 use tokenhub_config::{Environment, Live, Settings, SharedFlags};
-use tokio::{
-    io::AsyncReadExt,
-    signal::unix::{SignalKind, signal},
-};
+use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 /// Carries out the workflows and activities of TokenHub.
@@ -56,10 +53,11 @@ fn stop_on_signals(settings: &Settings, stop: &CancellationToken) -> anyhow::Res
     });
     if settings.stop_at_end_of_stdin {
         let on_end = stop.clone();
-        tokio::spawn(async move {
+        // A thread of its own: the runtime would wait for a read that is stuck in it.
+        std::thread::spawn(move || {
             let mut ignored = [0_u8; 64];
-            let mut stdin = tokio::io::stdin();
-            while stdin.read(&mut ignored).await.is_ok_and(|count| count > 0) {}
+            let mut stdin = std::io::stdin();
+            while stdin.read(&mut ignored).is_ok_and(|count| count > 0) {}
             on_end.cancel();
         });
     }

@@ -34,8 +34,16 @@ pub(crate) fn send(request: &SendRequest, cancellation: &WorkflowCancellationTok
         )
         .cancellation_type(ActivityCancellationType::TryCancel)
         .cancellation_token(cancellation.clone())
+        .activity_id(activity_id(request))
         .summary(format!("{} · {} · try {}", request.role.as_str(), request.deployment.model, request.try_number))
         .build()
+}
+
+/// Names the step, so that a replay notices when a program asks for its steps in another order: every provider call has
+/// the same activity type, and the SDK's own ids only count.
+fn activity_id(request: &SendRequest) -> String {
+    let SendRequest { step, deployment, try_number, .. } = request;
+    format!("{step}|{}|{}|{try_number}", deployment.provider, deployment.model)
 }
 
 /// Options of a short step that only touches the database.

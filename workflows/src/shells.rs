@@ -16,7 +16,7 @@ use crate::{Durable, failure};
 #[serde(rename_all = "snake_case")]
 pub enum RunOutput {
     /// It ran.
-    Finished(Outcome),
+    Finished(Box<Outcome>),
     /// Somebody else held the run: this workflow bought nothing.
     Superseded,
 }
@@ -31,7 +31,7 @@ async fn run_program<W: 'static>(context: &WorkflowContext<W>, spec: PlanSpec) -
             | RunStatus::Running
             | RunStatus::Completed
             | RunStatus::CompletedPartial
-            | RunStatus::Cancelled => Ok(RunOutput::Finished(*outcome)),
+            | RunStatus::Cancelled => Ok(RunOutput::Finished(outcome)),
         },
     }
 }

@@ -173,7 +173,7 @@ pub(super) async fn result(connected: Arc<Connected>, workflow_id: WorkflowId) -
         let rpc = RpcOptions::builder().timeout(RESULT_RPC_TIMEOUT).retry_options(retries).build();
         let options = WorkflowGetResultOptions::builder().rpc_options(rpc).build();
         match handle.get_result(options).await {
-            Ok(RunOutput::Finished(outcome)) => return Ended::With(Box::new(outcome)),
+            Ok(RunOutput::Finished(outcome)) => return Ended::With(outcome),
             Ok(RunOutput::Superseded) => return Ended::Without,
             Err(error) => match ended(&error) {
                 Some(ended) => return ended,

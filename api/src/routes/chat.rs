@@ -10,7 +10,7 @@ use tokenhub_telemetry::RequestKind;
 
 use super::{Answers, chat_completions, entry, run_request};
 use crate::{
-    dispatch::Job,
+    dispatch::{Job, Readback},
     durability::{self, Delivery},
     error::{Problem, Shape},
     idempotency,
@@ -52,7 +52,8 @@ async fn answer(gate: &Gate, models: &Models, runner: &Runner, request: Request)
         // TokenHub clients read the provider's events as they are, usage included.
         return chat_completions::open_stream(models, runner, &entry, spec, UsageChunk::Shown).await;
     }
-    let job = Job { spec: PlanSpec::Chat(spec), wish, identity, arrival: entry.arrival.0 };
+    let arrival = entry.arrival.0;
+    let job = Job { spec: PlanSpec::Chat(spec), wish, identity, arrival, readback: Readback::Unpromised };
     let answered = runner.dispatcher.answer(job).await?;
     let mut headers = chat_completions::headers_of(&answered);
     if let Some(model) = &answered.outcome.negotiated_model {

@@ -13,7 +13,7 @@ use tokenhub_telemetry::RequestKind;
 
 use super::{Answers, entry, entry::Entry, run_request};
 use crate::{
-    dispatch::{Answered, Job, Origin},
+    dispatch::{Answered, Job, Origin, Readback},
     durability::{self, Delivery},
     error::{FailedRun, Problem, Shape},
     idempotency,
@@ -55,7 +55,8 @@ async fn answer(gate: &Gate, models: &Models, runner: &Runner, request: Request)
     match parsed.delivery {
         Delivery::Stream => open_stream(models, runner, &entry, spec, parsed.usage_chunk).await,
         Delivery::Whole => {
-            let job = Job { spec: PlanSpec::Chat(spec), wish, identity, arrival: entry.arrival.0 };
+            let arrival = entry.arrival.0;
+            let job = Job { spec: PlanSpec::Chat(spec), wish, identity, arrival, readback: Readback::Unpromised };
             Ok(whole(&runner.dispatcher.answer(job).await?))
         }
     }

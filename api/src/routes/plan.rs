@@ -14,7 +14,7 @@ use tokenhub_telemetry::RequestKind;
 
 use super::{Answers, chat_completions, entry, run_request};
 use crate::{
-    dispatch::{self, Answered, Job},
+    dispatch::{self, Answered, Job, Readback},
     durability::{self, Delivery},
     error::{Problem, Shape},
     parse::plan::{self, ChatProfile, Named, PRIMARY, PlanRequest, Program},
@@ -43,7 +43,8 @@ async fn answer(gate: &Gate, models: &Models, runner: &Runner, request: Request)
     let kind = kind_of(&parsed.program);
     let counted = counted_as(&parsed.program);
     let spec = spec_of(models, &entry, kind, parsed)?;
-    let answered = runner.dispatcher.answer(Job { spec, wish, identity, arrival: entry.arrival.0 }).await;
+    let job = Job { spec, wish, identity, arrival: entry.arrival.0, readback: Readback::Promised };
+    let answered = runner.dispatcher.answer(job).await;
     let mut response = match answered {
         Ok(answered) => respond(runner, &answered),
         Err(problem) => problem.into_response(Shape::Problem),

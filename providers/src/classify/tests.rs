@@ -171,3 +171,10 @@ fn the_fields_are_kept_bounded_and_without_the_credential() {
     assert_eq!(long.message.len(), limits::PROVIDER_ERROR_BYTES);
     assert_eq!(classify(&evidence(502, "")).message, "the provider answered with status 502");
 }
+
+#[test]
+fn a_type_does_not_stand_in_for_a_missing_code() {
+    let body = r#"{"error":{"message":"no","type":"invalid_request_error","param":"tools","code":null}}"#;
+    let failure = classify(&evidence(400, body));
+    assert_eq!((failure.class, failure.code, failure.param.as_deref()), (BadRequest, None, Some("tools")));
+}

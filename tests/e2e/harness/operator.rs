@@ -23,7 +23,7 @@ pub struct Operator {
 impl Operator {
     /// Connects to a running server.
     pub async fn connect(temporal: &TemporalServer) -> Self {
-        let target = format!("http://{}", temporal.address()).parse().unwrap();
+        let target: temporalio_client::Url = format!("http://{}", temporal.address()).parse().unwrap();
         let options = ConnectionOptions::new(target).identity("operator".to_owned()).build();
         let connection = tokio::time::timeout(Duration::from_secs(20), Connection::connect(options));
         let connection = connection.await.expect("Temporal answers").unwrap();

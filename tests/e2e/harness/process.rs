@@ -5,15 +5,22 @@ use std::{
     fs::File,
     future::Future,
     net::TcpListener,
+    os::unix::process::CommandExt,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     time::{Duration, Instant},
 };
 
 use nix::{
-    sys::signal::{Signal, kill},
+    sys::signal::{Signal, kill, killpg},
     unistd::Pid,
 };
+
+#[derive(Clone, Copy)]
+enum Group {
+    Ours,
+    Own,
+}
 
 /// A running program of ours or of others.
 pub struct Process {
@@ -31,9 +38,35 @@ impl Process {
         environment: &BTreeMap<String, String>,
         log_dir: &Path,
     ) -> Self {
+        Self::start_in(name, program, arguments, environment, log_dir, Group::Ours)
+    }
+
+    /// The same as the leader of a process group of its own, as a shell starts a foreground job.
+    pub fn start_group(
+        name: &str,
+        program: &Path,
+        arguments: &[String],
+        environment: &BTreeMap<String, String>,
+        log_dir: &Path,
+    ) -> Self {
+        Self::start_in(name, program, arguments, environment, log_dir, Group::Own)
+    }
+
+    fn start_in(
+        name: &str,
+        program: &Path,
+        arguments: &[String],
+        environment: &BTreeMap<String, String>,
+        log_dir: &Path,
+        group: Group,
+    ) -> Self {
         let log = log_dir.join(format!("{name}-{}.log", uuid::Uuid::now_v7().simple()));
         let file = File::create(&log).unwrap();
-        let child = Command::new(program)
+        let mut command = Command::new(program);
+        if let Group::Own = group {
+            command.process_group(0);
+        }
+        let child = command
             .args(arguments)
             .env_clear()
             .env("PATH", std::env::var_os("PATH").unwrap_or_default())
@@ -61,6 +94,11 @@ impl Process {
     /// Sends a signal.
     pub fn signal(&self, signal: Signal) {
         let _ = kill(Pid::from_raw(i32::try_from(self.child.id()).unwrap()), signal);
+    }
+
+    /// Sends a signal to the whole group of a process from [`Self::start_group`].
+    pub fn signal_group(&self, signal: Signal) {
+        let _ = killpg(Pid::from_raw(i32::try_from(self.child.id()).unwrap()), signal);
     }
 
     /// SIGKILL, and waits until the process is gone.

@@ -1,0 +1,143 @@
+//! What the figures must be, and whether they are.
+
+use serde::Serialize;
+
+use crate::{
+    kinds::Kind,
+    measure::{Summary, count, milliseconds},
+    report::Figures,
+};
+
+/// Share of durable requests that may fall back to the process before the figures are not those of durable chats.
+const IN_PROCESS_SHARE_MAX: f64 = 0.01;
+const KIB_PER_MIB: f64 = 1_024.0;
+
+/// Whether a missed bar fails the run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Force {
+    /// It does.
+    Enforced,
+    /// Not yet.
+    Shown,
+}
+
+/// One bar.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Bar {
+    /// What is measured.
+    pub name: &'static str,
+    /// What it came to.
+    pub value: f64,
+    /// The worst value that passes.
+    pub bar: f64,
+    /// In what both are.
+    pub unit: &'static str,
+    /// Whether it passed.
+    pub is_met: bool,
+    /// Whether it has to.
+    pub force: Force,
+}
+
+impl Bar {
+    fn at_most(force: Force, name: &'static str, value: f64, bar: f64, unit: &'static str) -> Self {
+        // A figure that is not there, not a number, misses.
+        Self { name, value, bar, unit, is_met: value <= bar, force }
+    }
+
+    fn at_least(force: Force, name: &'static str, value: f64, bar: f64, unit: &'static str) -> Self {
+        Self { name, value, bar, unit, is_met: value >= bar, force }
+    }
+
+    /// Whether it lets the run pass.
+    pub fn lets_pass(&self) -> bool {
+        self.is_met || self.force == Force::Shown
+    }
+}
+
+/// Holds the figures against every bar for which there are some.
+pub fn judge(figures: &Figures) -> Vec<Bar> {
+    let mut bars = enforced(figures);
+    bars.extend(fast_path(figures));
+    bars.extend(votes(figures));
+    let mib = |kib: u32| f64::from(kib) / KIB_PER_MIB;
+    bars.extend([
+        Bar::at_most(Force::Shown, "API memory, idle", mib(figures.idle.api_kib), 60.0, "MiB"),
+        Bar::at_most(Force::Shown, "worker memory, idle", mib(figures.idle.worker_kib), 60.0, "MiB"),
+    ]);
+    bars
+}
+
+fn enforced(figures: &Figures) -> Vec<Bar> {
+    let force = Force::Enforced;
+    let ratio = p50(figures, Kind::DurableChat) / p50(figures, Kind::Bare);
+    let sequential = figures.rounds.durable_chats().len();
+    let cpu = milliseconds(figures.rounds.worker_cpu) / count(sequential);
+    let slowest = figures.durable.all.summary().map_or(f64::NAN, |all| all.max_ms / 1_000.0);
+    let recovery = figures.recovery.iter().map(|one| one.recovered_after_ms / 1_000.0).reduce(f64::max);
+    let in_process = figures.rounds.in_process + figures.durable.saturated.in_process + figures.durable.few.in_process;
+    let share = count(in_process) / count(figures.durable.all.len());
+    vec![
+        Bar::at_most(force, "durable chat / bare workflow, p50", ratio, 1.35, "x"),
+        Bar::at_most(force, "worker processor time of a durable chat", cpu, 5.0, "ms"),
+        Bar::at_most(force, "slowest durable chat", slowest, 2.5, "s"),
+        Bar::at_most(force, "recovery after kill -9 of a worker", recovery.unwrap_or(f64::NAN), 5.0, "s"),
+        Bar::at_most(force, "durable requests answered in process", share, IN_PROCESS_SHARE_MAX, "of all"),
+    ]
+}
+
+fn fast_path(figures: &Figures) -> Vec<Bar> {
+    let force = Force::Shown;
+    let added = |kind: Kind| p50(figures, kind) - p50(figures, kind.baseline());
+    let mut bars = Vec::new();
+    if figures.rounds.samples.contains_key(&Kind::Nginx) {
+        let whole = added(Kind::FastPath) / added(Kind::Nginx);
+        let first = added(Kind::HubStream) / added(Kind::NginxStream);
+        bars.push(Bar::at_most(force, "added by the fast path / added by nginx, p50", whole, 2.5, "x"));
+        bars.push(Bar::at_most(force, "added before the first event / by nginx, p50", first, 2.5, "x"));
+    }
+    if let (Some(direct), Some(fast)) = (figures.http.get(&Kind::Direct), figures.http.get(&Kind::FastPath)) {
+        let cpu = milliseconds(fast.api_cpu) * 1_000.0 / count(fast.samples.len());
+        let share = fast.per_second() / direct.per_second();
+        bars.push(Bar::at_most(force, "API processor time of a fast request, 64 at once", cpu, 60.0, "us"));
+        bars.push(Bar::at_least(force, "fast path / direct, requests per second", share, 0.45, "x"));
+    }
+    bars
+}
+
+fn votes(figures: &Figures) -> Vec<Bar> {
+    let call = p50(figures, Kind::Direct);
+    let majority = p50(figures, Kind::VoteMajority) - call;
+    let judge = p50(figures, Kind::VoteJudge) - 2.0 * call;
+    vec![
+        Bar::at_most(Force::Shown, "vote of 3 by majority, beyond one call, p50", majority, 60.0, "ms"),
+        Bar::at_most(Force::Shown, "vote of 3 by judge, beyond two calls, p50", judge, 60.0, "ms"),
+    ]
+}
+
+fn p50(figures: &Figures, kind: Kind) -> f64 {
+    summary(figures, kind).map_or(f64::NAN, |summary| summary.p50_ms)
+}
+
+/// The summary of a kind.
+pub fn summary(figures: &Figures, kind: Kind) -> Option<Summary> {
+    figures.rounds.of(kind).summary()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_an_enforced_bar_that_is_missed_fails_the_run() {
+        let bar = |force, value| Bar::at_most(force, "a", value, 1.0, "x").lets_pass();
+        assert!(bar(Force::Enforced, 1.0) && bar(Force::Shown, 2.0));
+        assert!(!bar(Force::Enforced, 1.01));
+    }
+
+    #[test]
+    fn a_figure_that_is_missing_misses_its_bar() {
+        assert!(!Bar::at_most(Force::Enforced, "a", f64::NAN, 1.0, "x").is_met);
+        assert!(!Bar::at_least(Force::Enforced, "a", f64::NAN, 1.0, "x").is_met);
+    }
+}

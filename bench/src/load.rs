@@ -1,0 +1,158 @@
+//! Many requests at once: throughput, processor time under load, and the slowest of many durable chats.
+//!
+//! Closed loops: each connection sends its next request when it has the answer to the last, so a slow server is asked
+//! less often and its waits are understated. What is compared is what each kind sustains.
+
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use tokio::task::JoinSet;
+
+use crate::{
+    http::Prepared,
+    installation::Installation,
+    kinds::{Carried, Kind, Lane},
+    measure::{Samples, count},
+    plan::Plan,
+    resources::cpu_time,
+};
+
+/// Connections of the throughput measurement.
+pub const CONNECTIONS: usize = 64;
+/// Durable chats in flight, where a dev server on two cores is saturated.
+pub const CHATS_IN_FLIGHT: usize = 16;
+/// Durable chats in flight while the slowest is looked for: lost wake-ups have been seen at few in flight, not at many.
+const FEW_IN_FLIGHT: usize = 4;
+
+/// A load of one kind.
+#[derive(Debug, Default)]
+pub struct Load {
+    /// How long each answer took.
+    pub samples: Samples,
+    /// Durable requests that were answered in process.
+    pub in_process: usize,
+    /// How long the load lasted.
+    pub elapsed: Duration,
+    /// Processor time of the API meanwhile.
+    pub api_cpu: Duration,
+    /// Processor time of the worker meanwhile.
+    pub worker_cpu: Duration,
+}
+
+impl Load {
+    /// Answers in a second.
+    pub fn per_second(&self) -> f64 {
+        count(self.samples.len()) / self.elapsed.as_secs_f64()
+    }
+
+    fn add(&mut self, other: &Self) {
+        self.samples.extend(&other.samples);
+        self.in_process += other.in_process;
+        self.elapsed += other.elapsed;
+        self.api_cpu += other.api_cpu;
+        self.worker_cpu += other.worker_cpu;
+    }
+}
+
+/// Durable chats, many at once.
+#[derive(Debug)]
+pub struct DurableLoad {
+    /// As many at once as saturate the machine.
+    pub saturated: Load,
+    /// A few at once.
+    pub few: Load,
+    /// Every durable chat of the run, those of the rounds included.
+    pub all: Samples,
+}
+
+/// When a load ends.
+#[derive(Clone, Copy, Debug)]
+enum End {
+    After(Duration),
+    Requests(usize),
+}
+
+/// Direct, through nginx and fast path at 64 connections, in turns.
+pub async fn http(plan: &Plan, installation: &Installation) -> anyhow::Result<BTreeMap<Kind, Load>> {
+    let mut loads: BTreeMap<Kind, Load> = BTreeMap::new();
+    for _ in 0..plan.load_turns {
+        for kind in [Kind::Direct, Kind::Nginx, Kind::FastPath] {
+            let Some(request) = kind.request(installation) else { continue };
+            let load = run(installation, kind, &request, CONNECTIONS, End::After(plan.load_turn)).await?;
+            loads.entry(kind).or_default().add(&load);
+        }
+    }
+    Ok(loads)
+}
+
+/// Durable chats at 16 in flight, then at few until the run has as many as planned.
+pub async fn durable(plan: &Plan, installation: &Installation, earlier: Samples) -> anyhow::Result<DurableLoad> {
+    let kind = Kind::DurableChat;
+    let Some(request) = kind.request(installation) else { anyhow::bail!("there is no durable chat") };
+    let end = End::Requests(plan.loaded_chats);
+    let saturated = run(installation, kind, &request, CHATS_IN_FLIGHT, end).await?;
+    let mut all = earlier;
+    all.extend(&saturated.samples);
+    let end = End::Requests(plan.chats.saturating_sub(all.len()));
+    let few = run(installation, kind, &request, FEW_IN_FLIGHT, end).await?;
+    all.extend(&few.samples);
+    Ok(DurableLoad { saturated, few, all })
+}
+
+async fn run(
+    installation: &Installation,
+    kind: Kind,
+    request: &Prepared,
+    in_flight: usize,
+    end: End,
+) -> anyhow::Result<Load> {
+    let (api, worker) = (installation.api.pid(), installation.worker.pid());
+    let mut lanes = Vec::with_capacity(in_flight);
+    for _ in 0..in_flight {
+        lanes.push(Lane::http(kind, request).await?);
+    }
+    let before = (cpu_time(api)?, cpu_time(worker)?);
+    let started = Instant::now();
+    let asked = Arc::new(AtomicUsize::new(0));
+    let mut loops = JoinSet::new();
+    for lane in lanes {
+        loops.spawn(one_after_another(lane, end, started, Arc::clone(&asked)));
+    }
+    let mut load = Load::default();
+    while let Some(ended) = loops.join_next().await {
+        load.add(&ended??);
+    }
+    load.elapsed = started.elapsed();
+    load.api_cpu = cpu_time(api)? - before.0;
+    load.worker_cpu = cpu_time(worker)? - before.1;
+    Ok(load)
+}
+
+async fn one_after_another(
+    mut lane: Lane,
+    end: End,
+    started: Instant,
+    asked: Arc<AtomicUsize>,
+) -> anyhow::Result<Load> {
+    let mut load = Load::default();
+    loop {
+        let is_over = match end {
+            End::After(length) => started.elapsed() >= length,
+            End::Requests(most) => asked.fetch_add(1, Ordering::Relaxed) >= most,
+        };
+        if is_over {
+            return Ok(load);
+        }
+        let taken = lane.once().await?;
+        match taken.carried {
+            Carried::AsAsked => load.samples.push(taken.time),
+            Carried::InProcess => load.in_process += 1,
+        }
+    }
+}

@@ -1,0 +1,119 @@
+//! The worker dies at an exact place in the code, where it was made to stop.
+
+use std::{path::Path, time::Duration};
+
+use serde_json::Value;
+
+use super::{assert_recovered, replace_worker};
+use crate::{
+    evidence::Evidence,
+    harness::{Disturbance, TestHub, eventually},
+    scripted::{ADVERSARIAL, Case, Program, REFINE, VOTE, installation},
+};
+
+const PATIENCE: Duration = Duration::from_secs(30);
+/// Every program, and the steps that a `Place` means.
+static PROGRAMS: [(&Program, [(&str, u64); 3]); 3] = [
+    (&VOTE, [("ballot/1", 2), ("ballot/2", 2), ("judge", 1)]),
+    (&ADVERSARIAL, [("plan", 5), ("revision/1", 3), ("revision/2", 1)]),
+    (&REFINE, [("answer", 3), ("improvement/1", 2), ("improvement/2", 1)]),
+];
+
+/// Where the worker stops.
+#[derive(Clone, Copy, Debug)]
+enum Place {
+    /// Once in each plan.
+    Run(&'static str),
+    /// In one step of each plan: the first, a middle or the last one.
+    Step(&'static str, usize),
+}
+
+/// One plan of each program runs into `place`; the worker is killed there and another started. No call was in flight, so
+/// every step is called once in all.
+async fn kill_at(hub: &mut TestHub, evidence: &Evidence, undisturbed: &[Value], place: Place, first_number: usize) {
+    let (list, arrivals) = faults(hub.dir(), place, first_number);
+    for worker in &mut hub.workers {
+        worker.kill();
+    }
+    hub.workers.clear();
+    hub.start_worker(&[("TOKENHUB_FAULT_POINTS", &list)]);
+    let mut running = Vec::new();
+    for (index, (program, _)) in PROGRAMS.iter().enumerate() {
+        let case = Case::new(program, first_number + index);
+        case.script_stuck(hub, &[]);
+        running.push((case, case.ask(hub)));
+    }
+    for (marker, expected) in &arrivals {
+        eventually(&format!("{place:?} is reached"), PATIENCE, || async {
+            let arrived = std::fs::read_to_string(marker).ok()?;
+            (arrived.lines().count() >= *expected).then_some(())
+        })
+        .await;
+    }
+    // The other voters may still be at work.
+    let idle = |calls: &[tokenhub_demo::SeenCall]| calls.iter().all(|call| call.finished_at_micros.is_some());
+    assert!(hub.provider.wait_until(PATIENCE, idle).await);
+    evidence.wait_until_answers_are_journaled(hub).await;
+    let killed_at = replace_worker(hub);
+    for (index, (case, asked)) in running.into_iter().enumerate() {
+        let ended = asked.await.unwrap().unwrap();
+        let steps_left = steps_left(place, index);
+        let what = format!("killed at {place:?}");
+        let ended = assert_recovered(case, &what, &undisturbed[index], ended, killed_at, steps_left);
+        case.assert_calls(hub, &ended.answer, &[]);
+    }
+}
+
+/// The list of fault points for `place`, and how many arrivals each marker file must show.
+fn faults(dir: &Path, place: Place, number: usize) -> (String, Vec<(std::path::PathBuf, usize)>) {
+    let marker = |index: usize| dir.join(format!("arrived-{number}-{index}"));
+    match place {
+        Place::Run(point) => (format!("{point}={}", marker(0).display()), vec![(marker(0), PROGRAMS.len())]),
+        Place::Step(point, which) => {
+            let entry = |(index, (_, steps)): (usize, &(&Program, [(&str, u64); 3]))| {
+                format!("{point}@{}={}", steps[which].0, marker(index).display())
+            };
+            let list: Vec<String> = PROGRAMS.iter().enumerate().map(entry).collect();
+            (list.join(","), (0..PROGRAMS.len()).map(|index| (marker(index), 1)).collect())
+        }
+    }
+}
+
+/// How many steps are left when the next worker takes over, one after the other.
+fn steps_left(place: Place, program: usize) -> u64 {
+    let steps = PROGRAMS[program].1;
+    match place {
+        Place::Run("log") => 0,
+        Place::Run(_) => steps[0].1,
+        Place::Step("journaled", which) => steps[which].1 - 1,
+        Place::Step(_, which) => steps[which].1,
+    }
+}
+
+async fn kill_at_each(places: &[Place]) {
+    let mut hub = installation().start().await;
+    let evidence = Evidence::of(&hub).await;
+    let mut undisturbed = Vec::new();
+    for (index, (program, _)) in PROGRAMS.iter().enumerate() {
+        undisturbed.push(Case::new(program, index).undisturbed(&hub).await);
+    }
+    for (round, place) in places.iter().enumerate() {
+        kill_at(&mut hub, &evidence, &undisturbed, *place, (round + 1) * PROGRAMS.len()).await;
+    }
+    hub.finish(Disturbance::Kills).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_that_dies_around_the_program_costs_no_call() {
+    kill_at_each(&[Place::Run("claim"), Place::Run("select"), Place::Run("log")]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_that_dies_before_the_bytes_leave_costs_no_call() {
+    kill_at_each(&[Place::Step("send", 0), Place::Step("send", 1), Place::Step("send", 2)]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_in_the_journal_is_never_bought_again() {
+    kill_at_each(&[Place::Step("journaled", 0), Place::Step("journaled", 1), Place::Step("journaled", 2)]).await;
+}

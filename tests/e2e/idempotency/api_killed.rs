@@ -1,0 +1,142 @@
+//! The API dies while a run is under way, and the client comes back with its key.
+
+use std::time::{Duration, Instant};
+
+use super::{KEY, REPLAYED, ask, assert_other_body_is_refused, assert_readable, assert_replayed, path_of};
+use crate::{
+    evidence::Evidence,
+    harness::{Disturbance, TestHub, eventually},
+    scripted::{ADVERSARIAL, Case, STEP_MS, installation},
+};
+
+const PATIENCE: Duration = Duration::from_secs(30);
+/// The lease of the dead runs out, then the call in flight is repeated.
+const TAKEOVER_LIMIT: Duration = Duration::from_secs(20);
+
+/// Kills the API that `case` was asked at while it waits for `step`; the client sees its connection break.
+async fn kill_api_during(hub: &mut TestHub, case: Case, step: &str) {
+    let asked = case.ask_at(hub, 0, &[KEY]);
+    case.wait_until_in_flight(hub, &[step]).await;
+    Evidence::of(hub).await.wait_until_answers_are_journaled(hub).await;
+    hub.apis.remove(0).0.kill();
+    assert!(asked.await.unwrap().is_err(), "the client lost its connection");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_workflow_outlives_its_api_and_is_found_by_id_and_by_key() {
+    let mut hub = installation().start().await;
+    let undisturbed = Case::new(&ADVERSARIAL, 0).undisturbed(&hub).await;
+    let case = Case::new(&ADVERSARIAL, 1);
+    case.script(&hub, |step| if step == "critique/1" { vec![1_500, STEP_MS] } else { vec![STEP_MS] });
+    kill_api_during(&mut hub, case, "critique/1").await;
+    let run_id = Evidence::of(&hub).await.run_of(&case.calls(&hub)[0].1).await;
+
+    hub.start_api().await;
+    let first = eventually("the workflow completes", PATIENCE, || async {
+        let answer = hub.get(&path_of(run_id.as_str())).await.unwrap().expect(200);
+        (answer.body["status"] == "completed").then_some(answer)
+    })
+    .await;
+    assert_eq!(case.comparable(&first), undisturbed);
+    case.assert_calls(&hub, &first, &[]);
+    assert_replayed(&ask(&hub, case).await, &first.body);
+    assert_other_body_is_refused(&hub, 0).await;
+
+    hub.temporal.kill();
+    assert_readable(&hub, &first.body).await;
+    assert_replayed(&ask(&hub, case).await, &first.body);
+
+    hub.apis.remove(0).0.kill();
+    hub.start_api().await;
+    assert_readable(&hub, &first.body).await;
+    assert_replayed(&ask(&hub, case).await, &first.body);
+    assert_other_body_is_refused(&hub, 0).await;
+    case.assert_calls(&hub, &first, &[]);
+    hub.finish(Disturbance::Kills).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_repetition_attaches_to_the_workflow_of_a_dead_api() {
+    let mut hub = installation().start().await;
+    let undisturbed = Case::new(&ADVERSARIAL, 0).undisturbed(&hub).await;
+    let case = Case::new(&ADVERSARIAL, 1);
+    case.script(&hub, |step| if step == "critique/1" { vec![4_000, STEP_MS] } else { vec![STEP_MS] });
+    kill_api_during(&mut hub, case, "critique/1").await;
+    hub.start_api().await;
+    assert_other_body_is_refused(&hub, 0).await;
+    let first = ask(&hub, case).await.expect(200);
+    assert_eq!(first.header(REPLAYED), "", "it was still running when it was asked for again");
+    assert_eq!(first.header("x-tokenhub-durability"), "durable");
+    assert_eq!(case.comparable(&first), undisturbed);
+    assert_replayed(&ask(&hub, case).await, &first.body);
+    case.assert_calls(&hub, &first, &[]);
+    hub.finish(Disturbance::Kills).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_of_a_dead_api_is_taken_over_by_another_and_its_finished_steps_are_not_bought_again() {
+    let mut hub = installation().temporal_off().start().await;
+    let calm = Case::new(&ADVERSARIAL, 0);
+    calm.script_stuck(&hub, &[]);
+    let undisturbed = calm.comparable(&calm.ask(&hub).await.unwrap().unwrap().answer.expect(200));
+    let case = Case::new(&ADVERSARIAL, 1);
+    case.script_stuck(&hub, &["revision/1"]);
+    kill_api_during(&mut hub, case, "revision/1").await;
+    let killed_at = Instant::now();
+    hub.start_api().await;
+    let first = ask(&hub, case).await.expect(200);
+    let recovery = killed_at.elapsed().saturating_sub(Duration::from_millis(3 * STEP_MS));
+    eprintln!("recovery: adversarial in process, API killed in revision/1: {} ms", recovery.as_millis());
+    assert!(recovery < TAKEOVER_LIMIT, "{recovery:?}");
+    assert_eq!(first.header("x-tokenhub-durability"), "none");
+    assert_eq!(case.comparable(&first), undisturbed);
+    case.assert_calls(&hub, &first, &["revision/1"]);
+    assert_replayed(&ask(&hub, case).await, &first.body);
+    assert_readable(&hub, &first.body).await;
+    case.assert_calls(&hub, &first, &["revision/1"]);
+    hub.finish(Disturbance::Kills).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_waits_at_another_api_gets_the_run_of_the_dead_one() {
+    let mut hub = installation().temporal_off().apis(2).start().await;
+    let case = Case::new(&ADVERSARIAL, 1);
+    case.script_stuck(&hub, &["critique/1"]);
+    let asked = case.ask_at(&hub, 0, &[KEY]);
+    case.wait_until_in_flight(&hub, &["critique/1"]).await;
+    let attached = case.ask_at(&hub, 1, &[KEY]);
+    Evidence::of(&hub).await.wait_until_answers_are_journaled(&hub).await;
+    hub.apis.remove(0).0.kill();
+    let killed_at = Instant::now();
+    assert!(asked.await.unwrap().is_err(), "the client lost its connection");
+    let ended = attached.await.unwrap().unwrap();
+    let recovery = ended.at.duration_since(killed_at).saturating_sub(Duration::from_millis(4 * STEP_MS));
+    eprintln!("recovery: adversarial in process, one of two APIs killed: {} ms", recovery.as_millis());
+    assert!(recovery < TAKEOVER_LIMIT, "{recovery:?}");
+    let first = ended.answer.expect(200);
+    case.assert_calls(&hub, &first, &["critique/1"]);
+    assert_replayed(&ask(&hub, case).await, &first.body);
+    hub.finish(Disturbance::Kills).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn everything_dies_at_once_and_the_plan_completes() {
+    let mut hub = installation().start().await;
+    let undisturbed = Case::new(&ADVERSARIAL, 0).undisturbed(&hub).await;
+    let case = Case::new(&ADVERSARIAL, 1);
+    case.script_stuck(&hub, &["revision/1"]);
+    kill_api_during(&mut hub, case, "revision/1").await;
+    hub.temporal.kill();
+    hub.workers.remove(0).kill();
+    let killed_at = Instant::now();
+    hub.start_worker(&[]);
+    hub.start_api().await;
+    hub.temporal.start().await;
+    let first = ask(&hub, case).await.expect(200);
+    eprintln!("recovery: adversarial, all three processes killed: {} ms", killed_at.elapsed().as_millis());
+    assert!(killed_at.elapsed() < TAKEOVER_LIMIT, "{:?}", killed_at.elapsed());
+    assert_eq!(first.header("x-tokenhub-durability"), "durable", "the claim of a workflow stays with it");
+    assert_eq!(case.comparable(&first), undisturbed);
+    case.assert_calls(&hub, &first, &["revision/1"]);
+    hub.finish(Disturbance::Kills).await;
+}
