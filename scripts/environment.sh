@@ -5,11 +5,11 @@
 
 root="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
 if [ -n "${CI:-}" ]; then
-    cache="${TOKENHUB_CACHE_DIR:-${XDG_CACHE_HOME:-${HOME:-/tmp}/.cache}/tokenhub}"
+    cache="${BUILD_CACHE_DIR:-${XDG_CACHE_HOME:-${HOME:-/tmp}/.cache}/tokenhub}"
     venv="$cache/venv"
     export CARGO_TARGET_DIR="${CARGO_TARGET_DIR:-$cache/target}"
 else
-    cache="${TOKENHUB_CACHE_DIR:-$root/.cache}"
+    cache="${BUILD_CACHE_DIR:-$root/.cache}"
     venv="$root/.venv"
 fi
 target="${CARGO_TARGET_DIR:-$root/target}"

@@ -5,7 +5,7 @@ use std::time::Duration;
 use nix::sys::signal::Signal;
 use reqwest::Method;
 use serde_json::{Value, json};
-use temporalio_client::WorkflowExecutionStatus;
+use temporalio_client::{WorkflowExecutionStatus, WorkflowGetResultOptions};
 use tokenhub_demo::{Finished, Reply, Rule};
 
 use crate::harness::{Answer, Disturbance, Operator, TestHub, TestHubBuilder, eventually, exchange};
@@ -101,7 +101,7 @@ async fn assert_superseded(operator: &Operator, run_id: &str) {
     assert_eq!(workflows.len(), 1, "{workflows:?}");
     let ended = operator.ended(&workflows[0], RETURN_PATIENCE).await;
     assert_eq!(ended, WorkflowExecutionStatus::Completed);
-    let result = operator.handle(&workflows[0]).get_result(Default::default()).await.unwrap();
+    let result = operator.handle(&workflows[0]).get_result(WorkflowGetResultOptions::default()).await.unwrap();
     assert_eq!(String::from_utf8_lossy(&result.payloads[0].data), "\"superseded\"");
 }
 

@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 use temporalio_client::{WorkflowExecutionStatus, WorkflowStartOptions};
 use temporalio_common::{UntypedWorkflow, data_converters::RawValue, protos::temporal::api::common::v1::Payload};
 use tokenhub_demo::{Reply, Rule};
-use tokenhub_domain::{RunId, RunKind, TenantId, UnixMicros, WorkflowId};
+use tokenhub_domain::{ApiKeyId, PrincipalId, RequestId, RunId, RunKind, TenantId, UnixMicros, WorkflowId};
 use tokenhub_store::{NewRun, Store};
 
 use crate::harness::{Disturbance, Operator, TestHub};
@@ -21,9 +21,9 @@ async fn insert_row(hub: &TestHub, spec: &Value, workflow_id: &str) {
         run_id: RunId::from(spec["run"]["run_id"].as_str().unwrap()),
         kind: RunKind::parse(spec["run"]["kind"].as_str().unwrap()).unwrap(),
         tenant: TenantId::default_tenant(),
-        principal: Default::default(),
-        api_key_id: Default::default(),
-        request_id: Default::default(),
+        principal: PrincipalId::default(),
+        api_key_id: ApiKeyId::default(),
+        request_id: RequestId::default(),
         idempotency: None,
         spec_json: spec.to_string(),
         workflow_id: Some(WorkflowId::from(workflow_id)),
@@ -98,7 +98,7 @@ struct Golden {
     body: Value,
 }
 
-fn plan(orchestration: Value) -> Value {
+fn plan(orchestration: &Value) -> Value {
     json!({"request": {"messages": [{"role": "user", "content": "Why is the sky blue?"}]}, "orchestration": orchestration})
 }
 
@@ -124,20 +124,20 @@ fn goldens() -> Vec<Golden> {
         golden("chat", vec![answers()], chats, chat(json!({}))),
         golden("chat_retried", vec![Rule::any(retried)], chats, chat(json!({}))),
         golden("stream_log", vec![answers()], chats, chat(json!({"stream": true}))),
-        golden("vote", vec![answers(), judge(vec![Reply::text("{\"winner\": 1}")])], "/v1/plan", plan(vote.clone())),
+        golden("vote", vec![answers(), judge(vec![Reply::text("{\"winner\": 1}")])], "/v1/plan", plan(&vote)),
         golden(
             "vote_repaired",
             vec![answers(), judge(vec![Reply::text("Both are fine."), Reply::text("{\"winner\": 2}")])],
             "/v1/plan",
-            plan(vote),
+            plan(&vote),
         ),
-        golden("adversarial", vec![answers()], "/v1/plan", plan(json!({"mode": "adversarial", "iterations": 2}))),
-        golden("refine", vec![answers()], "/v1/plan", plan(json!({"mode": "refine", "iterations": 2}))),
+        golden("adversarial", vec![answers()], "/v1/plan", plan(&json!({"mode": "adversarial", "iterations": 2}))),
+        golden("refine", vec![answers()], "/v1/plan", plan(&json!({"mode": "refine", "iterations": 2}))),
         golden(
             "best_of_n",
             vec![answers(), judge(vec![Reply::text("{\"scores\": [40, 90]}")])],
             "/v1/plan",
-            plan(json!({"mode": "best_of_n", "voters": 2, "review_model_id": "gamma"})),
+            plan(&json!({"mode": "best_of_n", "voters": 2, "review_model_id": "gamma"})),
         ),
     ]
 }
@@ -151,7 +151,9 @@ async fn records_the_golden_histories() {
     let operator = Operator::connect(&hub.temporal).await;
     for Golden { name, rules, path, body } in goldens() {
         hub.provider.clear_script();
-        rules.into_iter().for_each(|rule| hub.provider.script(rule));
+        for rule in rules {
+            hub.provider.script(rule);
+        }
         let answer = hub.post(path, &body).await.expect(200);
         let workflows = operator.workflows_of(answer.header("x-tokenhub-run-id")).await;
         assert_eq!(workflows.len(), 1, "{name}: {workflows:?}");

@@ -3,6 +3,7 @@
 //! A call in flight when its worker dies may be made again, once for each death, and is shown as `duplicate_calls`.
 
 mod at_a_point;
+mod cut_off;
 mod in_flight;
 mod temporal_server;
 

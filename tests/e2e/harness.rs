@@ -10,7 +10,7 @@ mod operator;
 mod process;
 mod temporal;
 
-pub use client::{Answer, exchange};
+pub use client::{Answer, exchange, http};
 pub use hub::{Binary, TestHub, TestHubBuilder, model};
 pub use invariants::Disturbance;
 pub use operator::Operator;

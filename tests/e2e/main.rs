@@ -3,12 +3,14 @@
 //! One binary, so that it links once. Each module is a promise of the README; each test has an installation of its own.
 
 #![expect(unreachable_pub, reason = "the harness is a library for the modules beside it")]
+#![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
 #[path = "../../store/tests/store/databases.rs"]
 #[expect(dead_code, unused_imports, reason = "the store's tests use all of it")]
 mod databases;
 mod evidence;
 mod harness;
+mod relay;
 mod scripted;
 
 mod breaker;

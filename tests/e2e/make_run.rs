@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use tokenhub_domain::{RunId, TenantId};
 use tokenhub_store::{LedgerRow, Store};
 
-use crate::harness::{Answer, Process, binary, eventually, exchange};
+use crate::harness::{Answer, Process, binary, eventually, exchange, http};
 
 /// Installing two packages of a hundred megabytes is part of the first start.
 const FIRST_START_PATIENCE: Duration = Duration::from_secs(600);
@@ -45,7 +45,7 @@ impl Installation {
         environment.extend([
             // An empty cache: Temporal and the model are installed by this very start.
             ("CI".to_owned(), "true".to_owned()),
-            ("TOKENHUB_CACHE_DIR".to_owned(), dir.join("cache").display().to_string()),
+            ("BUILD_CACHE_DIR".to_owned(), dir.join("cache").display().to_string()),
             ("CARGO_TARGET_DIR".to_owned(), target.display().to_string()),
             ("CARGO_PROGRAMS".to_owned(), "--workspace --bins".to_owned()),
             ("CARGO_FLAGS".to_owned(), BUILD_FLAGS.to_owned()),
@@ -62,7 +62,7 @@ impl Installation {
         let output = process.output();
         let url = output.lines().find_map(|line| line.trim().strip_prefix("API")).unwrap().trim().to_owned();
         let key = fs::read_to_string(dir.join("data/client-key")).unwrap().trim().to_owned();
-        Self { process, dir, url, key, client: reqwest::Client::builder().no_proxy().build().unwrap() }
+        Self { process, dir, url, key, client: http() }
     }
 
     /// Pastes the line that the banner shows into a shell.

@@ -2,9 +2,6 @@
 
 use std::time::Duration;
 
-use nix::sys::signal::Signal;
-use tokenhub_store::Waste;
-
 use super::{RECOVERY_LIMIT, assert_recovered, replace_worker};
 use crate::{
     evidence::Evidence,
@@ -98,29 +95,6 @@ async fn of_two_workers_the_living_one_carries_on() {
     let ended = assert_recovered(case, "one of two workers killed", &undisturbed, ended, killed_at, 2);
     case.assert_calls(&hub, &ended.answer, &["improvement/1"]);
     hub.finish(Disturbance::Kills).await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_worker_that_wakes_up_too_late_has_its_answer_recorded_as_wasted() {
-    const FROZEN_CALL_MS: u64 = 1_000;
-    let mut hub = installation().start().await;
-    let undisturbed = Case::new(&REFINE, 0).undisturbed(&hub).await;
-    let evidence = Evidence::of(&hub).await;
-    let case = Case::new(&REFINE, 1);
-    case.script(&hub, |step| if step == "answer" { vec![FROZEN_CALL_MS, STEP_MS] } else { vec![STEP_MS] });
-    let asked = case.ask(&hub);
-    case.wait_until_in_flight(&hub, &["answer"]).await;
-    hub.workers[0].signal(Signal::SIGSTOP);
-    let frozen_at = std::time::Instant::now();
-    hub.start_worker(&[]);
-    let ended = asked.await.unwrap().unwrap();
-    let ended = assert_recovered(case, "worker frozen", &undisturbed, ended, frozen_at, 3);
-    case.assert_calls(&hub, &ended.answer, &["answer"]);
-    hub.workers[0].signal(Signal::SIGCONT);
-    let calls = case.calls(&hub);
-    let (_, late) = calls.iter().find(|(step, _)| *step == "answer").unwrap();
-    assert_eq!(evidence.waste_of(late).await, Waste::Wasted);
-    hub.finish(Disturbance::None).await;
 }
 
 /// The limit of the assertion lies below the scripted wait: a plan that only sat it out would fail.

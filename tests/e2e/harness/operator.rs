@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use futures_util::StreamExt;
 use temporalio_client::{
-    Client, ClientOptions, Connection, ConnectionOptions, WorkflowExecutionDescription, WorkflowExecutionStatus,
-    WorkflowHandle,
+    Client, ClientOptions, Connection, ConnectionOptions, WorkflowDescribeOptions, WorkflowExecutionDescription,
+    WorkflowExecutionStatus, WorkflowFetchHistoryOptions, WorkflowHandle, WorkflowListOptions,
 };
 use temporalio_common::{UntypedWorkflow, protos::temporal::api::history::v1::HistoryEvent};
 
@@ -37,22 +37,22 @@ impl Operator {
 
     /// What the server tells about a workflow.
     pub async fn describe(&self, workflow_id: &str) -> WorkflowExecutionDescription {
-        self.handle(workflow_id).describe(Default::default()).await.unwrap()
+        self.handle(workflow_id).describe(WorkflowDescribeOptions::default()).await.unwrap()
     }
 
     /// The events of a workflow.
     pub async fn history(&self, workflow_id: &str) -> Vec<HistoryEvent> {
-        self.handle(workflow_id).fetch_history(Default::default()).into_events().await.unwrap()
+        self.handle(workflow_id).fetch_history(WorkflowFetchHistoryOptions::default()).into_events().await.unwrap()
     }
 
     /// The history of a workflow in the JSON form that replays read.
     pub async fn history_json(&self, workflow_id: &str) -> Vec<u8> {
-        self.handle(workflow_id).fetch_history(Default::default()).to_json().await.unwrap()
+        self.handle(workflow_id).fetch_history(WorkflowFetchHistoryOptions::default()).to_json().await.unwrap()
     }
 
     /// The ids of the workflows that a list filter finds now.
     pub async fn list(&self, filter: &str) -> Vec<String> {
-        let listed: Vec<_> = self.client.list_workflows(filter, Default::default()).collect().await;
+        let listed: Vec<_> = self.client.list_workflows(filter, WorkflowListOptions::default()).collect().await;
         listed.into_iter().map(|workflow| workflow.unwrap().id().to_owned()).collect()
     }
 

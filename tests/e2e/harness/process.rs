@@ -27,6 +27,7 @@ pub struct Process {
     child: Child,
     name: String,
     log: PathBuf,
+    group: Group,
 }
 
 impl Process {
@@ -78,7 +79,7 @@ impl Process {
             .stderr(file)
             .spawn()
             .unwrap_or_else(|error| panic!("{} does not start: {error}", program.display()));
-        Self { child, name: name.to_owned(), log }
+        Self { child, name: name.to_owned(), log, group }
     }
 
     /// Its process id.
@@ -134,6 +135,14 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
+        if let Group::Own = self.group {
+            // A supervisor ends its children itself; killed, it would leave them.
+            self.signal_group(Signal::SIGINT);
+            let deadline = Instant::now() + Duration::from_secs(30);
+            while !self.exited() && Instant::now() < deadline {
+                std::thread::sleep(Duration::from_millis(50));
+            }
+        }
         self.kill();
         if std::thread::panicking() {
             let output = self.output();
