@@ -13,7 +13,7 @@ use crate::World;
 /// The weight of a model that nobody weighed: the middle of the scale.
 const LISTED_MODEL_WEIGHT: u32 = 5;
 const RETRY_INTERVAL: Duration = Duration::from_secs(10);
-const REFRESH_INTERVAL: Duration = Duration::from_secs(600);
+const REFRESH_INTERVAL: Duration = Duration::from_mins(10);
 
 /// Asks every provider that wants it, again and again until `stop`.
 pub async fn keep_discovering(world: Arc<World>, stop: CancellationToken) {

@@ -76,6 +76,7 @@ impl Activities {
     }
 
     /// See [`ClassifyAndEscalate`].
+    #[expect(clippy::unused_async, reason = "an activity of the contract is async")]
     #[activity(definition = ClassifyAndEscalate)]
     pub async fn classify_and_escalate(
         self: Arc<Self>,
@@ -109,7 +110,6 @@ fn owner(context: &ActivityContext) -> Owner {
     Owner::workflow(&WorkflowId::from(context.info().workflow_id.as_deref().unwrap_or_default()))
 }
 
-#[expect(clippy::needless_pass_by_value, reason = "an adapter for map_err")]
 fn failure(fault: ActivityFault) -> ActivityError {
     tracing::warn!(fault = &fault as &dyn std::error::Error, "an activity could not be carried out");
     if matches!(fault, ActivityFault::Cancelled) {

@@ -1,5 +1,7 @@
 //! Temporal away in every way there is: requests go on, say so, and nothing is paid for twice.
 
+mod ambiguous;
+
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
@@ -7,6 +9,8 @@ use reqwest::Method;
 use serde_json::{Value, json};
 use temporalio_client::{WorkflowExecutionStatus, WorkflowGetResultOptions};
 use tokenhub_demo::{Finished, Reply, Rule};
+use tokenhub_domain::TenantId;
+use tokenhub_store::Store;
 
 use crate::harness::{Answer, Disturbance, Operator, TestHub, TestHubBuilder, eventually, exchange};
 
@@ -95,6 +99,17 @@ async fn wait_until_quiet(operator: &Operator) {
     .await;
 }
 
+/// The log of a stream is written without Temporal, too.
+async fn wait_until_logged(hub: &TestHub, run_id: &str) {
+    let path = hub.dir().join("data/tokenhub.db");
+    let store = Store::open(&format!("sqlite://{}?mode=rw", path.display())).await.unwrap();
+    eventually("the stream is logged", RETURN_PATIENCE, || async {
+        let lines = store.request_log().list(&TenantId::default_tenant(), None, 100).await.unwrap();
+        lines.iter().any(|line| line.run.run_id.as_str() == run_id).then_some(())
+    })
+    .await;
+}
+
 /// The workflow of `run_id` came too late and did nothing.
 async fn assert_superseded(operator: &Operator, run_id: &str) {
     let workflows = operator.workflows_of(run_id).await;
@@ -122,6 +137,13 @@ async fn with_temporal_killed_requests_are_answered_in_process_and_durable_servi
     let plan = hub.post("/v1/plan", &vote).await.expect(200);
     assert_eq!((&plan.body["durable"], &plan.body["status"]), (&json!(false), &json!("completed")), "{}", plan.text);
     assert_eq!(plan.body["usage"]["calls"], hub.provider.count() - before);
+
+    let mut streamed = chat("killed stream");
+    streamed["stream"] = json!(true);
+    let stream = hub.post(COMPLETIONS, &streamed).await.expect(200);
+    assert_eq!(stream.header("x-tokenhub-durability"), "stream");
+    assert!(stream.text.ends_with("data: [DONE]\n\n"), "{}", stream.text);
+    wait_until_logged(&hub, stream.header("x-tokenhub-run-id")).await;
 
     hub.temporal.start().await;
     hub.wait_until_durable().await;

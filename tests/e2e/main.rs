@@ -6,7 +6,7 @@
 #![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
 #[path = "../../store/tests/store/databases.rs"]
-#[expect(dead_code, unused_imports, reason = "the store's tests use all of it")]
+#[expect(dead_code, unused_imports, unused_macros, reason = "the store's tests use all of it")]
 mod databases;
 mod evidence;
 mod harness;

@@ -17,8 +17,8 @@ use tokenhub_store::{LedgerRow, Store};
 use crate::harness::{Answer, Process, binary, eventually, exchange, http};
 
 /// Installing two packages of a hundred megabytes is part of the first start.
-const FIRST_START_PATIENCE: Duration = Duration::from_secs(600);
-const STOP_PATIENCE: Duration = Duration::from_secs(60);
+const FIRST_START_PATIENCE: Duration = Duration::from_mins(10);
+const STOP_PATIENCE: Duration = Duration::from_mins(1);
 /// Must be what the test suite is built with, or `make run` would build everything again.
 const BUILD_FLAGS: &str = "--features tokenhub-worker/fault-points,tokenhub-activities/fault-points";
 

@@ -18,6 +18,8 @@ use crate::harness::{Answer, TestHub, TestHubBuilder, exchange, model};
 pub const STEP_MS: u64 = 50;
 /// A first reply that takes this long is not there when the test kills whoever waits for it.
 pub const STUCK_MS: u64 = 30_000;
+/// A plan that has no answer by then will not have one.
+const ANSWER_LIMIT: Duration = Duration::from_secs(60);
 /// Longest wait for a plan to get where a test wants it.
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -166,7 +168,7 @@ impl Case {
             request = request.header(*name, *value);
         }
         tokio::spawn(async move {
-            let answer = exchange(request).await?;
+            let answer = tokio::time::timeout(ANSWER_LIMIT, exchange(request)).await.expect("an answer in time")?;
             Ok(Ended { answer, at: Instant::now() })
         })
     }

@@ -24,7 +24,7 @@ async fn main() -> anyhow::Result<()> {
     let faults = fault_points(&environment);
     let (live, warnings) = Live::load(arguments.shared.into_flags(), environment)?;
     let settings = live.settings();
-    tokenhub_telemetry::init(&settings.log_level, settings.log_format.into())?;
+    tokenhub_telemetry::init(&settings.log_level, settings.log_format)?;
     for warning in warnings {
         tracing::warn!("{warning}");
     }

@@ -177,7 +177,12 @@ impl TestHub {
 
     /// Starts one more API and waits until it is ready.
     pub async fn start_api(&mut self) {
-        let process = self.process(Binary::Api, &[]);
+        self.start_api_with(&[]).await;
+    }
+
+    /// Starts one more API with extra variables and waits until it is ready.
+    pub async fn start_api_with(&mut self, extra: &[(&str, &str)]) {
+        let process = self.process(Binary::Api, extra);
         let address =
             eventually("the API listens", PROCESS_PATIENCE, || async { listening_address(&process.output()) });
         let url = format!("http://{}", address.await);

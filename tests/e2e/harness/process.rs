@@ -8,6 +8,7 @@ use std::{
     os::unix::process::CommandExt,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
+    sync::atomic::{AtomicU16, Ordering},
     time::{Duration, Instant},
 };
 
@@ -127,6 +128,26 @@ impl Process {
         panic!("{} did not stop within {patience:?}:\n{}", self.name, self.output());
     }
 
+    /// Waits until something listens on all of these loopback ports; false when the process ended instead.
+    pub async fn listens(&mut self, ports: &[u16], patience: Duration) -> bool {
+        let deadline = Instant::now() + patience;
+        while Instant::now() < deadline {
+            let mut all = true;
+            for port in ports {
+                all &= tokio::net::TcpStream::connect(("127.0.0.1", *port)).await.is_ok();
+            }
+            // Asked last: a listener may be somebody else's.
+            if self.exited() {
+                return false;
+            }
+            if all {
+                return true;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        panic!("{} does not listen on {ports:?} within {patience:?}:\n{}", self.name, self.output());
+    }
+
     /// Whether it has ended by itself.
     pub fn exited(&mut self) -> bool {
         self.child.try_wait().is_ok_and(|status| status.is_some())
@@ -160,9 +181,20 @@ pub fn binary(name: &str) -> PathBuf {
     path
 }
 
-/// A port that was free a moment ago, for programs that cannot pick one themselves.
+/// A port that was free a moment ago, for programs that cannot pick one themselves. It lies below those that the system
+/// gives to outgoing connections, which would take it before the program does, and this process hands it out once.
 pub fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+    const PORTS: std::ops::Range<u16> = 10_000..32_000;
+    static HANDED_OUT: AtomicU16 = AtomicU16::new(0);
+    // Test processes that run beside each other begin at different places.
+    let start = std::process::id().wrapping_mul(97);
+    loop {
+        let place = start.wrapping_add(u32::from(HANDED_OUT.fetch_add(1, Ordering::Relaxed)));
+        let port = PORTS.start + u16::try_from(place % u32::from(PORTS.end - PORTS.start)).unwrap();
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return port;
+        }
+    }
 }
 
 /// Waits until `check` gives a value.

@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use super::process::{Process, eventually, free_port};
+use super::process::{Process, free_port};
 
 /// Without these every timer and retry costs a second, and every workflow task 50 ms.
 const TUNING: [&str; 6] = [
@@ -17,6 +17,10 @@ const TUNING: [&str; 6] = [
     "matching.numTaskqueueReadPartitions=1",
     "matching.numTaskqueueWritePartitions=1",
 ];
+
+/// The server takes ports for its own parts, too, and ends when another program was faster.
+const STARTS_MAX: usize = 3;
+const START_PATIENCE: Duration = Duration::from_secs(30);
 
 /// The server; its ports and its database stay the same over restarts.
 pub struct TemporalServer {
@@ -57,12 +61,13 @@ impl TemporalServer {
         for value in TUNING {
             arguments.extend(["--dynamic-config-value".to_owned(), value.to_owned()]);
         }
-        self.process = Some(Process::start("temporal", &program, &arguments, &BTreeMap::new(), &self.dir));
-        let address = self.address();
-        eventually("Temporal listens", Duration::from_secs(30), || async {
-            tokio::net::TcpStream::connect(&address).await.ok()
-        })
-        .await;
+        for _ in 0..STARTS_MAX {
+            let process = Process::start("temporal", &program, &arguments, &BTreeMap::new(), &self.dir);
+            if self.process.insert(process).listens(&[self.port, self.ui_port], START_PATIENCE).await {
+                return;
+            }
+        }
+        panic!("Temporal does not start:\n{}", self.process().output());
     }
 
     /// `host:port` of the gRPC service.

@@ -6,6 +6,7 @@ use super::{KEY, REPLAYED, ask, assert_other_body_is_refused, assert_readable, a
 use crate::{
     evidence::Evidence,
     harness::{Disturbance, TestHub, eventually},
+    relay::Relay,
     scripted::{ADVERSARIAL, Case, STEP_MS, installation},
 };
 
@@ -139,4 +140,32 @@ async fn everything_dies_at_once_and_the_plan_completes() {
     assert_eq!(case.comparable(&first), undisturbed);
     case.assert_calls(&hub, &first, &["revision/1"]);
     hub.finish(Disturbance::Kills).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_whose_workflow_was_never_started_is_started_by_the_repetition() {
+    const REQUIRED: (&str, &str) = ("X-TokenHub-Durability", "required");
+    let mut hub = installation().workers(0).apis(0).start().await;
+    let relay = Relay::to(hub.temporal.address()).await;
+    hub.start_api_with(&[("TEMPORAL_ADDRESS", relay.address())]).await;
+    hub.start_worker(&[]);
+    hub.wait_until_durable().await;
+    let case = Case::new(&ADVERSARIAL, 1);
+    case.script_stuck(&hub, &[]);
+    relay.hold();
+    let asked = case.ask_at(&hub, 0, &[KEY, REQUIRED]);
+    // The run is accepted at once; its start waits in the relay.
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    hub.apis.remove(0).0.kill();
+    assert!(asked.await.unwrap().is_err(), "the client lost its connection");
+    drop(relay);
+    assert!(case.calls(&hub).is_empty(), "nothing has reached Temporal");
+
+    hub.start_api().await;
+    hub.wait_until_durable().await;
+    let first = case.ask_at(&hub, 0, &[KEY, REQUIRED]).await.unwrap().unwrap().answer.expect(200);
+    assert_eq!(first.header("x-tokenhub-durability"), "durable");
+    case.assert_calls(&hub, &first, &[]);
+    assert_replayed(&ask(&hub, case).await, &first.body);
+    hub.finish(Disturbance::None).await;
 }
