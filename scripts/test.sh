@@ -6,7 +6,8 @@ cd "$root"
 
 # A private PostgreSQL cluster needs the server's programs; Debian keeps them off PATH.
 need_postgres() {
-    if compgen -G "/usr/lib/postgresql/*/bin/initdb" > /dev/null || command -v initdb > /dev/null; then return 0; fi
+    if [ "${TOKENHUB_TEST_POSTGRES:-}" = off ]; then return 0; fi
+    if compgen -G "/usr/lib/postgresql/*/bin/initdb" > /dev/null; then return 0; fi
     if [ "$(id -u)" = 0 ] && command -v apt-get > /dev/null; then
         say "installing postgresql for the store tests"
         apt-get update -qq
@@ -19,7 +20,8 @@ need_postgres() {
 
 need_python_packages() {
     make_venv
-    install_once test-requirements pip_install --requirement "$root/tests/clients/requirements.txt"
+    local requirements="$root/tests/clients/requirements.txt"
+    install_once "test-$(cksum < "$requirements" | tr ' ' -)" pip_install --requirement "$requirements"
 }
 
 say "== set-up"

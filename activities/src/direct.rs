@@ -1,6 +1,9 @@
 //! The in-process executor of [`Steps`]: the same functions as the Temporal activities, awaited here.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use tokenhub_domain::{
     ClassifyRequest, DurabilityMark, FinishRequest, NextMove, Owner, RunContext, SelectRequest, Selection, SendOutcome,
@@ -14,6 +17,12 @@ use crate::{
     presence::{Presence, Withdrawal},
     select, send,
 };
+
+/// A client waits for the claim of its run, so the database has this long to come back.
+const SELECT_PATIENCE: Duration = Duration::from_secs(5);
+/// The answer is there and paid; its record is worth the wait.
+const RECORD_PATIENCE: Duration = Duration::from_mins(1);
+const RETRY_INTERVAL: Duration = Duration::from_millis(250);
 
 /// What a run keeps while it runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,6 +50,22 @@ impl Direct {
     }
 }
 
+/// Repeats a step that only touches the database, as Temporal repeats its local activities.
+async fn persistently<T, F>(patience: Duration, mut act: impl FnMut() -> F) -> Result<T, ActivityFault>
+where
+    F: Future<Output = Result<T, ActivityFault>>,
+{
+    let given_up = Instant::now() + patience;
+    loop {
+        match act().await {
+            Err(fault) if fault.is_retryable() && Instant::now() < given_up => {
+                tokio::time::sleep(RETRY_INTERVAL).await;
+            }
+            result => return result,
+        }
+    }
+}
+
 struct InProcess(CancellationToken);
 
 impl Presence for InProcess {
@@ -57,9 +82,8 @@ impl Presence for InProcess {
 
 impl Steps for Direct {
     async fn select(&self, request: SelectRequest) -> Result<Selection, StepError> {
-        select::run(&self.world, &self.run, &self.owner, self.keeping, &request)
-            .await
-            .map_err(|fault| step_error(&fault))
+        let select = || select::run(&self.world, &self.run, &self.owner, self.keeping, &request);
+        persistently(SELECT_PATIENCE, select).await.map_err(|fault| step_error(&fault))
     }
 
     async fn send(&self, request: SendRequest) -> Result<SendOutcome, StepError> {
@@ -72,9 +96,9 @@ impl Steps for Direct {
     }
 
     async fn record(&self, request: FinishRequest) -> Result<(), StepError> {
-        log::run(&self.world, &self.run, &self.owner, self.keeping, DurabilityMark::None, &request)
-            .await
-            .map_err(|fault| step_error(&fault))
+        let mark = DurabilityMark::None;
+        let record = || log::run(&self.world, &self.run, &self.owner, self.keeping, mark, &request);
+        persistently(RECORD_PATIENCE, record).await.map_err(|fault| step_error(&fault))
     }
 
     async fn sleep(&self, millis: u64) -> Result<(), StepError> {

@@ -18,7 +18,10 @@ const REFRESH_INTERVAL: Duration = Duration::from_mins(10);
 /// Asks every provider that wants it, again and again until `stop`.
 pub async fn keep_discovering(world: Arc<World>, stop: CancellationToken) {
     loop {
-        let all_answered = discover(&world).await;
+        let all_answered = tokio::select! {
+            all_answered = discover(&world) => all_answered,
+            () = stop.cancelled() => return,
+        };
         let interval = if all_answered { REFRESH_INTERVAL } else { RETRY_INTERVAL };
         tokio::select! {
             () = tokio::time::sleep(interval) => {}
@@ -54,6 +57,13 @@ pub async fn discover(world: &World) -> bool {
         }
     }
     all_answered
+}
+
+/// Gives `next` the models that `current` knows from its providers' own lists, so that a reload loses none of them.
+pub fn carry_over(current: &Catalogue, next: &Catalogue) -> Catalogue {
+    let still_listed = |model: &&Model| next.provider(&model.provider_id).is_some_and(|one| one.autoload_models);
+    let listed: Vec<Model> = current.models.iter().filter(still_listed).cloned().collect();
+    merge(next, &listed)
 }
 
 /// The catalogue with those of `models` that it does not have yet.

@@ -1,7 +1,7 @@
 //! The last step of a run: its row and its line in the request log.
 
 use tokenhub_domain::{DurabilityMark, FinishRequest, Owner, RunContext, RunStatus, StopReason, UnixMicros, Usage};
-use tokenhub_store::{FinishRow, RequestLogRow};
+use tokenhub_store::{Claim, FinishRow, RequestLogRow};
 use tokenhub_workflows::contract::StreamLog;
 
 use crate::{ActivityFault, Keeping, World, clock, fault_points::FaultPoint};
@@ -31,7 +31,10 @@ pub(crate) async fn run(
                 negotiated_model: outcome.negotiated_model.clone(),
                 usage: outcome.usage,
             };
-            world.store.runs().finish(&run.tenant, &run.run_id, owner, &finish).await?;
+            if !end_run(world, run, owner, &finish).await? {
+                tracing::warn!(run = %run.run_id, %owner, "a run was ended by another owner; this end is not kept");
+                return Ok(());
+            }
         }
     }
     let answering = outcome.steps.iter().rev().find(|step| step.model == outcome.negotiated_model);
@@ -48,6 +51,23 @@ pub(crate) async fn run(
     };
     world.store.request_log().insert(&row).await?;
     Ok(())
+}
+
+/// Ends the run's row; a run that was never claimed, because its first step failed, is claimed for its end.
+async fn end_run(
+    world: &World,
+    run: &RunContext,
+    owner: &Owner,
+    finish: &FinishRow,
+) -> Result<bool, ActivityFault> {
+    let runs = world.store.runs();
+    if runs.finish(&run.tenant, &run.run_id, owner, finish).await? {
+        return Ok(true);
+    }
+    match runs.claim(&run.tenant, &run.run_id, owner, clock::now()).await? {
+        Claim::Won { .. } => Ok(runs.finish(&run.tenant, &run.run_id, owner, finish).await?),
+        Claim::Held { .. } | Claim::Finished => Ok(false),
+    }
 }
 
 /// Writes the line of a streamed answer. Idempotent.

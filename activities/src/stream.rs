@@ -18,7 +18,7 @@ use tokenhub_domain::{
     RunContext, StepId, StepKey,
 };
 use tokenhub_providers::StreamEvent;
-use tokenhub_store::AttemptOpen;
+use tokenhub_store::{AttemptOpen, Ledger, Settlement, StoreError};
 use tokenhub_workflows::contract::StreamLog;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::task::TaskTracker;
@@ -74,11 +74,41 @@ pub enum StreamError {
     Fault(#[source] ActivityFault),
 }
 
-/// One attempt of a stream.
+/// One attempt of a stream. Dropped without an end, as when the client goes away before the first content, it is void.
 struct Attempt {
     id: AttemptId,
     deployment: Deployment,
     started: Instant,
+    ledger: Ledger,
+    end: AttemptEnd,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum AttemptEnd {
+    Unknown,
+    Recorded,
+}
+
+impl Attempt {
+    fn fail(&mut self, class: ErrorClass, status: Option<u16>) -> Result<(), StoreError> {
+        self.end = AttemptEnd::Recorded;
+        self.ledger.fail(&self.id, class, status, elapsed_ms(self.started), clock::now())
+    }
+
+    fn settle(&mut self, settlement: Settlement) -> Result<(), StoreError> {
+        self.end = AttemptEnd::Recorded;
+        self.ledger.settle(&self.id, settlement)
+    }
+}
+
+impl Drop for Attempt {
+    fn drop(&mut self) {
+        if self.end == AttemptEnd::Unknown
+            && let Err(error) = self.fail(ErrorClass::Cancelled, None)
+        {
+            tracing::error!(error = &error as &dyn std::error::Error, attempt = %self.id, "an attempt has no end");
+        }
+    }
 }
 
 /// Opens a stream at the first candidate that begins to answer.
@@ -99,14 +129,14 @@ pub async fn open(
     let mut max_output_tokens = None;
     loop {
         tries += 1;
-        let attempt = begin(world, run, &current.deployment, tries).map_err(StreamError::Fault)?;
-        let failure = match gate::first_content(world, &attempt, &request, max_output_tokens).await {
+        let mut attempt = begin(world, run, &current.deployment, tries).map_err(StreamError::Fault)?;
+        let time_left_ms = request.deadline_ms.saturating_sub(elapsed_ms(started));
+        let limits = gate::Limits { max_output_tokens, first_content: Duration::from_millis(time_left_ms) };
+        let failure = match gate::first_content(world, &attempt, &request, &limits).await {
             Ok(begun) => return Ok(pump::start(world, tracker, run, attempt, begun, started)),
             Err(failure) => failure,
         };
-        let latency_ms = elapsed_ms(attempt.started);
-        let ended = world.ledger.fail(&attempt.id, failure.class, failure.status, latency_ms, clock::now());
-        ended.map_err(|error| StreamError::Fault(error.into()))?;
+        attempt.fail(failure.class, failure.status).map_err(|error| StreamError::Fault(error.into()))?;
         let next = classify::run(&ClassifyRequest {
             step: StepId::from(STEP),
             failure: failure.clone(),
@@ -152,7 +182,13 @@ fn begin(world: &World, run: &RunContext, deployment: &Deployment, tries: u32) -
         at: clock::now(),
     });
     world.ledger.sent(&id, clock::now())?;
-    Ok(Attempt { id, deployment: deployment.clone(), started: Instant::now() })
+    Ok(Attempt {
+        id,
+        deployment: deployment.clone(),
+        started: Instant::now(),
+        ledger: world.ledger.clone(),
+        end: AttemptEnd::Unknown,
+    })
 }
 
 fn elapsed_ms(since: Instant) -> u64 {

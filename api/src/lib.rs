@@ -9,6 +9,7 @@ mod dispatch;
 mod durability;
 mod error;
 mod idempotency;
+mod leftovers;
 mod parse;
 mod render;
 mod request_id;

@@ -22,7 +22,7 @@ use tower_http::catch_panic::CatchPanicLayer;
 
 use crate::{
     error::{Problem, Shape},
-    request_id,
+    leftovers, request_id,
     state::AppState,
 };
 
@@ -53,6 +53,7 @@ pub(crate) fn router(state: AppState) -> Router {
         .layer(CatchPanicLayer::custom(|_: Box<dyn std::any::Any + Send>| {
             Problem::Internal.into_response(Shape::OpenAi)
         }))
+        .layer(middleware::from_fn(leftovers::discard))
         .layer(middleware::from_fn_with_state(metrics, count))
         .layer(middleware::from_fn(request_id::stamp))
 }

@@ -3,8 +3,6 @@
 //! Configured as well as we know: autoscaling pollers, eager activities, no compression, a short sticky timeout, a worker
 //! process of its own. No journal, no ledger, no claim, no log, no heartbeat.
 
-#![expect(missing_docs, reason = "the macros generate items without documentation")]
-
 use std::{sync::Arc, time::Duration};
 
 use anyhow::{Context, bail};
@@ -48,12 +46,12 @@ impl BareActivities {
 
 #[workflow]
 #[derive(Default)]
-pub struct BareWorkflow;
+pub(crate) struct BareWorkflow;
 
 #[workflow_methods]
 impl BareWorkflow {
     #[run]
-    pub async fn run(context: &mut WorkflowContext<Self>, body: String) -> WorkflowResult<String> {
+    pub(crate) async fn run(context: &mut WorkflowContext<Self>, body: String) -> WorkflowResult<String> {
         let options = ActivityOptions::with_start_to_close_timeout(ACTIVITY_TIMEOUT).build();
         Ok(context.execute_activity(BareActivities::call_provider, body, options).await?)
     }
@@ -61,7 +59,7 @@ impl BareWorkflow {
 
 /// The worker of the bare workflow.
 #[derive(Debug, Args)]
-pub struct BareWorker {
+pub(crate) struct BareWorker {
     /// `host:port` of Temporal.
     #[arg(long)]
     temporal: String,
@@ -72,7 +70,7 @@ pub struct BareWorker {
 
 impl BareWorker {
     /// Polls until the process is killed.
-    pub async fn run(self) -> anyhow::Result<()> {
+    pub(crate) async fn run(self) -> anyhow::Result<()> {
         // Only one provider is compiled in, so a second installation can only be the same.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let options = RuntimeOptions::builder().build().map_err(anyhow::Error::msg)?;
@@ -97,19 +95,19 @@ impl BareWorker {
 
 /// Starts bare workflows and waits for them.
 #[derive(Clone)]
-pub struct BareClient {
+pub(crate) struct BareClient {
     client: Client,
     body: String,
 }
 
 impl BareClient {
     /// A client that sends `body` to the provider each time.
-    pub async fn connect(temporal: &str, body: String) -> anyhow::Result<Self> {
+    pub(crate) async fn connect(temporal: &str, body: String) -> anyhow::Result<Self> {
         Ok(Self { client: connect(temporal).await?, body })
     }
 
     /// One workflow, from start to result.
-    pub async fn run_once(&self) -> anyhow::Result<()> {
+    pub(crate) async fn run_once(&self) -> anyhow::Result<()> {
         let options = WorkflowStartOptions::new(QUEUE, format!("bare:{}", uuid::Uuid::now_v7()))
             .execution_timeout(EXECUTION_TIMEOUT)
             .build();

@@ -15,7 +15,7 @@ const KIB_PER_MIB: f64 = 1_024.0;
 /// Whether a missed bar fails the run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Force {
+pub(crate) enum Force {
     /// It does.
     Enforced,
     /// Not yet.
@@ -24,19 +24,19 @@ pub enum Force {
 
 /// One bar.
 #[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Bar {
+pub(crate) struct Bar {
     /// What is measured.
-    pub name: &'static str,
+    pub(crate) name: &'static str,
     /// What it came to.
-    pub value: f64,
+    pub(crate) value: f64,
     /// The worst value that passes.
-    pub bar: f64,
+    pub(crate) bar: f64,
     /// In what both are.
-    pub unit: &'static str,
+    pub(crate) unit: &'static str,
     /// Whether it passed.
-    pub is_met: bool,
+    pub(crate) is_met: bool,
     /// Whether it has to.
-    pub force: Force,
+    pub(crate) force: Force,
 }
 
 impl Bar {
@@ -50,13 +50,13 @@ impl Bar {
     }
 
     /// Whether it lets the run pass.
-    pub fn lets_pass(&self) -> bool {
+    pub(crate) fn lets_pass(&self) -> bool {
         self.is_met || self.force == Force::Shown
     }
 }
 
 /// Holds the figures against every bar for which there are some.
-pub fn judge(figures: &Figures) -> Vec<Bar> {
+pub(crate) fn judge(figures: &Figures) -> Vec<Bar> {
     let mut bars = enforced(figures);
     bars.extend(fast_path(figures));
     bars.extend(votes(figures));
@@ -120,7 +120,7 @@ fn p50(figures: &Figures, kind: Kind) -> f64 {
 }
 
 /// The summary of a kind.
-pub fn summary(figures: &Figures, kind: Kind) -> Option<Summary> {
+pub(crate) fn summary(figures: &Figures, kind: Kind) -> Option<Summary> {
     figures.rounds.of(kind).summary()
 }
 

@@ -23,9 +23,9 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A request that can be sent many times.
 #[derive(Clone, Debug)]
-pub struct Prepared {
+pub(crate) struct Prepared {
     /// `host:port`.
-    pub authority: String,
+    pub(crate) authority: String,
     method: Method,
     path: String,
     body: Bytes,
@@ -35,7 +35,7 @@ pub struct Prepared {
 
 impl Prepared {
     /// A POST of `body` to the path of a server.
-    pub fn post(authority: &str, path: &str, body: &Value) -> Self {
+    pub(crate) fn post(authority: &str, path: &str, body: &Value) -> Self {
         Self {
             authority: authority.to_owned(),
             method: Method::POST,
@@ -47,18 +47,18 @@ impl Prepared {
     }
 
     /// A GET.
-    pub fn get(authority: &str, path: &str) -> Self {
+    pub(crate) fn get(authority: &str, path: &str) -> Self {
         Self { method: Method::GET, body: Bytes::new(), ..Self::post(authority, path, &Value::Null) }
     }
 
     /// With a client key.
-    pub fn key(mut self, key: &str) -> Self {
+    pub(crate) fn key(mut self, key: &str) -> Self {
         self.key = Some(format!("Bearer {key}"));
         self
     }
 
     /// With a wish for durability.
-    pub fn durability(mut self, wish: &'static str) -> Self {
+    pub(crate) fn durability(mut self, wish: &'static str) -> Self {
         self.durability = Some(wish);
         self
     }
@@ -81,27 +81,27 @@ impl Prepared {
 
 /// What came back.
 #[derive(Debug)]
-pub struct Answer {
+pub(crate) struct Answer {
     /// From sending to the first bytes of the body.
-    pub first_byte: Duration,
+    pub(crate) first_byte: Duration,
     /// From sending to the last byte.
-    pub took: Duration,
+    pub(crate) took: Duration,
     /// Who carried it, where the hub says so.
-    pub durability: Option<String>,
+    pub(crate) durability: Option<String>,
     /// The body.
-    pub body: Bytes,
+    pub(crate) body: Bytes,
 }
 
 /// A connection.
 #[derive(Debug)]
-pub struct Connection {
+pub(crate) struct Connection {
     authority: String,
     sender: SendRequest<Full<Bytes>>,
 }
 
 impl Connection {
     /// Connects to `host:port`.
-    pub async fn open(authority: &str) -> anyhow::Result<Self> {
+    pub(crate) async fn open(authority: &str) -> anyhow::Result<Self> {
         let stream = TcpStream::connect(authority).await.with_context(|| format!("connecting to {authority}"))?;
         stream.set_nodelay(true)?;
         let (sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
@@ -110,7 +110,7 @@ impl Connection {
     }
 
     /// Sends a request and reads the answer; any status but 200 is an error.
-    pub async fn exchange(&mut self, prepared: &Prepared) -> anyhow::Result<Answer> {
+    pub(crate) async fn exchange(&mut self, prepared: &Prepared) -> anyhow::Result<Answer> {
         if self.sender.is_closed() {
             *self = Self::open(&self.authority).await?;
         }
@@ -141,7 +141,7 @@ async fn exchange(sender: &mut SendRequest<Full<Bytes>>, request: Request<Full<B
 }
 
 /// One request on a connection of its own, with the answer as JSON.
-pub async fn once(prepared: &Prepared) -> anyhow::Result<Value> {
+pub(crate) async fn once(prepared: &Prepared) -> anyhow::Result<Value> {
     let answer = Connection::open(&prepared.authority).await?.exchange(prepared).await?;
     Ok(serde_json::from_slice(&answer.body)?)
 }

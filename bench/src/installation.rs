@@ -31,17 +31,17 @@ const TEMPORAL_TUNING: [&str; 6] = [
     "matching.numTaskqueueWritePartitions=1",
 ];
 /// The key of the installation, which exists only as long as the run.
-pub const CLIENT_KEY: &str = "tokenhub_0000000000000000000000000000000000000000000000000000000000000001";
+pub(crate) const CLIENT_KEY: &str = "tokenhub_0000000000000000000000000000000000000000000000000000000000000001";
 /// Models that answer at once.
-pub const FAST_MODELS: [&str; 3] = ["alpha", "beta", "gamma"];
+pub(crate) const FAST_MODELS: [&str; 3] = ["alpha", "beta", "gamma"];
 /// Answers at once as a judge does.
-pub const JUDGE_MODEL: &str = "judge";
+pub(crate) const JUDGE_MODEL: &str = "judge";
 /// Takes [`SLOW_ANSWER`] to answer; its calls are listed by the provider.
-pub const SLOW_MODEL: &str = "slow";
+pub(crate) const SLOW_MODEL: &str = "slow";
 /// How long the slow model takes.
-pub const SLOW_ANSWER: Duration = Duration::from_millis(1_500);
+pub(crate) const SLOW_ANSWER: Duration = Duration::from_millis(1_500);
 /// The smallest weight of the fast models, above that of the others.
-pub const FAST_WEIGHT: u32 = 5;
+pub(crate) const FAST_WEIGHT: u32 = 5;
 const OTHER_WEIGHT: u32 = 1;
 /// What the fast models say: as long as a short chat answer.
 const FAST_ANSWER: &str = "The capital of France is Paris. It has been the seat of government, with interruptions, \
@@ -51,7 +51,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// Where Temporal keeps its histories.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ValueEnum)]
 #[serde(rename_all = "snake_case")]
-pub enum TemporalDatabase {
+pub(crate) enum TemporalDatabase {
     /// In memory: the disk of this machine is not part of the figures.
     Memory,
     /// In a file with a write-ahead log, as `tokenhub up` keeps it.
@@ -60,31 +60,31 @@ pub enum TemporalDatabase {
 
 /// Resident memory of our processes, in KiB.
 #[derive(Clone, Copy, Debug, Serialize)]
-pub struct Memory {
+pub(crate) struct Memory {
     /// The API.
-    pub api_kib: u32,
+    pub(crate) api_kib: u32,
     /// The worker.
-    pub worker_kib: u32,
+    pub(crate) worker_kib: u32,
 }
 
 /// The running processes.
-pub struct Installation {
+pub(crate) struct Installation {
     environment: BTreeMap<String, String>,
     provider: Process,
     /// `host:port` of the provider.
-    pub provider_authority: String,
+    pub(crate) provider_authority: String,
     temporal: Process,
     /// `host:port` of Temporal.
-    pub temporal_address: String,
+    pub(crate) temporal_address: String,
     bare_worker: Process,
     /// The proxy to compare with, where there is one.
-    pub nginx: Option<Nginx>,
+    pub(crate) nginx: Option<Nginx>,
     /// The worker of the durable chats.
-    pub worker: Process,
+    pub(crate) worker: Process,
     /// The API.
-    pub api: Process,
+    pub(crate) api: Process,
     /// `host:port` of the API.
-    pub api_authority: String,
+    pub(crate) api_authority: String,
     // The last field: the processes end before their folder goes.
     folder: Folder,
 }
@@ -101,7 +101,7 @@ impl Drop for Folder {
 
 impl Installation {
     /// Starts everything and waits until the API serves durably.
-    pub async fn start(database: TemporalDatabase) -> anyhow::Result<Self> {
+    pub(crate) async fn start(database: TemporalDatabase) -> anyhow::Result<Self> {
         let path = std::env::temp_dir().join(format!("tokenhub-bench-{}", uuid::Uuid::now_v7().simple()));
         let owned = Folder(path.clone());
         let folder = path.as_path();
@@ -140,7 +140,7 @@ impl Installation {
     }
 
     /// Starts one more worker, with its own provider key, so that the provider's list tells the workers apart.
-    pub async fn start_worker_with_key(&self, key: &str) -> anyhow::Result<Process> {
+    pub(crate) async fn start_worker_with_key(&self, key: &str) -> anyhow::Result<Process> {
         let mut environment = self.environment.clone();
         let file = credentials(&self.folder.0, &self.provider_authority, key)?;
         environment.insert("TOKENHUB_CREDENTIALS_FILE".to_owned(), file);
@@ -150,14 +150,15 @@ impl Installation {
     }
 
     /// What our processes occupy.
-    pub fn memory(&self) -> anyhow::Result<Memory> {
+    pub(crate) fn memory(&self) -> anyhow::Result<Memory> {
         Ok(Memory { api_kib: resident_kib(self.api.pid())?, worker_kib: resident_kib(self.worker.pid())? })
     }
 
     /// The ends of all logs.
-    pub fn last_log_lines(&self) -> String {
+    pub(crate) fn last_log_lines(&self) -> String {
+        let nginx = self.nginx.as_ref().map(|nginx| &nginx.process);
         let processes = [&self.provider, &self.temporal, &self.bare_worker, &self.worker, &self.api];
-        processes.map(Process::last_lines).concat()
+        processes.into_iter().chain(nginx).map(Process::last_lines).collect()
     }
 
     async fn wait_until_durable(&self) -> anyhow::Result<()> {

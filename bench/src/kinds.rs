@@ -15,7 +15,7 @@ use crate::{
 /// A kind of request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Kind {
+pub(crate) enum Kind {
     /// Straight to the provider.
     Direct,
     /// Through nginx.
@@ -40,7 +40,7 @@ pub enum Kind {
 
 impl Kind {
     /// Every kind, each behind what it is compared with.
-    pub const ALL: [Self; 10] = [
+    pub(crate) const ALL: [Self; 10] = [
         Self::Direct,
         Self::Nginx,
         Self::FastPath,
@@ -54,7 +54,7 @@ impl Kind {
     ];
 
     /// What is printed.
-    pub fn title(self) -> &'static str {
+    pub(crate) fn title(self) -> &'static str {
         match self {
             Self::Direct => "direct to the provider",
             Self::Nginx => "through nginx",
@@ -70,7 +70,7 @@ impl Kind {
     }
 
     /// What it is compared with.
-    pub fn baseline(self) -> Self {
+    pub(crate) fn baseline(self) -> Self {
         match self {
             Self::Direct | Self::Nginx | Self::FastPath => Self::Direct,
             Self::DirectStream | Self::NginxStream | Self::HubStream => Self::DirectStream,
@@ -103,7 +103,7 @@ impl Kind {
     }
 
     /// The request; nothing when it is not made over HTTP or there is no server for it.
-    pub fn request(self, installation: &Installation) -> Option<Prepared> {
+    pub(crate) fn request(self, installation: &Installation) -> Option<Prepared> {
         let (provider, hub) = (&installation.provider_authority, &installation.api_authority);
         let nginx = installation.nginx.as_ref().map(|nginx| &nginx.authority);
         let chat = |authority: &String| Prepared::post(authority, "/v1/chat/completions", &chat_body());
@@ -125,7 +125,7 @@ impl Kind {
 }
 
 /// The chat of every kind.
-pub fn chat_body() -> Value {
+pub(crate) fn chat_body() -> Value {
     json!({"model": FAST_MODELS[0], "messages": [
         {"role": "system", "content": "You are a helpful assistant. Answer in at most three sentences."},
         {"role": "user", "content": "What is the capital of France, since when, and how many people live there?"},
@@ -148,16 +148,16 @@ fn vote_body(judging: Value) -> Value {
 
 /// How long a request took, and who carried it.
 #[derive(Clone, Copy, Debug)]
-pub struct Taken {
+pub(crate) struct Taken {
     /// From sending to the last byte, or to the first event of a stream.
-    pub time: Duration,
+    pub(crate) time: Duration,
     /// Whether the hub carried it as it was asked to.
-    pub carried: Carried,
+    pub(crate) carried: Carried,
 }
 
 /// Whether the hub carried a request as it was asked to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Carried {
+pub(crate) enum Carried {
     /// It did.
     AsAsked,
     /// A durable request was answered in process: the machine was too busy for the start deadline.
@@ -165,7 +165,7 @@ pub enum Carried {
 }
 
 /// A way to make requests of one kind, one after another.
-pub enum Lane {
+pub(crate) enum Lane {
     /// Over HTTP.
     Http {
         /// What kind.
@@ -181,13 +181,13 @@ pub enum Lane {
 
 impl Lane {
     /// A lane of a kind that is made over HTTP.
-    pub async fn http(kind: Kind, request: &Prepared) -> anyhow::Result<Self> {
+    pub(crate) async fn http(kind: Kind, request: &Prepared) -> anyhow::Result<Self> {
         let connection = Box::new(Connection::open(&request.authority).await?);
         Ok(Self::Http { kind, connection, request: Box::new(request.clone()) })
     }
 
     /// One request.
-    pub async fn once(&mut self) -> anyhow::Result<Taken> {
+    pub(crate) async fn once(&mut self) -> anyhow::Result<Taken> {
         match self {
             Self::Http { kind, connection, request } => {
                 let answer = connection.exchange(request).await?;
@@ -213,11 +213,11 @@ fn carried(kind: Kind, answer: &Answer) -> anyhow::Result<Carried> {
 }
 
 /// A lane of each kind that there is here.
-pub struct Lanes(pub BTreeMap<Kind, Lane>);
+pub(crate) struct Lanes(pub(crate) BTreeMap<Kind, Lane>);
 
 impl Lanes {
     /// Opens them.
-    pub async fn open(installation: &Installation) -> anyhow::Result<Self> {
+    pub(crate) async fn open(installation: &Installation) -> anyhow::Result<Self> {
         let bare = BareClient::connect(&installation.temporal_address, chat_body().to_string()).await?;
         let mut lanes = BTreeMap::from([(Kind::Bare, Lane::Bare(bare))]);
         for kind in Kind::ALL {

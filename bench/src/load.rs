@@ -24,30 +24,30 @@ use crate::{
 };
 
 /// Connections of the throughput measurement.
-pub const CONNECTIONS: usize = 64;
+pub(crate) const CONNECTIONS: usize = 64;
 /// Durable chats in flight, where a dev server on two cores is saturated.
-pub const CHATS_IN_FLIGHT: usize = 16;
+pub(crate) const CHATS_IN_FLIGHT: usize = 16;
 /// Durable chats in flight while the slowest is looked for: lost wake-ups have been seen at few in flight, not at many.
 const FEW_IN_FLIGHT: usize = 4;
 
 /// A load of one kind.
 #[derive(Debug, Default)]
-pub struct Load {
+pub(crate) struct Load {
     /// How long each answer took.
-    pub samples: Samples,
+    pub(crate) samples: Samples,
     /// Durable requests that were answered in process.
-    pub in_process: usize,
+    pub(crate) in_process: usize,
     /// How long the load lasted.
-    pub elapsed: Duration,
+    pub(crate) elapsed: Duration,
     /// Processor time of the API meanwhile.
-    pub api_cpu: Duration,
+    pub(crate) api_cpu: Duration,
     /// Processor time of the worker meanwhile.
-    pub worker_cpu: Duration,
+    pub(crate) worker_cpu: Duration,
 }
 
 impl Load {
     /// Answers in a second.
-    pub fn per_second(&self) -> f64 {
+    pub(crate) fn per_second(&self) -> f64 {
         count(self.samples.len()) / self.elapsed.as_secs_f64()
     }
 
@@ -62,13 +62,13 @@ impl Load {
 
 /// Durable chats, many at once.
 #[derive(Debug)]
-pub struct DurableLoad {
+pub(crate) struct DurableLoad {
     /// As many at once as saturate the machine.
-    pub saturated: Load,
+    pub(crate) saturated: Load,
     /// A few at once.
-    pub few: Load,
+    pub(crate) few: Load,
     /// Every durable chat of the run, those of the rounds included.
-    pub all: Samples,
+    pub(crate) all: Samples,
 }
 
 /// When a load ends.
@@ -79,7 +79,7 @@ enum End {
 }
 
 /// Direct, through nginx and fast path at 64 connections, in turns.
-pub async fn http(plan: &Plan, installation: &Installation) -> anyhow::Result<BTreeMap<Kind, Load>> {
+pub(crate) async fn http(plan: &Plan, installation: &Installation) -> anyhow::Result<BTreeMap<Kind, Load>> {
     let mut loads: BTreeMap<Kind, Load> = BTreeMap::new();
     for _ in 0..plan.load_turns {
         for kind in [Kind::Direct, Kind::Nginx, Kind::FastPath] {
@@ -92,7 +92,7 @@ pub async fn http(plan: &Plan, installation: &Installation) -> anyhow::Result<BT
 }
 
 /// Durable chats at 16 in flight, then at few until the run has as many as planned.
-pub async fn durable(plan: &Plan, installation: &Installation, earlier: Samples) -> anyhow::Result<DurableLoad> {
+pub(crate) async fn durable(plan: &Plan, installation: &Installation, earlier: Samples) -> anyhow::Result<DurableLoad> {
     let kind = Kind::DurableChat;
     let Some(request) = kind.request(installation) else { anyhow::bail!("there is no durable chat") };
     let end = End::Requests(plan.loaded_chats);

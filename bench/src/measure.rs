@@ -6,13 +6,13 @@ use serde::Serialize;
 
 /// Durations of one kind of request.
 #[derive(Clone, Debug, Default)]
-pub struct Samples(Vec<Duration>);
+pub(crate) struct Samples(Vec<Duration>);
 
 /// What is said of some samples, in milliseconds.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
-pub struct Summary {
+pub(crate) struct Summary {
     /// How many there are.
-    pub count: usize,
+    pub(crate) count: usize,
     /// The median.
     pub p50_ms: f64,
     /// Of twenty, one is slower.
@@ -20,27 +20,27 @@ pub struct Summary {
     /// Of a hundred, one is slower.
     pub p99_ms: f64,
     /// The slowest.
-    pub max_ms: f64,
+    pub(crate) max_ms: f64,
 }
 
 impl Samples {
     /// Adds one.
-    pub fn push(&mut self, sample: Duration) {
+    pub(crate) fn push(&mut self, sample: Duration) {
         self.0.push(sample);
     }
 
     /// Adds others.
-    pub fn extend(&mut self, others: &Self) {
+    pub(crate) fn extend(&mut self, others: &Self) {
         self.0.extend_from_slice(&others.0);
     }
 
     /// How many there are.
-    pub fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.0.len()
     }
 
     /// The summary; nothing of nothing.
-    pub fn summary(&self) -> Option<Summary> {
+    pub(crate) fn summary(&self) -> Option<Summary> {
         let mut sorted = self.0.clone();
         sorted.sort_unstable();
         let at = |percent: usize| nearest_rank(&sorted, percent).map(milliseconds);
@@ -61,18 +61,18 @@ fn nearest_rank(sorted: &[Duration], percent: usize) -> Option<Duration> {
 }
 
 /// In milliseconds.
-pub fn milliseconds(duration: Duration) -> f64 {
+pub(crate) fn milliseconds(duration: Duration) -> f64 {
     duration.as_secs_f64() * 1_000.0
 }
 
 /// The middle one; nothing of nothing.
-pub fn median(mut values: Vec<f64>) -> Option<f64> {
+pub(crate) fn median(mut values: Vec<f64>) -> Option<f64> {
     values.sort_unstable_by(f64::total_cmp);
     values.get(values.len() / 2).copied()
 }
 
 /// How many times in a second, or how much for each; a count that does not fit 32 bits is none of ours.
-pub fn count(number: usize) -> f64 {
+pub(crate) fn count(number: usize) -> f64 {
     u32::try_from(number).map_or(f64::INFINITY, f64::from)
 }
 

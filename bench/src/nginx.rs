@@ -8,15 +8,15 @@ const PATIENCE: Duration = Duration::from_secs(5);
 
 /// A running nginx and its `host:port`.
 #[derive(Debug)]
-pub struct Nginx {
-    /// Kept for its end.
-    pub process: Process,
+pub(crate) struct Nginx {
+    /// Its process.
+    pub(crate) process: Process,
     /// Where it listens.
-    pub authority: String,
+    pub(crate) authority: String,
 }
 
 /// Starts nginx before `provider` when there is one on PATH.
-pub async fn start(folder: &Path, provider: &str) -> anyhow::Result<Option<Nginx>> {
+pub(crate) async fn start(folder: &Path, provider: &str) -> anyhow::Result<Option<Nginx>> {
     let Some(program) = on_path("nginx") else { return Ok(None) };
     let folder = folder.join("nginx");
     fs::create_dir_all(&folder)?;

@@ -9,7 +9,7 @@ use crate::kinds::Kind;
 /// How thorough a run is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Size {
+pub(crate) enum Size {
     /// Enough to trust the figures.
     Full,
     /// Enough to see that everything works.
@@ -18,36 +18,36 @@ pub enum Size {
 
 /// The counts of a run.
 #[derive(Clone, Debug, Serialize)]
-pub struct Plan {
+pub(crate) struct Plan {
     /// How thorough it is.
-    pub size: Size,
+    pub(crate) size: Size,
     /// Every kind gets a slice in each.
-    pub rounds: usize,
+    pub(crate) rounds: usize,
     /// Plain requests in a slice.
-    pub http_slice: usize,
+    pub(crate) http_slice: usize,
     /// Streams in a slice.
-    pub stream_slice: usize,
+    pub(crate) stream_slice: usize,
     /// Workflows with one step in a slice.
-    pub workflow_slice: usize,
+    pub(crate) workflow_slice: usize,
     /// Votes in a slice.
-    pub vote_slice: usize,
+    pub(crate) vote_slice: usize,
     /// Requests of each kind before the first round.
-    pub warm_up: usize,
+    pub(crate) warm_up: usize,
     /// Turns of the throughput measurement; every kind has one in each.
-    pub load_turns: usize,
+    pub(crate) load_turns: usize,
     /// The length of one.
-    pub load_turn: Duration,
+    pub(crate) load_turn: Duration,
     /// Durable chats of the throughput measurement.
-    pub loaded_chats: usize,
+    pub(crate) loaded_chats: usize,
     /// Durable chats of the whole run, for the slowest of them.
-    pub chats: usize,
+    pub(crate) chats: usize,
     /// Workers that are killed.
-    pub kills: usize,
+    pub(crate) kills: usize,
 }
 
 impl Plan {
     /// The counts of `size`.
-    pub fn of(size: Size) -> Self {
+    pub(crate) fn of(size: Size) -> Self {
         match size {
             Size::Full => Self {
                 size,
@@ -81,7 +81,7 @@ impl Plan {
     }
 
     /// The length of a slice.
-    pub fn slice(&self, kind: Kind) -> usize {
+    pub(crate) fn slice(&self, kind: Kind) -> usize {
         match kind {
             Kind::Direct | Kind::Nginx | Kind::FastPath => self.http_slice,
             Kind::DirectStream | Kind::NginxStream | Kind::HubStream => self.stream_slice,

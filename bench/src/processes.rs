@@ -16,29 +16,29 @@ const LOOK_INTERVAL: Duration = Duration::from_millis(10);
 
 /// A running program.
 #[derive(Debug)]
-pub struct Process {
+pub(crate) struct Process {
     child: Child,
     name: String,
     log: PathBuf,
 }
 
 /// How a program is to be run.
-pub struct Launch<'a> {
+pub(crate) struct Launch<'a> {
     /// What its log is called.
-    pub name: &'a str,
+    pub(crate) name: &'a str,
     /// The program.
-    pub program: &'a Path,
+    pub(crate) program: &'a Path,
     /// Its arguments.
-    pub arguments: &'a [String],
+    pub(crate) arguments: &'a [String],
     /// Its environment, beside PATH.
-    pub environment: &'a BTreeMap<String, String>,
+    pub(crate) environment: &'a BTreeMap<String, String>,
     /// Where it runs and where its log is.
-    pub folder: &'a Path,
+    pub(crate) folder: &'a Path,
 }
 
 impl Process {
     /// Starts it.
-    pub fn start(launch: &Launch<'_>) -> anyhow::Result<Self> {
+    pub(crate) fn start(launch: &Launch<'_>) -> anyhow::Result<Self> {
         let log = launch.folder.join(format!("{}-{}.log", launch.name, uuid::Uuid::now_v7().simple()));
         let file = File::create(&log)?;
         let child = Command::new(launch.program)
@@ -57,17 +57,17 @@ impl Process {
     }
 
     /// Its process id.
-    pub fn pid(&self) -> u32 {
+    pub(crate) fn pid(&self) -> u32 {
         self.child.id()
     }
 
     /// What it printed so far.
-    pub fn output(&self) -> String {
+    pub(crate) fn output(&self) -> String {
         std::fs::read_to_string(&self.log).unwrap_or_default()
     }
 
     /// The end of what it printed, under its name.
-    pub fn last_lines(&self) -> String {
+    pub(crate) fn last_lines(&self) -> String {
         const LINES: usize = 8;
         let output = self.output();
         let lines: Vec<&str> = output.lines().collect();
@@ -76,14 +76,18 @@ impl Process {
     }
 
     /// kill -9, and waits until it is gone.
-    pub fn kill(&mut self) {
+    pub(crate) fn kill(&mut self) {
         // Fails only for a process that has ended, which is what is wanted.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
 
     /// Waits until `find` finds something in what it printed.
-    pub async fn printed<T>(&mut self, patience: Duration, find: impl Fn(&str) -> Option<T>) -> anyhow::Result<T> {
+    pub(crate) async fn printed<T>(
+        &mut self,
+        patience: Duration,
+        find: impl Fn(&str) -> Option<T>,
+    ) -> anyhow::Result<T> {
         let deadline = Instant::now() + patience;
         loop {
             if let Some(found) = find(&self.output()) {
@@ -107,7 +111,7 @@ impl Drop for Process {
 }
 
 /// Waits until something listens at `address`.
-pub async fn listens(address: &str, patience: Duration) -> anyhow::Result<()> {
+pub(crate) async fn listens(address: &str, patience: Duration) -> anyhow::Result<()> {
     let deadline = Instant::now() + patience;
     while tokio::net::TcpStream::connect(address).await.is_err() {
         if Instant::now() > deadline {
@@ -119,12 +123,12 @@ pub async fn listens(address: &str, patience: Duration) -> anyhow::Result<()> {
 }
 
 /// A port that was free a moment ago, for programs that cannot pick one themselves.
-pub fn free_port() -> anyhow::Result<u16> {
+pub(crate) fn free_port() -> anyhow::Result<u16> {
     Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
 }
 
 /// A program of this workspace, built beside the bench.
-pub fn sibling(name: &str) -> anyhow::Result<PathBuf> {
+pub(crate) fn sibling(name: &str) -> anyhow::Result<PathBuf> {
     let path = std::env::current_exe()?.with_file_name(name);
     if !path.is_file() {
         bail!("{} is missing: `make bench` builds it", path.display());
@@ -133,7 +137,7 @@ pub fn sibling(name: &str) -> anyhow::Result<PathBuf> {
 }
 
 /// A program on PATH.
-pub fn on_path(name: &str) -> Option<PathBuf> {
+pub(crate) fn on_path(name: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH")?;
     std::env::split_paths(&path).map(|folder| folder.join(name)).find(|candidate| candidate.is_file())
 }

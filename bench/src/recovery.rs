@@ -24,13 +24,13 @@ const LONGEST_RECOVERY: Duration = Duration::from_secs(60);
 
 /// One kill.
 #[derive(Clone, Copy, Debug, Serialize)]
-pub struct Recovery {
+pub(crate) struct Recovery {
     /// From the kill to the answer.
-    pub answered_after_ms: f64,
+    pub(crate) answered_after_ms: f64,
     /// The same without the provider call, which has to be made again as a whole.
-    pub recovered_after_ms: f64,
+    pub(crate) recovered_after_ms: f64,
     /// Calls that the provider saw: the killed one and the one that answered.
-    pub provider_calls: usize,
+    pub(crate) provider_calls: usize,
 }
 
 struct Worker {
@@ -39,7 +39,7 @@ struct Worker {
 }
 
 /// Kills as many workers as planned, one after another.
-pub async fn measure(plan: &Plan, installation: &mut Installation) -> anyhow::Result<Vec<Recovery>> {
+pub(crate) async fn measure(plan: &Plan, installation: &mut Installation) -> anyhow::Result<Vec<Recovery>> {
     // The worker that was measured has a key like any other; only two are wanted here.
     installation.worker.kill();
     let mut started = 0..;

@@ -23,24 +23,24 @@ use crate::{
 
 /// Everything that was measured.
 #[derive(Debug)]
-pub struct Figures {
+pub(crate) struct Figures {
     /// One request after another.
-    pub rounds: Rounds,
+    pub(crate) rounds: Rounds,
     /// Many at once, over HTTP.
-    pub http: BTreeMap<Kind, Load>,
+    pub(crate) http: BTreeMap<Kind, Load>,
     /// Many durable chats at once.
-    pub durable: DurableLoad,
+    pub(crate) durable: DurableLoad,
     /// Killed workers.
-    pub recovery: Vec<Recovery>,
+    pub(crate) recovery: Vec<Recovery>,
     /// Memory before the load.
-    pub idle: Memory,
+    pub(crate) idle: Memory,
     /// Memory after it.
-    pub after: Memory,
+    pub(crate) after: Memory,
 }
 
 /// A run and its verdict.
 #[derive(Debug)]
-pub struct Report {
+pub(crate) struct Report {
     setting: Value,
     figures: Figures,
     bars: Vec<Bar>,
@@ -48,7 +48,13 @@ pub struct Report {
 
 impl Report {
     /// The report of a run that has just ended.
-    pub fn new(database: TemporalDatabase, plan: &Plan, load_before: String, figures: Figures, bars: Vec<Bar>) -> Self {
+    pub(crate) fn new(
+        database: TemporalDatabase,
+        plan: &Plan,
+        load_before: String,
+        figures: Figures,
+        bars: Vec<Bar>,
+    ) -> Self {
         let processors = std::thread::available_parallelism().map_or(0, std::num::NonZero::get);
         let setting = json!({
             "version": env!("CARGO_PKG_VERSION"),
@@ -63,12 +69,12 @@ impl Report {
     }
 
     /// Whether no enforced bar was missed.
-    pub fn passed(&self) -> bool {
+    pub(crate) fn passed(&self) -> bool {
         self.bars.iter().all(Bar::lets_pass)
     }
 
     /// Prints the table.
-    pub fn print(&self) -> io::Result<()> {
+    pub(crate) fn print(&self) -> io::Result<()> {
         let mut out = io::stdout().lock();
         writeln!(
             out,
@@ -174,7 +180,7 @@ impl Report {
     }
 
     /// Writes the JSON file.
-    pub fn write(&self, path: &Path) -> anyhow::Result<()> {
+    pub(crate) fn write(&self, path: &Path) -> anyhow::Result<()> {
         let kinds = Kind::ALL.into_iter().filter_map(|kind| {
             let summary = bars::summary(&self.figures, kind)?;
             Some(json!({"kind": kind, "latency": summary, "baseline": kind.baseline(), "ratio_p50": self.ratio(kind),

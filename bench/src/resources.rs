@@ -11,7 +11,7 @@ const USER_TICKS_FIELD: usize = 11;
 const SYSTEM_TICKS_FIELD: usize = 12;
 
 /// Processor time that a process has used, all its threads together.
-pub fn cpu_time(pid: u32) -> anyhow::Result<Duration> {
+pub(crate) fn cpu_time(pid: u32) -> anyhow::Result<Duration> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).with_context(|| format!("process {pid} is gone"))?;
     ticks(&stat).map(|ticks| TICK * ticks).context("/proc/<pid>/stat cannot be read")
 }
@@ -25,14 +25,14 @@ fn ticks(stat: &str) -> Option<u32> {
 }
 
 /// Memory of a process that is in RAM, in KiB.
-pub fn resident_kib(pid: u32) -> anyhow::Result<u32> {
+pub(crate) fn resident_kib(pid: u32) -> anyhow::Result<u32> {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).with_context(|| format!("process {pid} is gone"))?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("no VmRSS")?;
     line.trim().trim_end_matches(" kB").parse().context("VmRSS is not a number")
 }
 
 /// The three load averages; empty where the kernel has none.
-pub fn load_average() -> String {
+pub(crate) fn load_average() -> String {
     let text = fs::read_to_string("/proc/loadavg").unwrap_or_default();
     text.split_whitespace().take(3).collect::<Vec<_>>().join(" ")
 }

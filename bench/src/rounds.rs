@@ -16,33 +16,33 @@ use crate::{
 
 /// What the rounds measured.
 #[derive(Debug, Default)]
-pub struct Rounds {
+pub(crate) struct Rounds {
     /// The samples of each kind, round by round.
-    pub samples: BTreeMap<Kind, Vec<Samples>>,
+    pub(crate) samples: BTreeMap<Kind, Vec<Samples>>,
     /// Processor time of the worker in the slices of durable chats.
-    pub worker_cpu: Duration,
+    pub(crate) worker_cpu: Duration,
     /// Processor time of the API in the slices of the fast path.
-    pub api_cpu: Duration,
+    pub(crate) api_cpu: Duration,
     /// Durable requests that were answered in process.
-    pub in_process: usize,
+    pub(crate) in_process: usize,
 }
 
 impl Rounds {
     /// All samples of a kind.
-    pub fn of(&self, kind: Kind) -> Samples {
+    pub(crate) fn of(&self, kind: Kind) -> Samples {
         let mut all = Samples::default();
         self.samples.get(&kind).into_iter().flatten().for_each(|slice| all.extend(slice));
         all
     }
 
     /// The durable chats.
-    pub fn durable_chats(&self) -> Samples {
+    pub(crate) fn durable_chats(&self) -> Samples {
         self.of(Kind::DurableChat)
     }
 }
 
 /// Fills caches, pools and poller counts.
-pub async fn warm_up(plan: &Plan, lanes: &mut Lanes) -> anyhow::Result<()> {
+pub(crate) async fn warm_up(plan: &Plan, lanes: &mut Lanes) -> anyhow::Result<()> {
     for (kind, lane) in &mut lanes.0 {
         slice(lane, plan.warm_up).await.with_context(|| format!("warming up: {}", kind.title()))?;
     }
@@ -50,7 +50,7 @@ pub async fn warm_up(plan: &Plan, lanes: &mut Lanes) -> anyhow::Result<()> {
 }
 
 /// Measures every kind in every round.
-pub async fn run(plan: &Plan, lanes: &mut Lanes, installation: &Installation) -> anyhow::Result<Rounds> {
+pub(crate) async fn run(plan: &Plan, lanes: &mut Lanes, installation: &Installation) -> anyhow::Result<Rounds> {
     let mut rounds = Rounds::default();
     let mut order: Vec<Kind> = lanes.0.keys().copied().collect();
     for _ in 0..plan.rounds {

@@ -221,7 +221,10 @@ impl Settings {
                 "cheap, normal, high_confidence, planning or adversarial",
                 RoutingProfile::parse,
             )?,
-            default_max_budget: values.optional("routing.default_max_budget_usd", "dollars, 0 to 100", budget)?,
+            default_max_budget: values
+                .optional("routing.default_max_budget_usd", "dollars, 0 to 100", budget)?
+                // As in a request, 0 is no cap.
+                .filter(|cap| cap.0 > 0),
             default_max_latency_ms: values.number(
                 "routing.default_max_latency_ms",
                 1..=limits::POLICY_LATENCY_MS_MAX,

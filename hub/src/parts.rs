@@ -8,7 +8,7 @@ use std::{
 
 use tokenhub_config::Environment;
 
-/// Programs that `make run` installed, searched before PATH.
+/// Programs that `make run` installed, searched after PATH.
 const LOCAL_PROGRAMS: &str = ".venv/bin";
 
 /// The data directory and what `up` keeps in it.
@@ -32,13 +32,12 @@ impl Folders {
     }
 }
 
-/// The program `name`: what `make run` installed, else the first one on PATH.
+/// The program `name`: the first one on PATH, else what `make run` installed.
 pub(crate) fn find_program(name: &str, environment: &Environment) -> Option<PathBuf> {
     let path = environment.get("PATH").unwrap_or_default();
     let installed = std::path::absolute(LOCAL_PROGRAMS).ok();
-    installed
-        .into_iter()
-        .chain(std::env::split_paths(path))
+    std::env::split_paths(path)
+        .chain(installed)
         .map(|folder| folder.join(name))
         .find(|file| is_program(file))
 }

@@ -103,12 +103,13 @@ impl TemporalServer {
     }
 }
 
-/// Ours without what would turn the server's own command line into a client of another server.
+/// What a program needs to run at all: the server is nobody to share our secrets with.
+const PASSED_ON: [&str; 5] = ["PATH", "HOME", "TMPDIR", "LANG", "TZ"];
+
 fn server_environment(environment: &Environment) -> BTreeMap<String, String> {
     environment
         .iter()
-        .filter(|(name, _)| !name.starts_with("TEMPORAL_") && !name.starts_with("TOKENHUB_"))
-        .filter(|(name, _)| !name.ends_with("_API_KEY"))
+        .filter(|(name, _)| PASSED_ON.contains(name))
         .map(|(name, value)| (name.to_owned(), value.to_owned()))
         .collect()
 }

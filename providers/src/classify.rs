@@ -85,67 +85,104 @@ fn class_of(status: u16, fields: &ErrorFields, should_retry: Option<&str>) -> Er
         .unwrap_or_else(|| class_of_status(status, should_retry))
 }
 
+/// Codes and types that mean one thing wherever they appear.
+const NAMES: [(ErrorClass, &[&str]); 8] = [
+    (
+        ErrorClass::RateLimited,
+        &[
+            "rate_limit_exceeded",
+            "rate_limit_error",
+            "rate_limit_reached",
+            "rate_limit_reached_error",
+            "rate_limited",
+            "too_many_requests",
+            "resource_exhausted",
+            "throttlingexception",
+        ],
+    ),
+    (
+        ErrorClass::QuotaExhausted,
+        &[
+            "insufficient_quota",
+            "billing_error",
+            "billing_hard_limit_reached",
+            "billing_not_active",
+            "quota_exceeded",
+            "exceeded_current_quota_error",
+            "insufficient_credits",
+            "insufficient_balance",
+            "payment_required",
+            "spend_limit_reached",
+        ],
+    ),
+    (
+        ErrorClass::Overloaded,
+        &[
+            "overloaded_error",
+            "overloaded",
+            "server_is_overloaded",
+            "slow_down",
+            "engine_overloaded",
+            "engine_overloaded_error",
+            "model_overloaded",
+            "unavailable",
+            "service_unavailable_error",
+        ],
+    ),
+    (ErrorClass::ServerError, &["server_error", "internal_server_error", "internal_error", "timeout_error"]),
+    (
+        ErrorClass::ContextTooLong,
+        &[
+            "context_length_exceeded",
+            "context_window_exceeded",
+            "model_context_window_exceeded",
+            "exceed_context_size_error",
+            "prompt_too_long",
+            "request_too_large",
+        ],
+    ),
+    (
+        ErrorClass::AuthFailed,
+        &[
+            "invalid_api_key",
+            "incorrect_api_key",
+            "authentication_error",
+            "invalid_authentication_error",
+            "unauthenticated",
+            "account_deactivated",
+        ],
+    ),
+    (
+        ErrorClass::ContentFiltered,
+        &[
+            "content_filter",
+            "content_filtered",
+            "content_policy_violation",
+            "responsibleaipolicyviolation",
+            "image_content_policy_violation",
+            "refusal",
+        ],
+    ),
+    (
+        ErrorClass::BadRequest,
+        &[
+            "model_not_found",
+            "not_found_error",
+            "unsupported_parameter",
+            "unsupported_value",
+            "unknown_parameter",
+            "invalid_value",
+            "invalid_type",
+            "missing_required_parameter",
+            "string_above_max_length",
+        ],
+    ),
+];
+
 /// Codes and types that mean one thing wherever they occur.
 fn class_of_name(name: &str) -> Option<ErrorClass> {
-    let class = match name.to_ascii_lowercase().as_str() {
-        "rate_limit_exceeded"
-        | "rate_limit_error"
-        | "rate_limit_reached"
-        | "rate_limit_reached_error"
-        | "rate_limited"
-        | "too_many_requests"
-        | "resource_exhausted"
-        | "throttlingexception" => ErrorClass::RateLimited,
-        "insufficient_quota"
-        | "billing_error"
-        | "billing_hard_limit_reached"
-        | "billing_not_active"
-        | "quota_exceeded"
-        | "exceeded_current_quota_error"
-        | "insufficient_credits"
-        | "insufficient_balance"
-        | "payment_required"
-        | "spend_limit_reached" => ErrorClass::QuotaExhausted,
-        "overloaded_error"
-        | "overloaded"
-        | "server_is_overloaded"
-        | "slow_down"
-        | "engine_overloaded"
-        | "engine_overloaded_error"
-        | "model_overloaded"
-        | "unavailable"
-        | "service_unavailable_error" => ErrorClass::Overloaded,
-        "server_error" | "internal_server_error" | "internal_error" | "timeout_error" => ErrorClass::ServerError,
-        "context_length_exceeded"
-        | "context_window_exceeded"
-        | "model_context_window_exceeded"
-        | "exceed_context_size_error"
-        | "prompt_too_long"
-        | "request_too_large" => ErrorClass::ContextTooLong,
-        "invalid_api_key"
-        | "incorrect_api_key"
-        | "authentication_error"
-        | "invalid_authentication_error"
-        | "unauthenticated"
-        | "account_deactivated" => ErrorClass::AuthFailed,
-        "content_filter"
-        | "content_filtered"
-        | "content_policy_violation"
-        | "responsibleaipolicyviolation"
-        | "image_content_policy_violation"
-        | "refusal" => ErrorClass::ContentFiltered,
-        "model_not_found"
-        | "not_found_error"
-        | "unsupported_parameter"
-        | "unsupported_value"
-        | "unknown_parameter"
-        | "invalid_value"
-        | "invalid_type"
-        | "missing_required_parameter"
-        | "string_above_max_length" => ErrorClass::BadRequest,
-        _ => return None,
-    };
-    Some(class)
+    let name = name.to_ascii_lowercase();
+    NAMES.iter().find(|(_, names)| names.contains(&name.as_str())).map(|(class, _)| *class)
 }
 
 /// Types that providers use for several things; worth something only where there is no status.

@@ -101,7 +101,8 @@ def refused(error_type, code, act):
 
 def wrong_key():
     stranger = openai.OpenAI(base_url=URL, api_key="tokenhub_" + "f" * 64, max_retries=0)
-    for options in ({}, {"stream": True}):
+    # Each of them on the connection of the one before.
+    for options in ({}, {"stream": True}) * 10:
         refused(
             openai.AuthenticationError,
             "invalid_api_key",

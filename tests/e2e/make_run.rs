@@ -45,6 +45,7 @@ impl Installation {
         environment.extend([
             // An empty cache: Temporal and the model are installed by this very start.
             ("CI".to_owned(), "true".to_owned()),
+            ("PIP_NO_CACHE_DIR".to_owned(), "1".to_owned()),
             ("BUILD_CACHE_DIR".to_owned(), dir.join("cache").display().to_string()),
             ("CARGO_TARGET_DIR".to_owned(), target.display().to_string()),
             ("CARGO_PROGRAMS".to_owned(), "--workspace --bins".to_owned()),
@@ -175,8 +176,7 @@ async fn a_first_start_serves_the_real_local_model_and_leaves_nothing_behind() {
             let answer = installation.post("/v1/plan", durability, &plan(mode, &extra)).await;
             assert_eq!(answer.body["status"], "completed", "{mode} {durability}: {}", answer.text);
             let rows = installation.ledger_of(answer.body["id"].as_str().unwrap()).await;
-            let output: u64 = rows.iter().map(|row| row.output_tokens).sum();
-            assert_eq!(answer.body["usage"]["output_tokens"].as_u64(), Some(output), "{mode}");
+            assert_reported_usage(&rows, &answer.body["usage"]);
             if durability == "required" {
                 let link = answer.body["links"]["temporal_ui"].as_str().unwrap();
                 exchange(installation.client.get(link)).await.unwrap().expect(200);
@@ -185,6 +185,20 @@ async fn a_first_start_serves_the_real_local_model_and_leaves_nothing_behind() {
     }
     stream(&installation, &local).await;
     installation.interrupt().await;
+}
+
+/// The sums of the answer are the sums of what the servers themselves reported, as the ledger kept it.
+fn assert_reported_usage(rows: &[LedgerRow], usage: &Value) {
+    let reported: Vec<Value> = rows
+        .iter()
+        .filter_map(|row| row.usage_json.as_deref())
+        .map(|json| serde_json::from_str(json).unwrap())
+        .collect();
+    assert_eq!(reported.len(), rows.len(), "every server reports usage");
+    for (ours, theirs) in [("input_tokens", "prompt_tokens"), ("output_tokens", "completion_tokens")] {
+        let sum: u64 = reported.iter().map(|report| report[theirs].as_u64().unwrap()).sum();
+        assert_eq!(usage[ours].as_u64(), Some(sum), "{ours}");
+    }
 }
 
 async fn chat(installation: &Installation, model: &str, durability: &str) {

@@ -18,6 +18,9 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 /// Between two tries to start polling again.
 const RESTART_INTERVAL: Duration = Duration::from_secs(1);
 
+/// How long the start waits for providers to list their models.
+const DISCOVERY_PATIENCE: Duration = Duration::from_secs(5);
+
 /// Polls until `stop`; then finishes the steps it is in, within the grace period.
 pub async fn serve(live: Arc<Live>, faults: FaultPoints, stop: CancellationToken) -> anyhow::Result<()> {
     let settings = live.settings();
@@ -28,7 +31,10 @@ pub async fn serve(live: Arc<Live>, faults: FaultPoints, stop: CancellationToken
     let Some(world) = open_world(&settings, &faults, &tracker, &ledger_stop, &stop).await? else { return Ok(()) };
     reload::watch(Arc::clone(&live), Arc::clone(&world), stop.clone(), &tracker)?;
     tracker.spawn(tokenhub_activities::discovery::keep_discovering(Arc::clone(&world), stop.clone()));
+    // A run for a listed model must not come before the list; a provider that is away must not hold up the others.
+    let _ = tokio::time::timeout(DISCOVERY_PATIENCE, tokenhub_activities::discovery::discover(&world)).await;
     let polled = poll(&settings, &temporal, &world, &stop).await;
+    stop.cancel();
     if let Err(error) = world.ledger.flush().await {
         tracing::warn!(%error, "the spool is left for the next process");
     }

@@ -41,7 +41,8 @@ fn apply(live: &Live, world: &World) {
     match Providers::new(crate::upstreams(&settings)) {
         Ok(providers) => {
             world.providers.store(Arc::new(providers));
-            world.catalogue.store(Arc::new(settings.catalogue.clone()));
+            let catalogue = tokenhub_activities::discovery::carry_over(&world.catalogue.load(), &settings.catalogue);
+            world.catalogue.store(Arc::new(catalogue));
             tracing::info!(changed = ?reloaded.changed, after_restart = ?reloaded.after_restart, "configuration reloaded");
         }
         Err(error) => {

@@ -15,6 +15,8 @@ use crate::{ActivityFault, clock, presence::Presence};
 
 /// Between two tries to reach a database that is away.
 const STORE_RETRY_INTERVAL: Duration = Duration::from_millis(250);
+/// A database that is there and refuses may be failing over; for a minute it is asked again.
+const REFUSALS_MAX: u32 = 240;
 
 /// A call that ended, and what the ledger needs to correct its row.
 pub(super) struct Called {
@@ -62,7 +64,8 @@ pub(super) async fn call<P: Presence>(sending: &Sending<'_, P>) -> Result<Called
     match result {
         Ok(completion) => answered(sending, attempt, completion, latency_ms).await,
         Err(failure) => {
-            world.ledger.fail(&attempt, failure.class, failure.status, latency_ms, clock::now())?;
+            let ended = world.ledger.fail(&attempt, failure.class, failure.status, latency_ms, clock::now());
+            report(ended, &attempt);
             let outcome = SendOutcome::Failed { failure, duplicate_calls: 0, latency_ms };
             Ok(Called { attempt, outcome, settlement: None })
         }
@@ -97,13 +100,13 @@ async fn answered<P: Presence>(
         waste: Waste::Used,
         at: clock::now(),
     };
-    world.ledger.settle(&attempt, settlement.clone())?;
+    report(world.ledger.settle(&attempt, settlement.clone()), &attempt);
     let content = match request.form {
         ReplyForm::Body => completion.raw,
         ReplyForm::Text => completion.text,
     };
     let contents = world.store.contents();
-    let content = patiently(|| contents.inline_or_store(&run.tenant, content.clone())).await?;
+    let content = insistently(|| contents.inline_or_store(&run.tenant, content.clone())).await?;
     let reply = Reply {
         attempt: attempt.clone(),
         content,
@@ -116,15 +119,40 @@ async fn answered<P: Presence>(
     Ok(Called { attempt, outcome: SendOutcome::Answered(reply), settlement: Some(settlement) })
 }
 
-/// Repeats a write that must not be lost until the database takes it: the answer is paid for.
-pub(super) async fn patiently<T, F>(mut write: impl FnMut() -> F) -> Result<T, StoreError>
+/// The provider has been paid by now, so a ledger that cannot take the end of a call is no reason to lose the answer.
+fn report(ended: Result<(), StoreError>, attempt: &AttemptId) {
+    if let Err(error) = ended {
+        tracing::error!(error = &error as &dyn std::error::Error, %attempt, "the end of a call is not in the ledger");
+    }
+}
+
+/// Repeats what precedes a call while the database is away. Nothing has been paid yet, so every other error ends it.
+pub(super) async fn patiently<T, F>(mut act: impl FnMut() -> F) -> Result<T, StoreError>
 where
     F: Future<Output = Result<T, StoreError>>,
 {
     loop {
-        match write().await {
+        match act().await {
             Err(error) if error.is_unavailable() => {
                 tracing::warn!(%error, "the database is away; the step waits for it");
+                tokio::time::sleep(STORE_RETRY_INTERVAL).await;
+            }
+            result => return result,
+        }
+    }
+}
+
+/// Repeats a write that must not be lost, whatever the error says: the answer is paid for.
+pub(super) async fn insistently<T, F>(mut write: impl FnMut() -> F) -> Result<T, StoreError>
+where
+    F: Future<Output = Result<T, StoreError>>,
+{
+    let mut refusals = 0;
+    loop {
+        match write().await {
+            Err(error) if error.is_unavailable() || refusals < REFUSALS_MAX => {
+                refusals += u32::from(!error.is_unavailable());
+                tracing::warn!(error = &error as &dyn std::error::Error, "a paid answer waits for the database");
                 tokio::time::sleep(STORE_RETRY_INTERVAL).await;
             }
             result => return result,

@@ -10,8 +10,8 @@ use tokenhub_domain::{Owner, SendOutcome, limits};
 use tokenhub_store::{Completed, JournalEntry, Lease, LeaseRequest, Settlement, Waste};
 
 use super::{
-    Sending,
-    attempt::{self, patiently},
+    Sending, unwanted,
+    attempt::{self, insistently, patiently},
 };
 use crate::{ActivityFault, clock, fault_points::FaultPoint, presence::Presence};
 
@@ -35,7 +35,13 @@ enum Grant {
 /// Returns the journaled outcome of this try, or makes the call and journals it.
 pub(super) async fn run<P: Presence>(sending: &Sending<'_, P>) -> Result<SendOutcome, ActivityFault> {
     let owner = Owner::call(&sending.world.instance, CALLS.fetch_add(1, Ordering::Relaxed));
-    let held = match acquire(sending, owner).await? {
+    // No byte has left yet, so a step that is not wanted any more, or has run out of time, ends here.
+    let patience = Duration::from_millis(sending.request.timeout_ms) + Duration::from_millis(limits::LEASE_MS);
+    let grant = tokio::select! {
+        grant = tokio::time::timeout(patience, acquire(sending, owner)) => grant.map_err(|_| ActivityFault::OutOfTime)??,
+        () = unwanted(sending) => return Err(ActivityFault::Cancelled),
+    };
+    let held = match grant {
         Grant::Done(entry) => return replay(sending, &entry).await,
         Grant::Held(held) => held,
     };
@@ -48,7 +54,7 @@ pub(super) async fn run<P: Presence>(sending: &Sending<'_, P>) -> Result<SendOut
             let (tenant, key) = (&sending.run.tenant, &sending.key);
             journal.complete(tenant, key, &held.owner, &outcome_json, &called.attempt, clock::now())
         };
-        let entry = match patiently(complete).await? {
+        let entry = match insistently(complete).await? {
             Completed::First if held.epoch == 1 => return Ok(called.outcome),
             Completed::First => return with_duplicates(sending, called.outcome).await,
             Completed::AlreadyDone(entry) => entry,

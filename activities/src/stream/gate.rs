@@ -18,8 +18,27 @@ pub(super) struct Begun {
     pub(super) rest: BoxStream<'static, Result<StreamEvent, ProviderFailure>>,
 }
 
+/// What bounds one attempt.
+pub(super) struct Limits {
+    pub(super) max_output_tokens: Option<u64>,
+    /// The first content must come within this; the stream itself is bounded by the provider's own clocks.
+    pub(super) first_content: Duration,
+}
+
 /// Calls the provider and holds everything back until the first content.
 pub(super) async fn first_content(
+    world: &World,
+    attempt: &Attempt,
+    request: &StreamRequest,
+    limits: &Limits,
+) -> Result<Begun, ProviderFailure> {
+    let begun = tokio::time::timeout(limits.first_content, begin(world, attempt, request, limits.max_output_tokens));
+    begun.await.unwrap_or_else(|_| {
+        Err(ProviderFailure::of(ErrorClass::FirstTokenTimeout, "the first content did not come within the deadline"))
+    })
+}
+
+async fn begin(
     world: &World,
     attempt: &Attempt,
     request: &StreamRequest,
@@ -31,7 +50,7 @@ pub(super) async fn first_content(
         model: &attempt.deployment.model,
         body: request.body.clone(),
         max_output_tokens,
-        timeout: Duration::from_millis(request.deadline_ms),
+        timeout: Duration::from_millis(tokenhub_domain::limits::RUN_DEADLINE_MS),
     };
     let mut rest = providers.stream(&attempt.deployment.provider, call).await?.events.boxed();
     let mut held = Vec::new();

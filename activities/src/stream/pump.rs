@@ -1,6 +1,9 @@
 //! From the first content to the last byte: events to the client, the bill to the ledger.
 
-use std::{sync::Arc, time::Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use futures_util::StreamExt;
 use tokenhub_domain::{ErrorClass, ProviderFailure, RunContext, TokenUsage};
@@ -12,6 +15,9 @@ use tokio_util::task::TaskTracker;
 
 use super::{Attempt, EVENTS_BUFFERED, OpenStream, StreamItem, elapsed_ms, gate::Begun, item_of};
 use crate::{World, clock};
+
+/// A client that reads nothing for this long is gone, whatever its connection says.
+const READER_PATIENCE: Duration = Duration::from_mins(1);
 
 /// What a stream has shown so far.
 #[derive(Default)]
@@ -40,7 +46,7 @@ pub(super) fn start(
     world: &Arc<World>,
     tracker: &TaskTracker,
     run: &RunContext,
-    attempt: Attempt,
+    mut attempt: Attempt,
     begun: Begun,
     started: Instant,
 ) -> OpenStream {
@@ -51,7 +57,7 @@ pub(super) fn start(
     tracker.spawn(async move {
         let mut seen = Seen::default();
         let failure = pass(begun, &mut seen, &items_in).await;
-        let entry = settle(&world, run, &attempt, &seen, failure.as_ref(), started);
+        let entry = settle(&world, run, &mut attempt, &seen, failure.as_ref(), started);
         if let Some(failure) = failure {
             // The client may be gone; then nobody waits for the word.
             let _ = items_in.send(StreamItem::Failed(failure)).await;
@@ -91,7 +97,10 @@ async fn pass(begun: Begun, seen: &mut Seen, items: &mpsc::Sender<StreamItem>) -
 
 async fn forward(event: &StreamEvent, items: &mpsc::Sender<StreamItem>) -> Option<ProviderFailure> {
     let item = item_of(event)?;
-    items.send(item).await.err().map(|_| gone())
+    match tokio::time::timeout(READER_PATIENCE, items.send(item)).await {
+        Ok(sent) => sent.err().map(|_| gone()),
+        Err(_) => Some(ProviderFailure::of(ErrorClass::Cancelled, "the client stopped reading")),
+    }
 }
 
 fn gone() -> ProviderFailure {
@@ -102,7 +111,7 @@ fn gone() -> ProviderFailure {
 fn settle(
     world: &World,
     run: RunContext,
-    attempt: &Attempt,
+    attempt: &mut Attempt,
     seen: &Seen,
     failure: Option<&ProviderFailure>,
     started: Instant,
@@ -116,21 +125,18 @@ fn settle(
         None => seen.finish_reason.clone(),
         Some(failure) => Some(failure.class.as_str().to_owned()),
     };
-    let settled = world.ledger.settle(
-        &attempt.id,
-        Settlement {
-            usage_json: seen.usage_json.clone(),
-            input_tokens: seen.usage.input_tokens,
-            output_tokens: seen.usage.output_tokens,
-            cost,
-            input_price,
-            output_price,
-            finish_reason,
-            latency_ms: elapsed_ms(attempt.started),
-            waste: Waste::Used,
-            at: clock::now(),
-        },
-    );
+    let settled = attempt.settle(Settlement {
+        usage_json: seen.usage_json.clone(),
+        input_tokens: seen.usage.input_tokens,
+        output_tokens: seen.usage.output_tokens,
+        cost,
+        input_price,
+        output_price,
+        finish_reason,
+        latency_ms: elapsed_ms(attempt.started),
+        waste: Waste::Used,
+        at: clock::now(),
+    });
     if let Err(error) = settled {
         tracing::error!(%error, attempt = %attempt.id, "a streamed answer could not be settled");
     }

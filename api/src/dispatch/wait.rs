@@ -18,7 +18,7 @@ use tokenhub_telemetry::FallbackReason;
 
 use super::{
     Answered, Origin, Shared, WAIT_GRACE,
-    durable::{self, Ended},
+    durable::{self, Ended, StartFailure},
     in_process::{self, Here, HereWatch},
     launch::{Carrier, Pending, away, finish_row, stored_answer},
     now,
@@ -127,7 +127,7 @@ impl Wait {
     async fn on_look(&mut self) -> Result<Option<Answered>, Problem> {
         match look(&self.shared, &self.pending).await? {
             Look::Ended(answered) => return Ok(Some(*answered)),
-            Look::Unclaimed if Instant::now() >= self.claim_deadline => self.on_unclaimed(),
+            Look::Unclaimed if Instant::now() >= self.claim_deadline => self.on_unclaimed().await,
             Look::Abandoned => self.carry_here(),
             Look::Held(owner) => self.on_claim(&owner),
             Look::Unclaimed | Look::Unknown => {}
@@ -136,13 +136,13 @@ impl Wait {
     }
 
     /// Nobody polls, or Temporal hangs with the start in its hands.
-    fn on_unclaimed(&mut self) {
+    async fn on_unclaimed(&mut self) {
         if self.workflow.is_some() && !self.claim_seen {
             self.shared.breaker.failed(BreakerFailure::NoPoller);
         }
         match self.pending.wish {
             // A durable run stays with Temporal, however long its worker takes to come back.
-            DurabilityWish::Required => {}
+            DurabilityWish::Required => self.start_workflow().await,
             DurabilityWish::Preferred | DurabilityWish::None => {
                 if self.workflow.is_some() && !self.claim_seen {
                     self.shared.metrics.fallback(FallbackReason::NoWorker);
@@ -152,6 +152,22 @@ impl Wait {
         }
         // Counted once for each request.
         self.claim_seen = true;
+    }
+
+    /// Starts the workflow of a run that another request brought about: that one may have died before. Starting twice is
+    /// starting once.
+    async fn start_workflow(&mut self) {
+        if self.workflow.is_some() {
+            return;
+        }
+        let (Some(workflow_id), Ok(connected)) = (&self.pending.workflow_id, self.shared.durable_path()) else {
+            return;
+        };
+        match durable::start(&connected, &self.pending.spec, workflow_id, self.shared.start_deadline).await {
+            Ok(()) => self.workflow = Some(Box::pin(durable::result(connected, workflow_id.clone()))),
+            Err(StartFailure::Temporal(failure)) => self.shared.breaker.failed(failure),
+            Err(StartFailure::Refused(reason)) => tracing::error!(reason, %workflow_id, "a start was refused"),
+        }
     }
 
     fn on_claim(&mut self, owner: &Owner) {

@@ -204,13 +204,15 @@ impl TestHub {
         Process::start(name, &binary(name), &[], &environment, &self.dir)
     }
 
-    /// Waits until the breaker is closed, which it is only while a worker polls: the next request is durable.
+    /// Waits until the breaker of every API is closed, which it is only while a worker polls: the next request is durable.
     pub async fn wait_until_durable(&self) {
-        eventually("durable service", PROCESS_PATIENCE * 2, || async {
-            let health = self.get("/healthz?verbose").await.ok()?;
-            (health.body["temporal"]["breaker"]["state"] == "closed").then_some(())
-        })
-        .await;
+        for api in 0..self.apis.len() {
+            eventually("durable service", PROCESS_PATIENCE * 2, || async {
+                let health = exchange(self.request_to(api, Method::GET, "/healthz?verbose")).await.ok()?;
+                (health.body["temporal"]["breaker"]["state"] == "closed").then_some(())
+            })
+            .await;
+        }
     }
 
     /// A request to the first API, with the client key.

@@ -161,7 +161,7 @@ async fn a_run_whose_workflow_was_never_started_is_started_by_the_repetition() {
     drop(relay);
     assert!(case.calls(&hub).is_empty(), "nothing has reached Temporal");
 
-    hub.start_api().await;
+    hub.start_api_with(&[("TOKENHUB_START_DEADLINE_MS", "1000")]).await;
     hub.wait_until_durable().await;
     let first = case.ask_at(&hub, 0, &[KEY, REQUIRED]).await.unwrap().unwrap().answer.expect(200);
     assert_eq!(first.header("x-tokenhub-durability"), "durable");
