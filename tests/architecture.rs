@@ -145,7 +145,8 @@ fn function_lengths(lines: &[&str]) -> Vec<(String, usize)> {
             .position(|later| indentation(later) == indentation(line) && ["}", ");", "};"].contains(&later.trim()));
         let one_line = line.trim_end().ends_with(['}', ';']);
         let length = if one_line { 1 } else { end.map_or(1, |end| end + 1) };
-        let name: String = words.get(position + 1).unwrap_or(&"").chars().take_while(|c| *c != '(' && *c != '<').collect();
+        let name: String =
+            words.get(position + 1).unwrap_or(&"").chars().take_while(|c| *c != '(' && *c != '<').collect();
         functions.push((name, length));
     }
     functions

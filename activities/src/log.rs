@@ -54,12 +54,7 @@ pub(crate) async fn run(
 }
 
 /// Ends the run's row; a run that was never claimed, because its first step failed, is claimed for its end.
-async fn end_run(
-    world: &World,
-    run: &RunContext,
-    owner: &Owner,
-    finish: &FinishRow,
-) -> Result<bool, ActivityFault> {
+async fn end_run(world: &World, run: &RunContext, owner: &Owner, finish: &FinishRow) -> Result<bool, ActivityFault> {
     let runs = world.store.runs();
     if runs.finish(&run.tenant, &run.run_id, owner, finish).await? {
         return Ok(true);

@@ -60,11 +60,11 @@ pub(crate) async fn discard(request: Request, next: Next) -> Response {
     let (parts, body) = request.into_parts();
     // Reading is what tells such a client to send.
     let waits_for_leave = parts.headers.contains_key(header::EXPECT);
-    let (back, mut left) = oneshot::channel();
+    let (back, mut unread) = oneshot::channel();
     let lent = Lent { body: Some(body.into_data_stream()), back: Some(back) };
     let mut response = next.run(Request::from_parts(parts, Body::from_stream(lent))).await;
-    if let Ok(left) = left.try_recv()
-        && (waits_for_leave || !is_discarded(left).await)
+    if let Ok(rest) = unread.try_recv()
+        && (waits_for_leave || !is_discarded(rest).await)
     {
         response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     }

@@ -36,10 +36,7 @@ impl Folders {
 pub(crate) fn find_program(name: &str, environment: &Environment) -> Option<PathBuf> {
     let path = environment.get("PATH").unwrap_or_default();
     let installed = std::path::absolute(LOCAL_PROGRAMS).ok();
-    std::env::split_paths(path)
-        .chain(installed)
-        .map(|folder| folder.join(name))
-        .find(|file| is_program(file))
+    std::env::split_paths(path).chain(installed).map(|folder| folder.join(name)).find(|file| is_program(file))
 }
 
 /// The program `name` beside our own.

@@ -97,7 +97,7 @@ pub(crate) fn executor_failure(error: &StepError) -> ProviderFailure {
 }
 
 /// Nobody may be called, and why.
-pub(crate) fn no_eligible_model(skipped: &[String]) -> ProviderFailure {
+pub fn no_eligible_model(skipped: &[String]) -> ProviderFailure {
     let message = if skipped.is_empty() {
         "no eligible model".to_owned()
     } else {

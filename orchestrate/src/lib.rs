@@ -24,6 +24,7 @@ mod verdict;
 mod vote;
 
 pub use completions::Completions;
+pub use ending::no_eligible_model;
 pub use program::{Finished, run};
 pub use shuffle::ballot_order;
 pub use steps::Steps;

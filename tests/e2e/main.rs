@@ -4,6 +4,7 @@
 
 #![expect(unreachable_pub, reason = "the harness is a library for the modules beside it")]
 #![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "measurements and the logs of failed tests are shown")]
 
 #[path = "../../store/tests/store/databases.rs"]
 #[expect(dead_code, unused_imports, unused_macros, reason = "the store's tests use all of it")]

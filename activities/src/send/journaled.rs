@@ -10,8 +10,9 @@ use tokenhub_domain::{Owner, SendOutcome, limits};
 use tokenhub_store::{Completed, JournalEntry, Lease, LeaseRequest, Settlement, Waste};
 
 use super::{
-    Sending, unwanted,
+    Sending,
     attempt::{self, insistently, patiently},
+    unwanted,
 };
 use crate::{ActivityFault, clock, fault_points::FaultPoint, presence::Presence};
 

@@ -1,5 +1,7 @@
 //! `POST /v1/chat/completions`: the OpenAI form. The answer is the provider's own, untouched.
 
+use std::time::{Instant, SystemTime};
+
 use axum::{
     extract::{Request, State},
     http::{HeaderMap, HeaderValue, header},
@@ -7,9 +9,14 @@ use axum::{
 };
 use serde_json::{Map, Value};
 use tokenhub_activities::stream::{self as upstream, StreamError, StreamRequest};
-use tokenhub_domain::{ChatSpec, DurabilityMark, PlanSpec, RunId, RunKind, ShortlistWish, StopReason};
+use tokenhub_domain::{
+    ChatSpec, Deployment, DurabilityMark, NanoDollars, PlanSpec, ProviderFailure, RunContext, RunId, RunKind,
+    ShortlistWish, StopReason, TokenUsage, UnixMicros,
+};
 use tokenhub_routing::Signals;
 use tokenhub_telemetry::RequestKind;
+use tokenhub_workflows::contract::StreamLog;
+use tokio::sync::oneshot;
 
 use super::{Answers, entry, entry::Entry, run_request};
 use crate::{
@@ -101,7 +108,9 @@ pub(super) async fn open_stream(
     let select = run_request::select_request(&base);
     let shortlist = tokenhub_routing::shortlist(&catalogue, &wish, &select, &Signals::default());
     if shortlist.candidates.is_empty() {
-        let run = FailedRun { stop_reason: StopReason::NoEligibleModel, ..FailedRun::default() };
+        let failure = tokenhub_orchestrate::no_eligible_model(&shortlist.skipped);
+        let stop_reason = StopReason::NoEligibleModel;
+        let run = FailedRun { failure: Some(failure), stop_reason, ..FailedRun::default() };
         return Err(Problem::RunFailed(Box::new(run)));
     }
     let body: Map<String, Value> =
@@ -125,14 +134,38 @@ pub(super) async fn open_stream(
             response.extensions_mut().insert(Answers(RequestKind::Stream));
             Ok(response)
         }
-        Err(StreamError::Failed(failure, _)) => Err(Problem::RunFailed(Box::new(FailedRun {
-            failure: Some(failure),
-            stop_reason: StopReason::AllFailed,
-            ..FailedRun::default()
-        }))),
+        Err(StreamError::Failed(failure, deployment)) => {
+            let (log_in, log) = oneshot::channel();
+            // The receiver is at hand, so it takes the line.
+            let _ = log_in.send(log_of_failure(base.run, deployment, &failure, entry.arrival.0));
+            runner.dispatcher.log_stream(log);
+            let stop_reason = StopReason::AllFailed;
+            let run = FailedRun { failure: Some(failure), stop_reason, ..FailedRun::default() };
+            Err(Problem::RunFailed(Box::new(run)))
+        }
         Err(StreamError::Fault(fault)) => {
             tracing::error!(fault = &fault as &dyn std::error::Error, "a stream could not be recorded");
             Err(Problem::StoreAway)
         }
+    }
+}
+
+/// The log line of a stream that never began.
+fn log_of_failure(
+    run: RunContext,
+    deployment: Option<Deployment>,
+    failure: &ProviderFailure,
+    arrival: Instant,
+) -> StreamLog {
+    let (model, provider) = deployment.map(|one| (one.model, one.provider)).unzip();
+    StreamLog {
+        run,
+        model,
+        provider,
+        usage: TokenUsage::default(),
+        cost: NanoDollars::default(),
+        latency_ms: u64::try_from(arrival.elapsed().as_millis()).unwrap_or(u64::MAX),
+        error_class: Some(failure.class),
+        ended_at: UnixMicros::from(SystemTime::now()),
     }
 }
