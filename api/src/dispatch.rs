@@ -8,12 +8,13 @@ pub(crate) mod breaker_task;
 mod durable;
 mod in_process;
 mod launch;
+mod sweep;
 pub(crate) mod temporal_link;
 mod wait;
 
 use std::{
     sync::Arc,
-    time::{Duration, Instant, SystemTime},
+    time::{Duration, SystemTime},
 };
 
 use tokenhub_activities::World;
@@ -22,13 +23,14 @@ use tokenhub_domain::{
 };
 use tokenhub_store::RunRow;
 use tokenhub_telemetry::{FallbackReason, Metrics};
-use tokio_util::task::TaskTracker;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{error::Problem, idempotency::Identity};
 pub(crate) use launch::mark_of;
 
 use breaker_task::BreakerCell;
 use in_process::RunningHere;
+use sweep::Promised;
 use temporal_link::TemporalLink;
 
 /// Waiting ends this long after the run's own deadline, so that the run can still say that it ran out of time.
@@ -42,8 +44,6 @@ pub(crate) struct Job {
     pub(crate) wish: DurabilityWish,
     /// What makes it the same as another.
     pub(crate) identity: Option<Identity>,
-    /// When its request came in.
-    pub(crate) arrival: Instant,
     /// Whether the answer tells an id that can be read back.
     pub(crate) readback: Readback,
 }
@@ -94,6 +94,7 @@ struct Shared {
     metrics: Arc<Metrics>,
     tasks: TaskTracker,
     running_here: RunningHere,
+    promised: Promised,
     start_deadline: Duration,
 }
 
@@ -107,8 +108,10 @@ impl Dispatcher {
         tasks: TaskTracker,
         start_deadline: Duration,
     ) -> Self {
-        let running_here = RunningHere::default();
-        Self { shared: Arc::new(Shared { world, link, breaker, metrics, tasks, running_here, start_deadline }) }
+        let (running_here, promised) = (RunningHere::default(), Promised::default());
+        Self {
+            shared: Arc::new(Shared { world, link, breaker, metrics, tasks, running_here, promised, start_deadline }),
+        }
     }
 
     /// Carries `job` to its end. Dropping the future abandons the wait and not the run.
@@ -125,7 +128,10 @@ impl Dispatcher {
     }
 
     async fn with_row(&self, job: Job) -> Result<Answered, Problem> {
-        if job.wish == DurabilityWish::Required && self.shared.durable_path().is_err() {
+        if job.wish == DurabilityWish::Required
+            && self.shared.durable_path().is_err()
+            && !launch::is_kept(&self.shared, &job).await?
+        {
             return Err(Problem::DurabilityAway);
         }
         // Launching is a task of the process: a client that goes away in the middle leaves no half-accepted run.
@@ -134,6 +140,11 @@ impl Dispatcher {
             launch::Launched::Stored(answered) => Ok(*answered),
             launch::Launched::Waiting(pending) => wait::wait(&self.shared, *pending).await,
         }
+    }
+
+    /// Sees to runs that nobody works on any more, until `stop`.
+    pub(crate) fn keep_sweeping(&self, stop: CancellationToken) -> impl Future<Output = ()> + Send + 'static {
+        sweep::keep_sweeping(Arc::clone(&self.shared), stop)
     }
 
     /// Writes the log of a stream, durably while that is possible.

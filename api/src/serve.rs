@@ -8,6 +8,7 @@ use std::{
 
 use anyhow::Context;
 use arc_swap::ArcSwap;
+use axum::serve::ListenerExt;
 use tokenhub_activities::{FaultPoints, World, WorldError, WorldParts};
 use tokenhub_config::{ExposeSecret, Live, Settings, keys};
 use tokenhub_providers::{Providers, Timeouts, Upstream};
@@ -92,6 +93,12 @@ async fn serve_http(
         begin.cancelled().await;
         draining.begin();
     };
+    // An answer is often written in two parts, headers and body; the second must not wait for the first to be confirmed.
+    let listener = listener.tap_io(|stream| {
+        if let Err(error) = stream.set_nodelay(true) {
+            tracing::debug!(%error, "a connection keeps its delay");
+        }
+    });
     let serving = axum::serve(listener, router).with_graceful_shutdown(graceful);
     let cut = async {
         stop.cancelled().await;
@@ -133,6 +140,7 @@ fn assemble(
         tasks.clone(),
         Duration::from_millis(settings.start_deadline_ms),
     );
+    background.spawn(dispatcher.keep_sweeping(stop.clone()));
     let temporal_ui = settings
         .temporal
         .as_ref()

@@ -216,6 +216,8 @@ fn indexes() -> Vec<IndexCreateStatement> {
         // Rows without a scope do not collide: both databases hold NULLs to be distinct.
         index("runs_idempotency_scope", "runs", &["tenant", "idempotency_scope"]).unique().to_owned(),
         index("runs_page", "runs", &["tenant", "created_at", "run_id"]),
+        // The sweep looks for runs that nobody works on. Nothing in it changes when a lease is renewed.
+        index("runs_unfinished", "runs", &["status", "created_at", "run_id"]),
         index("journal_run", "journal", &["tenant", "run_id"]),
         index("ledger_step", "ledger", &["tenant", "step_key"]),
         index("ledger_run", "ledger", &["tenant", "run_id"]),

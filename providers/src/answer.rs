@@ -60,12 +60,10 @@ pub(crate) fn read_completion(body: Vec<u8>, credential: Option<&str>) -> Result
         return Err(ProviderFailure::of(ErrorClass::ServerError, "the provider's answer has no choice"));
     };
     let finish_reason = choice.get("finish_reason").and_then(Value::as_str).map(str::to_owned);
-    if let Some(failure) = refusal_in(choice, finish_reason.as_deref()) {
-        return Err(failure);
-    }
     let usage = answer.get("usage").filter(|usage| usage.is_object());
     Ok(Completion {
         text: answer_text(&answer),
+        refusal: refusal_in(choice, finish_reason.as_deref()),
         usage: usage.map(usage_of).unwrap_or_default(),
         usage_json: usage.map(Value::to_string),
         finish_reason,
@@ -185,7 +183,8 @@ mod tests {
     #[test]
     fn only_an_answer_without_content_is_filtered() {
         let answer = |message: Value, reason: &str| {
-            read(&json!({"choices": [{"message": message, "finish_reason": reason}]})).map(|completion| completion.text)
+            let completion = read(&json!({"choices": [{"message": message, "finish_reason": reason}]})).unwrap();
+            completion.refusal.map_or(Ok(completion.text), |refusal| Err(refusal.class))
         };
         let filtered = Err(ErrorClass::ContentFiltered);
         assert_eq!(answer(json!({"content": null, "refusal": "I cannot"}), "stop"), filtered);

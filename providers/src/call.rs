@@ -63,6 +63,8 @@ pub struct Completion {
     pub raw: String,
     /// Its text.
     pub text: String,
+    /// The refusal, when it is nothing else: paid for all the same, and no answer where a text is wanted.
+    pub refusal: Option<ProviderFailure>,
     /// Its token counts; zero when the provider sent none.
     pub usage: TokenUsage,
     /// The provider's usage object as JSON.

@@ -110,7 +110,8 @@ impl Ledger {
         self.in_flight().insert(open.attempt_id.clone(), Flight::Reserved(Box::new(open)));
     }
 
-    /// Records, safe from a kill, that the bytes are about to leave. On an error they must not.
+    /// Records, safe from a kill, that the bytes are about to leave. On an error they must not, and the attempt is
+    /// forgotten: nothing is written of it.
     pub fn sent(&self, attempt: &AttemptId, at: UnixMicros) -> Result<(), StoreError> {
         let open = match self.in_flight().get(attempt) {
             Some(Flight::Reserved(open)) => (**open).clone(),
@@ -118,9 +119,14 @@ impl Ledger {
             None => return Err(StoreError::UnknownAttempt(attempt.clone())),
         };
         let record = SpoolRecord { attempt: attempt.clone(), open: Some(open), sent_at: Some(at), ending: None };
-        self.append(&record, Admission::Bounded)?;
-        self.in_flight().insert(attempt.clone(), Flight::Sent);
-        Ok(())
+        let appended = self.append(&record, Admission::Bounded);
+        let mut in_flight = self.in_flight();
+        if appended.is_ok() {
+            in_flight.insert(attempt.clone(), Flight::Sent);
+        } else {
+            in_flight.remove(attempt);
+        }
+        appended
     }
 
     /// Records an answered call. Again with [`Waste::Wasted`] when its answer turns out not to be used.

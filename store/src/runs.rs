@@ -11,6 +11,7 @@ use tokenhub_domain::{
     DurabilityMark, ModelId, NanoDollars, Owner, RunId, RunStatus, StopReason, TenantId, UnixMicros, Usage, limits,
 };
 
+mod find;
 mod insert;
 mod row;
 
@@ -86,6 +87,22 @@ impl Runs {
     /// One run.
     pub async fn get(&self, tenant: &TenantId, run_id: &RunId) -> Result<Option<RunRow>, StoreError> {
         read(self.store.reader(), tenant, run_id).await
+    }
+
+    /// The current run of an idempotency scope.
+    pub async fn of_scope(&self, tenant: &TenantId, scope_hash: &str) -> Result<Option<RunRow>, StoreError> {
+        find::of_scope(self.store.reader(), tenant, scope_hash).await
+    }
+
+    /// Runs of every tenant without a result that nobody has touched since `before`, oldest first: the first `limit`
+    /// that come after the run `after`.
+    pub async fn unfinished(
+        &self,
+        before: UnixMicros,
+        after: Option<&RunRow>,
+        limit: u64,
+    ) -> Result<Vec<RunRow>, StoreError> {
+        find::unfinished(&self.store, before, after, limit).await
     }
 
     /// Takes a run that is free, ours already, or held by a process whose lease has expired.

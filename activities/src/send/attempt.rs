@@ -101,6 +101,11 @@ async fn answered<P: Presence>(
         at: clock::now(),
     };
     report(world.ledger.settle(&attempt, settlement.clone()), &attempt);
+    // The caller of a chat reads the refusal in the provider's own body; a program needs a text.
+    if let (Some(failure), ReplyForm::Text) = (&completion.refusal, request.form) {
+        let outcome = SendOutcome::Failed { failure: failure.clone(), duplicate_calls: 0, latency_ms };
+        return Ok(Called { attempt, outcome, settlement: Some(settlement) });
+    }
     let content = match request.form {
         ReplyForm::Body => completion.raw,
         ReplyForm::Text => completion.text,

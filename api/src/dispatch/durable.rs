@@ -19,8 +19,9 @@ use tonic::Code;
 
 use super::{Shared, temporal_link::Connected};
 
-/// An execution outlives the run's own deadline by this, so that the run can still record that it ran out of time.
-const EXECUTION_GRACE: Duration = Duration::from_mins(1);
+/// An execution outlives the run's own deadline by this. Its local activities wait up to ten minutes for the database,
+/// and the run must still be able to record how it ended after that; the rest is margin for a worker that comes back.
+const EXECUTION_GRACE: Duration = Duration::from_mins(12);
 /// A workflow task whose worker died is offered to another after this long; Temporal's own 10 s would be all of a slow
 /// recovery.
 const WORKFLOW_TASK_TIMEOUT: Duration = Duration::from_secs(2);
@@ -205,7 +206,18 @@ fn ended(error: &WorkflowGetResultError) -> Option<Ended> {
 }
 
 fn stopped(status: RunStatus, stop_reason: StopReason, class: ErrorClass) -> Ended {
-    let outcome = Outcome {
+    let failure = ProviderFailure::of(class, "the workflow ended before its program did");
+    Ended::Stopped(Box::new(without_answer(status, stop_reason, failure)))
+}
+
+/// What a run came to whose workflow is gone without a word.
+pub(super) fn lost() -> Outcome {
+    let failure = ProviderFailure::of(ErrorClass::ServerError, "the workflow that carried the run is gone");
+    without_answer(RunStatus::Failed, StopReason::AllFailed, failure)
+}
+
+fn without_answer(status: RunStatus, stop_reason: StopReason, failure: ProviderFailure) -> Outcome {
+    Outcome {
         status,
         stop_reason,
         negotiated_model: None,
@@ -213,9 +225,8 @@ fn stopped(status: RunStatus, stop_reason: StopReason, class: ErrorClass) -> End
         answer: None,
         steps: Vec::new(),
         usage: tokenhub_domain::Usage::default(),
-        failure: Some(ProviderFailure::of(class, "the workflow ended before its program did")),
-    };
-    Ended::Stopped(Box::new(outcome))
+        failure: Some(failure),
+    }
 }
 
 /// Writes a stream's log through Temporal, or directly when Temporal is away.

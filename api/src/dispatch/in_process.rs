@@ -49,6 +49,12 @@ impl RunningHere {
         Err((sender, receiver))
     }
 
+    /// Whether this process carries the run.
+    pub(super) fn holds(&self, run_id: &RunId) -> bool {
+        let runs = self.runs.lock().unwrap_or_else(PoisonError::into_inner);
+        runs.get(run_id).is_some_and(|running| running.has_changed().is_ok())
+    }
+
     fn leave(&self, run_id: &RunId) {
         self.runs.lock().unwrap_or_else(PoisonError::into_inner).remove(run_id);
     }
@@ -142,7 +148,7 @@ mod tests {
         let here = RunningHere::default();
         let run_id = RunId::from("run_1");
         let (_sender, _receiver) = here.join(&run_id).unwrap_err();
-        assert!(here.join(&run_id).is_ok());
+        assert!(here.join(&run_id).is_ok() && here.holds(&run_id));
         assert!(here.join(&RunId::from("run_2")).is_err());
         here.leave(&run_id);
         assert!(here.join(&run_id).is_err());
@@ -154,6 +160,7 @@ mod tests {
         let run_id = RunId::from("run_1");
         let (sender, _receiver) = here.join(&run_id).unwrap_err();
         drop(sender);
+        assert!(!here.holds(&run_id));
         assert!(here.join(&run_id).is_err());
     }
 }

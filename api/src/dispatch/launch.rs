@@ -1,9 +1,12 @@
 //! Accepting a run: its row first, then whoever is to carry it.
 
-use std::{sync::Arc, time::Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use tokenhub_domain::{
-    DurabilityMark, DurabilityWish, Outcome, Owner, PlanSpec, RunStatus, StopReason, Text, WorkflowId,
+    DurabilityMark, DurabilityWish, Outcome, Owner, PlanSpec, RunId, RunStatus, StopReason, TenantId, Text, WorkflowId,
 };
 use tokenhub_routing::BreakerFailure;
 use tokenhub_store::{Claim, FinishRow, IdempotencyScope, Inserted, NewRun, RunRow, StoreError};
@@ -35,8 +38,8 @@ pub(super) struct Pending {
     pub(super) workflow_id: Option<WorkflowId>,
     /// What its caller asks for.
     pub(super) wish: DurabilityWish,
-    /// When the request came in.
-    pub(super) arrival: Instant,
+    /// When it had its row. The time that a client takes to send its request is not held against Temporal.
+    pub(super) accepted: Instant,
     /// Who carries it, as far as this request knows.
     pub(super) carrier: Carrier,
     /// Whether the client can come back for it.
@@ -57,28 +60,56 @@ pub(super) enum Carrier {
 pub(super) async fn launch(shared: Arc<Shared>, mut job: Job) -> Result<Launched, Problem> {
     job.spec = store_original(&shared, job.spec).await.map_err(|error| away(&error))?;
     let inserted = shared.world.store.runs().insert(&new_run(&shared, &job)?).await.map_err(|error| away(&error))?;
+    let accepted = Instant::now();
     match inserted {
         Inserted::Conflict(_) => Err(Problem::IdempotencyMismatch),
         Inserted::New(row) => {
-            let carrier = choose_carrier(&shared, &job, &row).await?;
-            Ok(Launched::Waiting(Box::new(pending(job, &row, carrier))))
+            let carrier = match choose_carrier(&shared, &job, &row, accepted).await {
+                Some(carrier) => carrier,
+                None => withdraw(&shared, &job).await?,
+            };
+            Ok(Launched::Waiting(Box::new(pending(job, &row, carrier, accepted))))
         }
         Inserted::Existing(row) => {
             if let Some(answered) = stored_answer(&row)? {
                 return Ok(Launched::Stored(Box::new(answered)));
             }
             adopt_row(&mut job.spec, &row);
-            Ok(Launched::Waiting(Box::new(pending(job, &row, Carrier::Other))))
+            let carrier = if is_stranded(&row, shared.start_deadline) {
+                choose_carrier(&shared, &job, &row, accepted).await.unwrap_or(Carrier::Other)
+            } else {
+                Carrier::Other
+            };
+            Ok(Launched::Waiting(Box::new(pending(job, &row, carrier, accepted))))
         }
     }
 }
 
-fn pending(job: Job, row: &RunRow, carrier: Carrier) -> Pending {
+/// Whether the process that accepted the run seems to have died before it found a carrier. If it has not, the claim
+/// decides, and starting a workflow twice is starting it once.
+fn is_stranded(row: &RunRow, start_deadline: Duration) -> bool {
+    let start_deadline_ms = u64::try_from(start_deadline.as_millis()).unwrap_or(u64::MAX);
+    row.owner.is_none() && row.created_at.plus_millis(start_deadline_ms) < now()
+}
+
+/// Whether the same request was made before and its run needs no start: it has a result, or a workflow that holds it.
+pub(super) async fn is_kept(shared: &Shared, job: &Job) -> Result<bool, Problem> {
+    let Some(identity) = &job.identity else { return Ok(false) };
+    let tenant = &job.spec.base().run.tenant;
+    let row = shared.world.store.runs().of_scope(tenant, &identity.scope_hash).await.map_err(|error| away(&error))?;
+    Ok(row.is_some_and(|row| match row.status {
+        RunStatus::Completed | RunStatus::CompletedPartial => true,
+        RunStatus::Pending | RunStatus::Running => row.owner.is_some_and(|owner| !owner.expires()),
+        RunStatus::Failed | RunStatus::Cancelled => false,
+    }))
+}
+
+fn pending(job: Job, row: &RunRow, carrier: Carrier, accepted: Instant) -> Pending {
     Pending {
         spec: job.spec,
         workflow_id: row.workflow_id.clone(),
         wish: job.wish,
-        arrival: job.arrival,
+        accepted,
         carrier,
         has_key: job.identity.is_some(),
     }
@@ -115,14 +146,15 @@ pub(crate) fn mark_of(row: &RunRow) -> DurabilityMark {
     row.durability.unwrap_or(by_owner)
 }
 
-async fn choose_carrier(shared: &Arc<Shared>, job: &Job, row: &RunRow) -> Result<Carrier, Problem> {
-    let here = || Ok(Carrier::Here(in_process::carry(shared, job.spec.clone())));
+/// Nobody, when the run must be durable and cannot be.
+async fn choose_carrier(shared: &Arc<Shared>, job: &Job, row: &RunRow, accepted: Instant) -> Option<Carrier> {
+    let here = || Some(Carrier::Here(in_process::carry(shared, job.spec.clone())));
     if job.wish == DurabilityWish::None {
         return here();
     }
-    match start_workflow(shared, job, row).await {
-        Ok(connected) => Ok(Carrier::Workflow(connected)),
-        Err(_) if job.wish == DurabilityWish::Required => withdraw(shared, job).await,
+    match start_workflow(shared, job, row, accepted).await {
+        Ok(connected) => Some(Carrier::Workflow(connected)),
+        Err(_) if job.wish == DurabilityWish::Required => None,
         Err(reason) => {
             shared.metrics.fallback(reason);
             here()
@@ -130,10 +162,15 @@ async fn choose_carrier(shared: &Arc<Shared>, job: &Job, row: &RunRow) -> Result
     }
 }
 
-async fn start_workflow(shared: &Shared, job: &Job, row: &RunRow) -> Result<Arc<Connected>, FallbackReason> {
+async fn start_workflow(
+    shared: &Shared,
+    job: &Job,
+    row: &RunRow,
+    accepted: Instant,
+) -> Result<Arc<Connected>, FallbackReason> {
     let connected = shared.durable_path()?;
     let workflow_id = row.workflow_id.as_ref().ok_or(FallbackReason::Off)?;
-    let deadline = shared.start_deadline.saturating_sub(job.arrival.elapsed());
+    let deadline = shared.start_deadline.saturating_sub(accepted.elapsed());
     match durable::start(&connected, &job.spec, workflow_id, deadline).await {
         Ok(()) => Ok(connected),
         Err(StartFailure::Temporal(failure)) => {
@@ -174,19 +211,33 @@ async fn withdraw(shared: &Arc<Shared>, job: &Job) -> Result<Carrier, Problem> {
     Err(Problem::DurabilityAway)
 }
 
-/// The row of a run that ended without its program.
-pub(super) fn finish_row(
+/// Writes the end of a run for a workflow that could not. False: the run is not the workflow's, or has ended.
+pub(super) async fn finish_for_workflow(
+    shared: &Shared,
+    (tenant, run_id): (&TenantId, &RunId),
+    workflow_id: &WorkflowId,
     outcome: &Outcome,
-    epoch: Option<i64>,
-    durability: DurabilityMark,
-) -> Result<FinishRow, Problem> {
+) -> Result<bool, Problem> {
+    let owner = Owner::workflow(workflow_id);
+    let runs = shared.world.store.runs();
+    match runs.claim(tenant, run_id, &owner, now()).await.map_err(|error| away(&error))? {
+        Claim::Won { .. } => {
+            let finish = finish_row(outcome, None, DurabilityMark::Durable)?;
+            runs.finish(tenant, run_id, &owner, &finish).await.map_err(|error| away(&error))
+        }
+        Claim::Held { .. } | Claim::Finished => Ok(false),
+    }
+}
+
+/// The row of a run that could not write its own end.
+fn finish_row(outcome: &Outcome, epoch: Option<i64>, durability: DurabilityMark) -> Result<FinishRow, Problem> {
     Ok(FinishRow {
         epoch,
         status: outcome.status,
         stop_reason: outcome.stop_reason,
         outcome_json: serde_json::to_string(outcome).map_err(|_| Problem::Internal)?,
         durability,
-        negotiated_model: None,
+        negotiated_model: outcome.negotiated_model.clone(),
         usage: outcome.usage,
         finished_at: now(),
     })

@@ -20,13 +20,15 @@ use super::{
     Answered, Origin, Shared, WAIT_GRACE,
     durable::{self, Ended, StartFailure},
     in_process::{self, Here, HereWatch},
-    launch::{Carrier, Pending, away, finish_row, stored_answer},
+    launch::{Carrier, Pending, finish_for_workflow, stored_answer},
     now,
 };
 use crate::error::{Problem, RetryAdvice};
 
 /// Between two looks at the row.
 const LOOK_INTERVAL: Duration = Duration::from_millis(250);
+/// Between two starts of a workflow by one request: each may end at once, because another owner has the run.
+const RESTART_INTERVAL: Duration = Duration::from_secs(5);
 /// The first look at a run that another request brought about; doubled up to the normal interval.
 const FIRST_LOOK: Duration = Duration::from_millis(50);
 
@@ -42,6 +44,11 @@ struct Wait {
     claim_deadline: Instant,
     look_interval: Duration,
     claim_seen: bool,
+    restarted_at: Option<Instant>,
+    /// What a workflow came to that was stopped while the run was tried here.
+    stopped: Option<Box<Outcome>>,
+    /// Keeps the sweep from carrying a run here that must be durable.
+    _promise: Option<Arc<()>>,
 }
 
 /// What the row of a run says.
@@ -68,12 +75,19 @@ pub(super) async fn wait(shared: &Arc<Shared>, pending: Pending) -> Result<Answe
 
 impl Wait {
     fn new(shared: Arc<Shared>, pending: Pending) -> Self {
+        let promise = match pending.wish {
+            DurabilityWish::Required => Some(shared.promised.hold(&pending.spec.base().run.run_id)),
+            DurabilityWish::Preferred | DurabilityWish::None => None,
+        };
         let mut wait = Self {
-            claim_deadline: pending.arrival + shared.start_deadline,
+            claim_deadline: pending.accepted + shared.start_deadline,
             look_interval: LOOK_INTERVAL,
             workflow: None,
             here: None,
             claim_seen: false,
+            restarted_at: None,
+            stopped: None,
+            _promise: promise,
             shared,
             pending,
         };
@@ -102,7 +116,14 @@ impl Wait {
                     self.here = None;
                     match here {
                         Here::Finished(outcome) => return Ok(self.answered(Arc::unwrap_or_clone(outcome), DurabilityMark::None)),
-                        Here::ClaimLost | Here::Running => next_look = Instant::now(),
+                        Here::ClaimLost | Here::Running => {
+                            if let Some(outcome) = self.stopped.take()
+                                && let Some(answered) = self.on_stopped(outcome).await?
+                            {
+                                return Ok(answered);
+                            }
+                            next_look = Instant::now();
+                        }
                     }
                 }
                 () = tokio::time::sleep_until(next_look.into()) => {
@@ -128,7 +149,7 @@ impl Wait {
         match look(&self.shared, &self.pending).await? {
             Look::Ended(answered) => return Ok(Some(*answered)),
             Look::Unclaimed if Instant::now() >= self.claim_deadline => self.on_unclaimed().await,
-            Look::Abandoned => self.carry_here(),
+            Look::Abandoned => self.on_abandoned().await,
             Look::Held(owner) => self.on_claim(&owner),
             Look::Unclaimed | Look::Unknown => {}
         }
@@ -154,12 +175,22 @@ impl Wait {
         self.claim_seen = true;
     }
 
+    /// The process that carried it has died.
+    async fn on_abandoned(&mut self) {
+        match self.pending.wish {
+            // Its workflow may take the claim, too.
+            DurabilityWish::Required => self.start_workflow().await,
+            DurabilityWish::Preferred | DurabilityWish::None => self.carry_here(),
+        }
+    }
+
     /// Starts the workflow of a run that another request brought about: that one may have died before. Starting twice is
     /// starting once.
     async fn start_workflow(&mut self) {
-        if self.workflow.is_some() {
+        if self.workflow.is_some() || self.restarted_at.is_some_and(|at| at.elapsed() < RESTART_INTERVAL) {
             return;
         }
+        self.restarted_at = Some(Instant::now());
         let (Some(workflow_id), Ok(connected)) = (&self.pending.workflow_id, self.shared.durable_path()) else {
             return;
         };
@@ -192,14 +223,24 @@ impl Wait {
                 Ok(Some(self.answered(*outcome, DurabilityMark::Durable)))
             }
             Ended::Without => Ok(None),
-            Ended::Stopped(outcome) => {
-                if let Look::Ended(answered) = look(&self.shared, &self.pending).await? {
-                    return Ok(Some(*answered));
-                }
-                finish_stopped(&self.shared, &self.pending, &outcome).await?;
-                Ok(Some(self.answered(*outcome, DurabilityMark::Durable)))
+            // The task in this process may have the claim, and then its result is the run's.
+            Ended::Stopped(outcome) if self.here.is_some() => {
+                self.stopped = Some(outcome);
+                Ok(None)
             }
+            Ended::Stopped(outcome) => self.on_stopped(outcome).await,
         }
+    }
+
+    /// A workflow that was terminated could not write its own end. Unless the run is another owner's, it is written here.
+    async fn on_stopped(&mut self, outcome: Box<Outcome>) -> Result<Option<Answered>, Problem> {
+        if let Look::Ended(answered) = look(&self.shared, &self.pending).await? {
+            return Ok(Some(*answered));
+        }
+        let Some(workflow_id) = &self.pending.workflow_id else { return Ok(None) };
+        let run = &self.pending.spec.base().run;
+        let is_written = finish_for_workflow(&self.shared, (&run.tenant, &run.run_id), workflow_id, &outcome).await?;
+        Ok(is_written.then(|| self.answered(*outcome, DurabilityMark::Durable)))
     }
 
     fn answered(&self, outcome: Outcome, mark: DurabilityMark) -> Answered {
@@ -239,17 +280,6 @@ fn ended_meanwhile(pending: &Pending, answered: Answered) -> Answered {
 fn workflow_of(pending: &Pending, mark: DurabilityMark) -> Option<WorkflowId> {
     let was_started = matches!(pending.carrier, Carrier::Workflow(_));
     pending.workflow_id.clone().filter(|_| was_started || mark == DurabilityMark::Durable)
-}
-
-/// A workflow that was terminated could not write its own end.
-async fn finish_stopped(shared: &Shared, pending: &Pending, outcome: &Outcome) -> Result<(), Problem> {
-    let Some(workflow_id) = &pending.workflow_id else { return Ok(()) };
-    let (run, owner) = (&pending.spec.base().run, Owner::workflow(workflow_id));
-    let runs = shared.world.store.runs();
-    runs.claim(&run.tenant, &run.run_id, &owner, now()).await.map_err(|error| away(&error))?;
-    let finish = finish_row(outcome, None, DurabilityMark::Durable)?;
-    runs.finish(&run.tenant, &run.run_id, &owner, &finish).await.map_err(|error| away(&error))?;
-    Ok(())
 }
 
 fn look_at(row: &RunRow) -> Look {

@@ -52,8 +52,7 @@ async fn answer(gate: &Gate, models: &Models, runner: &Runner, request: Request)
         // TokenHub clients read the provider's events as they are, usage included.
         return chat_completions::open_stream(models, runner, &entry, spec, UsageChunk::Shown).await;
     }
-    let arrival = entry.arrival.0;
-    let job = Job { spec: PlanSpec::Chat(spec), wish, identity, arrival, readback: Readback::Unpromised };
+    let job = Job { spec: PlanSpec::Chat(spec), wish, identity, readback: Readback::Unpromised };
     let answered = runner.dispatcher.answer(job).await?;
     let mut headers = chat_completions::headers_of(&answered);
     if let Some(model) = &answered.outcome.negotiated_model {

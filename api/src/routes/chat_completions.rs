@@ -62,8 +62,7 @@ async fn answer(gate: &Gate, models: &Models, runner: &Runner, request: Request)
     match parsed.delivery {
         Delivery::Stream => open_stream(models, runner, &entry, spec, parsed.usage_chunk).await,
         Delivery::Whole => {
-            let arrival = entry.arrival.0;
-            let job = Job { spec: PlanSpec::Chat(spec), wish, identity, arrival, readback: Readback::Unpromised };
+            let job = Job { spec: PlanSpec::Chat(spec), wish, identity, readback: Readback::Unpromised };
             Ok(whole(&runner.dispatcher.answer(job).await?))
         }
     }

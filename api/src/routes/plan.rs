@@ -43,7 +43,7 @@ async fn answer(gate: &Gate, models: &Models, runner: &Runner, request: Request)
     let kind = kind_of(&parsed.program);
     let counted = counted_as(&parsed.program);
     let spec = spec_of(models, &entry, kind, parsed)?;
-    let job = Job { spec, wish, identity, arrival: entry.arrival.0, readback: Readback::Promised };
+    let job = Job { spec, wish, identity, readback: Readback::Promised };
     let answered = runner.dispatcher.answer(job).await;
     let mut response = match answered {
         Ok(answered) => respond(runner, &answered),

@@ -14,7 +14,7 @@ use tokenhub_domain::InstanceId;
 
 use super::{
     BATCH_ROWS, Shared, apply,
-    spool::{SpoolPaths, SpoolReader},
+    spool::{SpoolPaths, SpoolReader, is_file_at, remove_if_there},
 };
 use crate::StoreError;
 
@@ -43,18 +43,17 @@ pub(super) async fn adopt_dead(shared: &Shared) -> Result<usize, StoreError> {
 /// Whether that process is known to have ended.
 pub(super) fn is_dead(shared: &Shared, instance: &InstanceId) -> bool {
     let paths = SpoolPaths::of(&shared.directory, instance);
-    // A shared lock, so that two who ask at the same time do not take each other for the owner.
-    paths.dead.exists() || File::open(&paths.live).is_ok_and(|file| file.try_lock_shared().is_ok())
+    // A shared lock, so that two who ask at the same time do not take each other for the owner. The mark comes second:
+    // a spool that is buried meanwhile has one.
+    let is_free = |file: &File| file.try_lock_shared().is_ok() && is_file_at(file, &paths.live).unwrap_or(false);
+    File::open(&paths.live).is_ok_and(|file| is_free(&file)) || paths.dead.exists()
 }
 
 /// Removes a spool that is no longer needed, and leaves the mark of a dead process. The mark comes first: there is no
 /// moment at which the process seems unknown.
 pub(super) fn bury(paths: &SpoolPaths) -> io::Result<()> {
     File::create(&paths.dead)?;
-    match fs::remove_file(&paths.live) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-        Ok(()) | Err(_) => Ok(()),
-    }
+    remove_if_there(&paths.live)
 }
 
 /// The lock is held by `file` until the rows are safe.
@@ -77,8 +76,13 @@ fn lock_if_dead(path: &Path) -> io::Result<Option<File>> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(error),
     };
+    lock_if_free(file, path)
+}
+
+/// A file that was opened just before it was rewritten is free too, but its owner lives and holds the one at `path`.
+fn lock_if_free(file: File, path: &Path) -> io::Result<Option<File>> {
     match file.try_lock() {
-        Ok(()) => Ok(Some(file)),
+        Ok(()) => Ok(is_file_at(&file, path)?.then_some(file)),
         Err(fs::TryLockError::WouldBlock) => Ok(None),
         Err(fs::TryLockError::Error(error)) => Err(error),
     }
@@ -106,5 +110,43 @@ fn remove_if_older(path: &Path, age: Duration) {
     let is_older = modified.is_ok_and(|at| SystemTime::now().duration_since(at).is_ok_and(|passed| passed > age));
     if is_older && let Err(error) = fs::remove_file(path) {
         tracing::debug!(%error, path = %path.display(), "could not remove an old file of the spool folder");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokenhub_domain::{AttemptId, UnixMicros};
+
+    use super::*;
+    use crate::ledger::{
+        record::SpoolRecord,
+        spool::{Admission, Spool},
+    };
+
+    /// More than is kept of them once they are drained.
+    const LINES: usize = 40;
+    const LINE_BYTES: usize = 64 * 1024;
+
+    #[test]
+    fn who_opened_a_spool_before_it_was_rewritten_does_not_take_its_owner_for_dead() {
+        let folder = tempfile::tempdir().unwrap();
+        let paths = SpoolPaths::of(folder.path(), &InstanceId::from("inst_1"));
+        let open = || OpenOptions::new().read(true).write(true).open(&paths.live).unwrap();
+        let mut spool = Spool::create(&paths, u64::MAX).unwrap();
+        let attempt = AttemptId::from("x".repeat(LINE_BYTES).as_str());
+        let line = SpoolRecord { attempt, open: None, sent_at: Some(UnixMicros(1)), ending: None };
+        (0..LINES).for_each(|_| spool.append(&line, Admission::Always).unwrap());
+        let early = open();
+        assert!(lock_if_free(open(), &paths.live).unwrap().is_none(), "its owner holds it");
+        while is_file_at(&early, &paths.live).unwrap() {
+            let batch = spool.undrained().unwrap().unwrap().next(1).unwrap().unwrap();
+            spool.mark_drained(batch.end).unwrap();
+        }
+        early.try_lock().unwrap();
+        early.unlock().unwrap();
+        assert!(lock_if_free(early, &paths.live).unwrap().is_none(), "the lock of the old file says nothing");
+        assert!(lock_if_free(open(), &paths.live).unwrap().is_none(), "the new file is held");
+        drop(spool);
+        assert!(lock_if_free(open(), &paths.live).unwrap().is_some(), "now it is dead");
     }
 }

@@ -2,13 +2,14 @@
 //!
 //! Appending is one `write(2)`, which a killed process cannot take back. The file is held under an exclusive lock while
 //! the process lives; a spool whose lock is free belongs to a dead one. The file appears under its name only when it is
-//! locked, so nobody mistakes a young process for a dead one.
+//! locked, so nobody mistakes a young process for a dead one. What is in the database is left out by a new file, which
+//! takes the place of the old one likewise: a process killed meanwhile leaves one of the two, and both are whole.
 //! Knows bytes and lines, not what they mean to the database.
 
 use std::{
     fs::{self, File, OpenOptions},
     io::{self, Write},
-    os::unix::fs::FileExt,
+    os::unix::fs::{FileExt, MetadataExt},
     path::{Path, PathBuf},
 };
 
@@ -19,8 +20,10 @@ use crate::StoreError;
 
 /// Bytes read at once; a longer line is read whole.
 const CHUNK_BYTES: usize = 256 * 1024;
-/// A drained spool above this is emptied; below it, emptying would cost more than the space.
+/// Drained bytes up to this stay in the file; getting rid of them would cost more than the space.
 const KEEP_BYTES: u64 = 1024 * 1024;
+/// The file is rewritten when the drained part is this fraction of the rest, so that a long rest is not copied for ever.
+const KEEP_OF_REST: u64 = 4;
 
 /// The names of the files of one process.
 #[derive(Clone, Debug)]
@@ -37,13 +40,19 @@ impl SpoolPaths {
     }
 }
 
-/// The file that this process appends to.
+/// The file that this process appends to. Positions count from the first byte ever appended, so that they stay true
+/// when the file is rewritten.
 #[derive(Debug)]
 pub(super) struct Spool {
+    paths: SpoolPaths,
     file: File,
-    bytes: u64,
-    bytes_max: u64,
+    /// The position of the first byte of the file.
+    start: u64,
+    /// Everything before this position is in the database.
     drained: u64,
+    end: u64,
+    /// How much may wait for the database.
+    bytes_max: u64,
     /// A failed write may have left half a line, which could not be cut off.
     torn: bool,
     closed: bool,
@@ -64,10 +73,10 @@ impl Spool {
         if paths.live.exists() {
             return Err(failed(io::Error::from(io::ErrorKind::AlreadyExists)));
         }
-        let file = OpenOptions::new().read(true).append(true).create_new(true).open(&paths.unborn).map_err(failed)?;
-        file.try_lock().map_err(|error| failed(error.into()))?;
+        let file = create_locked(&paths.unborn).map_err(failed)?;
         fs::rename(&paths.unborn, &paths.live).map_err(failed)?;
-        Ok(Self { file, bytes: 0, bytes_max, drained: 0, torn: false, closed: false })
+        let paths = paths.clone();
+        Ok(Self { paths, file, start: 0, drained: 0, end: 0, bytes_max, torn: false, closed: false })
     }
 
     pub(super) fn append(&mut self, record: &SpoolRecord, admission: Admission) -> Result<(), StoreError> {
@@ -78,19 +87,19 @@ impl Spool {
         serde_json::to_writer(&mut line, record).map_err(StoreError::EncodeSpool)?;
         line.push(b'\n');
         let length = line.len() as u64;
-        if admission == Admission::Bounded && self.bytes + length > self.bytes_max {
+        if admission == Admission::Bounded && self.end - self.drained + length > self.bytes_max {
             return Err(StoreError::SpoolFull);
         }
         match self.file.write_all(&line) {
             Ok(()) => {
-                self.bytes += length;
+                self.end += length;
                 self.torn = false;
                 Ok(())
             }
             Err(error) => {
-                self.torn = self.file.set_len(self.bytes).is_err();
+                self.torn = self.file.set_len(self.end - self.start).is_err();
                 if self.torn {
-                    self.bytes = self.file.metadata().map_or(self.bytes, |metadata| metadata.len());
+                    self.end = self.file.metadata().map_or(self.end, |metadata| self.start + metadata.len());
                 }
                 Err(StoreError::AppendSpool(error))
             }
@@ -99,34 +108,92 @@ impl Spool {
 
     /// What has been appended and is not yet in the database.
     pub(super) fn undrained(&self) -> io::Result<Option<SpoolReader>> {
-        if self.drained == self.bytes {
+        if self.drained == self.end {
             return Ok(None);
         }
-        Ok(Some(SpoolReader { file: self.file.try_clone()?, offset: self.drained, end: self.bytes }))
+        let file = self.file.try_clone()?;
+        Ok(Some(SpoolReader { file, start: self.start, offset: self.drained, end: self.end }))
     }
 
     /// Remembers that everything before `offset` is in the database.
     pub(super) fn mark_drained(&mut self, offset: u64) -> io::Result<()> {
         self.drained = offset;
-        if self.drained == self.bytes && self.bytes > KEEP_BYTES {
+        let rest = self.end - self.drained;
+        if self.drained - self.start <= KEEP_BYTES.max(rest / KEEP_OF_REST) {
+            return Ok(());
+        }
+        if rest == 0 {
             self.file.set_len(0)?;
-            self.bytes = 0;
-            self.drained = 0;
+            self.start = self.end;
+        } else if let Err(error) = self.rewrite() {
+            // A full disk, most likely. The file is as good as before, and needs no space to be emptied.
+            tracing::debug!(%error, "could not rewrite the spool");
+        }
+        Ok(())
+    }
+
+    /// Leaves out what is in the database.
+    fn rewrite(&mut self) -> io::Result<()> {
+        remove_if_there(&self.paths.unborn)?;
+        let file = create_locked(&self.paths.unborn)?;
+        let written = self.copy_rest(&file).and_then(|()| fs::rename(&self.paths.unborn, &self.paths.live));
+        if let Err(error) = written {
+            remove_if_there(&self.paths.unborn)?;
+            return Err(error);
+        }
+        // The lock of the old file ends only here: whoever gets it finds that the name belongs to the new one.
+        self.file = file;
+        self.start = self.drained;
+        Ok(())
+    }
+
+    fn copy_rest(&self, mut to: &File) -> io::Result<()> {
+        let mut rest =
+            SpoolReader { file: self.file.try_clone()?, start: self.start, offset: self.drained, end: self.end };
+        while rest.offset < rest.end {
+            let chunk = rest.read_chunk(CHUNK_BYTES)?;
+            to.write_all(&chunk)?;
+            rest.offset += chunk.len() as u64;
         }
         Ok(())
     }
 
     /// Refuses everything from now on, if all of it is in the database.
     pub(super) fn close_if_drained(&mut self) -> bool {
-        self.closed = self.drained == self.bytes;
+        self.closed = self.drained == self.end;
         self.closed
     }
+}
+
+/// Whether `file` is the one at `path`, and not one whose place another has taken or that was removed.
+pub(super) fn is_file_at(file: &File, path: &Path) -> io::Result<bool> {
+    let held = file.metadata()?;
+    match fs::metadata(path) {
+        Ok(named) => Ok((named.dev(), named.ino()) == (held.dev(), held.ino())),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+pub(super) fn remove_if_there(path: &Path) -> io::Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        Ok(()) | Err(_) => Ok(()),
+    }
+}
+
+fn create_locked(path: &Path) -> io::Result<File> {
+    let file = OpenOptions::new().read(true).append(true).create_new(true).open(path)?;
+    file.try_lock()?;
+    Ok(file)
 }
 
 /// Reads a spool in batches.
 #[derive(Debug)]
 pub(super) struct SpoolReader {
     file: File,
+    /// The position of the first byte of the file.
+    start: u64,
     offset: u64,
     end: u64,
 }
@@ -143,7 +210,7 @@ impl SpoolReader {
     /// Reads a whole file of a dead process.
     pub(super) fn whole(file: File) -> io::Result<Self> {
         let end = file.metadata()?.len();
-        Ok(Self { file, offset: 0, end })
+        Ok(Self { file, start: 0, offset: 0, end })
     }
 
     /// The next lines, at most `count`. None at the end; half a line at the end of the file is left out, and a line
@@ -170,7 +237,7 @@ impl SpoolReader {
     fn read_chunk(&self, wanted: usize) -> io::Result<Vec<u8>> {
         let left = usize::try_from(self.end - self.offset).unwrap_or(usize::MAX);
         let mut chunk = vec![0; left.min(wanted)];
-        self.file.read_exact_at(&mut chunk, self.offset)?;
+        self.file.read_exact_at(&mut chunk, self.offset - self.start)?;
         Ok(chunk)
     }
 }
@@ -184,6 +251,187 @@ fn parse(line: &[u8]) -> Option<SpoolRecord> {
         Err(error) => {
             tracing::warn!(%error, bytes = line.len(), "skipped an unreadable spool line");
             None
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        io::{BufRead, BufReader},
+        process::{Command, Stdio},
+        time::{Duration, Instant},
+    };
+
+    use tokenhub_domain::{AttemptId, ErrorClass, UnixMicros};
+
+    use super::*;
+    use crate::ledger::record::{AttemptFailure, Ending};
+
+    const FOLDER_VARIABLE: &str = "TOKENHUB_TEST_SPOOL_FOLDER";
+    const BOUND_BYTES: u64 = 256 * 1024;
+    const NO_BOUND: u64 = u64::MAX;
+
+    fn paths(folder: &Path) -> SpoolPaths {
+        SpoolPaths::of(folder, &InstanceId::from("inst_1"))
+    }
+
+    /// A line of a little more than `bytes`, known by its number.
+    fn line(number: usize, bytes: usize) -> SpoolRecord {
+        let failure =
+            AttemptFailure { class: ErrorClass::Transport, status_code: None, latency_ms: 0, at: UnixMicros(0) };
+        let attempt = AttemptId::from(format!("{number}_{}", "x".repeat(bytes)).as_str());
+        SpoolRecord { attempt, open: None, sent_at: None, ending: Some(Ending::Void(failure)) }
+    }
+
+    fn numbers(records: &[SpoolRecord]) -> Vec<usize> {
+        records.iter().map(|record| record.attempt.as_str().split('_').next().unwrap().parse().unwrap()).collect()
+    }
+
+    fn all_numbers(mut reader: SpoolReader) -> Vec<usize> {
+        std::iter::from_fn(|| reader.next(256).unwrap()).flat_map(|batch| numbers(&batch.records)).collect()
+    }
+
+    fn length(paths: &SpoolPaths) -> u64 {
+        paths.live.metadata().unwrap().len()
+    }
+
+    #[test]
+    fn a_spool_that_is_never_empty_is_neither_full_nor_larger_than_what_waits() {
+        const LINES: usize = 8_000; // more than 8 MiB: the file is rewritten at least 7 times
+        let folder = tempfile::tempdir().unwrap();
+        let paths = paths(folder.path());
+        let mut spool = Spool::create(&paths, BOUND_BYTES).unwrap();
+        let (mut appended, mut drained, mut largest, mut rewrites) = (0, Vec::new(), 0, 0);
+        let mut append = |spool: &mut Spool, count: usize| {
+            for _ in 0..count {
+                spool.append(&line(appended, 1024), Admission::Bounded).unwrap();
+                appended += 1;
+            }
+            appended
+        };
+        append(&mut spool, 100);
+        while drained.len() < LINES {
+            // As many as are drained come in addition while the batches are on their way.
+            let mut reader = spool.undrained().unwrap().unwrap();
+            while let Some(batch) = reader.next(50).unwrap() {
+                let told = append(&mut spool, batch.records.len());
+                largest = largest.max(length(&paths));
+                drained.extend(numbers(&batch.records));
+                let before = length(&paths);
+                spool.mark_drained(batch.end).unwrap();
+                rewrites += usize::from(length(&paths) < before);
+                assert!(told > drained.len(), "some lines always wait");
+            }
+        }
+        drained.extend(all_numbers(spool.undrained().unwrap().unwrap()));
+        assert!(drained.iter().copied().eq(0..drained.len()), "each line is drained once, in its order");
+        assert!(rewrites >= 7, "{rewrites}");
+        assert!(largest <= BOUND_BYTES + KEEP_BYTES, "{largest}");
+    }
+
+    #[test]
+    fn what_waits_is_bounded_and_what_is_drained_makes_room() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut spool = Spool::create(&paths(folder.path()), BOUND_BYTES).unwrap();
+        let admitted =
+            (0..).take_while(|number| spool.append(&line(*number, 1024), Admission::Bounded).is_ok()).count();
+        assert!((200..256).contains(&admitted), "{admitted}");
+        assert!(matches!(spool.append(&line(0, 1024), Admission::Bounded), Err(StoreError::SpoolFull)));
+        let batch = spool.undrained().unwrap().unwrap().next(10).unwrap().unwrap();
+        spool.mark_drained(batch.end).unwrap();
+        let again = (0..).take_while(|number| spool.append(&line(*number, 1024), Admission::Bounded).is_ok()).count();
+        assert!((10..12).contains(&again), "{again}");
+    }
+
+    #[test]
+    fn a_spool_that_cannot_be_rewritten_goes_on_as_it_is() {
+        let folder = tempfile::tempdir().unwrap();
+        let paths = paths(folder.path());
+        let mut spool = Spool::create(&paths, NO_BOUND).unwrap();
+        fs::create_dir(&paths.unborn).unwrap();
+        (0..6).for_each(|number| spool.append(&line(number, 256 * 1024), Admission::Bounded).unwrap());
+        let batch = spool.undrained().unwrap().unwrap().next(5).unwrap().unwrap();
+        let mut drained = numbers(&batch.records);
+        spool.mark_drained(batch.end).unwrap();
+        while let Some(batch) = spool.undrained().unwrap().and_then(|mut reader| reader.next(1).unwrap()) {
+            drained.extend(numbers(&batch.records));
+            if drained.len() < 6 {
+                spool.mark_drained(batch.end).unwrap();
+            } else {
+                break;
+            }
+        }
+        assert_eq!(drained, [0, 1, 2, 3, 4, 5]);
+        assert!(length(&paths) > 6 * 256 * 1024, "nothing took its place");
+        fs::remove_dir(&paths.unborn).unwrap();
+        spool.append(&line(6, 16), Admission::Bounded).unwrap();
+        let batch = spool.undrained().unwrap().unwrap().next(1).unwrap().unwrap();
+        spool.mark_drained(batch.end).unwrap();
+        assert!(length(&paths) < 1024, "it is rewritten as soon as that is possible");
+        assert_eq!(all_numbers(SpoolReader::whole(File::open(&paths.live).unwrap()).unwrap()), [6]);
+    }
+
+    /// The child is this test binary again, told to run `the_child`. It keeps 8 MiB waiting and so is busy copying for
+    /// most of its life.
+    #[test]
+    fn a_process_that_is_killed_while_it_rewrites_loses_no_line() {
+        const ROUNDS: u64 = 12;
+        let mut halves_left = 0;
+        for round in 0..ROUNDS {
+            let folder = tempfile::tempdir().unwrap();
+            let paths = paths(folder.path());
+            let mut child = Command::new(std::env::current_exe().unwrap())
+                .args(["ledger::spool::tests::the_child", "--exact", "--ignored", "--nocapture"])
+                .env(FOLDER_VARIABLE, folder.path())
+                .stdout(Stdio::piped())
+                .spawn()
+                .unwrap();
+            let lines = BufReader::new(child.stdout.take().unwrap()).lines().map_while(Result::ok);
+            let (mut appended, mut drained, mut kill_at) = (None, None, None);
+            for said in lines {
+                match said.split_once(' ') {
+                    Some(("appended", number)) => appended = number.parse::<usize>().ok().or(appended),
+                    Some(("drained", number)) => drained = number.parse::<usize>().ok().or(drained),
+                    Some(_) | None => {}
+                }
+                if drained.is_some() {
+                    let at = *kill_at.get_or_insert_with(|| Instant::now() + Duration::from_millis(round * 7));
+                    if Instant::now() >= at {
+                        child.kill().unwrap();
+                    }
+                }
+            }
+            child.wait().unwrap();
+            halves_left += usize::from(paths.unborn.exists());
+            let file = File::open(&paths.live).unwrap();
+            file.try_lock().unwrap();
+            let found = all_numbers(SpoolReader::whole(file).unwrap());
+            let (appended, drained) = (appended.unwrap(), drained.unwrap());
+            assert!(found.windows(2).all(|pair| pair[1] == pair[0] + 1), "{found:?}");
+            assert!(found[0] <= drained + 1 && *found.last().unwrap() >= appended, "{drained} {appended} {found:?}");
+        }
+        assert!(halves_left > 0, "no process was killed while it rewrote its spool");
+    }
+
+    #[test]
+    #[ignore = "the part of the child in a_process_that_is_killed_while_it_rewrites_loses_no_line"]
+    #[expect(clippy::disallowed_methods, reason = "how the parent speaks to the child")]
+    fn the_child() {
+        const LINE_BYTES: usize = 64 * 1024;
+        let Ok(folder) = std::env::var(FOLDER_VARIABLE) else { return };
+        let mut spool = Spool::create(&paths(Path::new(&folder)), NO_BOUND).unwrap();
+        let mut out = io::stdout();
+        writeln!(out).unwrap();
+        // The parent kills it long before; a child whose parent died fails to speak, or ends by itself.
+        for number in 0..20_000 {
+            spool.append(&line(number, LINE_BYTES), Admission::Bounded).unwrap();
+            writeln!(out, "appended {number}").unwrap();
+            if number >= 128 {
+                let batch = spool.undrained().unwrap().unwrap().next(1).unwrap().unwrap();
+                writeln!(out, "drained {}", numbers(&batch.records)[0]).unwrap();
+                spool.mark_drained(batch.end).unwrap();
+            }
         }
     }
 }

@@ -9,7 +9,7 @@ use sea_orm::{
 };
 use tokenhub_domain::{ApiKeyId, PrincipalId, RequestId, RunId, RunKind, RunStatus, TenantId, UnixMicros, WorkflowId};
 
-use super::{RunRow, WHAT, read};
+use super::{RunRow, WHAT, find, read};
 use crate::{
     Store, StoreError,
     columns::stored,
@@ -108,14 +108,9 @@ async fn insert_unless_taken<C: ConnectionTrait>(connection: &C, row: &runs::Mod
 /// The run that stands in the way of adding `run`.
 async fn current_run(store: &Store, run: &NewRun) -> Result<Option<RunRow>, StoreError> {
     if let Some(scope) = &run.idempotency {
-        let holder = runs::Entity::find()
-            .filter(Column::Tenant.eq(run.tenant.as_str()))
-            .filter(Column::IdempotencyScope.eq(scope.scope_hash.as_str()))
-            .one(store.writer())
-            .await
-            .map_err(StoreError::reading(WHAT))?;
-        if let Some(model) = holder {
-            return RunRow::from_model(model).map(Some);
+        let holder = find::of_scope(store.writer(), &run.tenant, &scope.scope_hash).await?;
+        if holder.is_some() {
+            return Ok(holder);
         }
     }
     read(store.writer(), &run.tenant, &run.run_id).await

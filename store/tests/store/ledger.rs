@@ -21,6 +21,7 @@ on_both_databases!(
     while_the_database_is_away_rows_wait_and_then_arrive_by_themselves,
     a_full_spool_refuses_new_calls_and_keeps_every_answer,
     a_busy_ledger_loses_nothing_when_its_spool_is_emptied,
+    a_spool_that_is_rewritten_while_it_is_used_belongs_to_the_living,
     a_stopped_ledger_leaves_no_spool_unless_a_call_is_in_flight,
     an_attempt_that_nobody_announced_is_not_sent,
 );
@@ -210,8 +211,13 @@ async fn a_full_spool_refuses_new_calls_and_keeps_every_answer(database: Databas
     running.ledger.flush().await.unwrap();
     let states: Vec<_> = rows(&store).await.into_iter().map(|row| row.state).collect();
     assert_eq!(states, vec![LedgerState::Settled; sent.len()]);
-    running.ledger.sent(&refused.0, NOW).unwrap();
+    let forgotten = running.ledger.sent(&refused.0, NOW);
+    assert!(matches!(forgotten, Err(StoreError::UnknownAttempt(_))), "a refused call is no longer in flight");
+    let admitted = send(&running.ledger, attempt(2));
+    running.ledger.settle(&admitted, settlement()).unwrap();
+    let spool = database.data_dir().join("spool").join(format!("{}.jsonl", running.ledger.instance()));
     running.stop().await;
+    assert!(!spool.exists(), "nothing is in flight");
 }
 
 async fn a_busy_ledger_loses_nothing_when_its_spool_is_emptied(database: Database) {
@@ -232,6 +238,33 @@ async fn a_busy_ledger_loses_nothing_when_its_spool_is_emptied(database: Databas
     let spool = database.data_dir().join("spool").join(format!("{}.jsonl", running.ledger.instance()));
     assert!(spool.metadata().unwrap().len() < 2 * 1024 * 1024, "the spool only grows");
     running.stop().await;
+}
+
+async fn a_spool_that_is_rewritten_while_it_is_used_belongs_to_the_living(database: Database) {
+    const CALLS: usize = 60;
+    let store = database.store().await;
+    let running = Running::start(&store, &database).await;
+    let witness = Running::start(&store, &database).await;
+    // About 128 KiB each: the file is rewritten every eight calls or so, and a call is always in flight.
+    let large = || AttemptOpen { principal: "p".repeat(128 * 1024).as_str().into(), ..attempt(1) };
+    let spool = database.data_dir().join("spool").join(format!("{}.jsonl", running.ledger.instance()));
+    let mut last = send(&running.ledger, large());
+    for _ in 1..CALLS {
+        let next = send(&running.ledger, large());
+        running.ledger.settle(&std::mem::replace(&mut last, next), settlement()).unwrap();
+        let (flushed, adopted) = tokio::join!(running.ledger.flush(), witness.ledger.adopt_dead());
+        flushed.unwrap();
+        assert_eq!(adopted.unwrap(), 0);
+        assert!(!witness.ledger.is_instance_dead(running.ledger.instance()));
+        assert!(spool.metadata().unwrap().len() < 2 * 1024 * 1024, "the spool only grows");
+    }
+    running.ledger.settle(&last, settlement()).unwrap();
+    running.ledger.flush().await.unwrap();
+    let rows = rows(&store).await;
+    assert_eq!(rows.len(), CALLS);
+    rows.iter().for_each(assert_settled);
+    running.stop().await;
+    witness.stop().await;
 }
 
 async fn a_stopped_ledger_leaves_no_spool_unless_a_call_is_in_flight(database: Database) {

@@ -86,6 +86,10 @@ fn failures() -> Vec<Case> {
             .status(400)
             .calls([("alpha", 1)])
             .fact("/error/message", "no such temperature"),
+        Case::completion("chat-with-a-refusal-of-the-model", None)
+            .replies("alpha", [Reply::message(json!({"role": "assistant", "content": null, "refusal": "I cannot"}))])
+            .calls([("alpha", 1)])
+            .fact("/choices/0/message/refusal", "I cannot"),
         Case::native("native-filtered")
             .replies("alpha", [Reply::error(400, "content_filter", "no")])
             .status(400)

@@ -1,0 +1,188 @@
+//! Runs that nobody works on any more: found by their rows, and brought to an end without anybody asking.
+//!
+//! Every API sweeps. The claim decides who carries a run, starting a workflow twice is starting it once, and a result is
+//! fenced by its owner, so sweeps need no agreement. Must not know why a run was left alone.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError, Weak},
+    time::Duration,
+};
+
+use futures_util::future::join_all;
+use tokenhub_domain::{Owner, PlanSpec, RunId, UnixMicros, WorkflowId};
+use tokenhub_store::RunRow;
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    Shared,
+    durable::{self, Ended, StartFailure},
+    in_process, launch, now,
+};
+
+/// Between two passes, and before the first.
+const INTERVAL: Duration = Duration::from_secs(5);
+/// Rows of one pass; the next one goes on behind them.
+const BATCH: u64 = 50;
+/// A request that waits for the run takes it over as soon as its lease has run out, and should be the first.
+const LEASE_GRACE_MS: u64 = 5_000;
+/// Whoever accepts a run finds a carrier for it within this and the start deadline.
+const START_GRACE_MS: u64 = 10_000;
+/// A run that Temporal was to carry waits for Temporal this long.
+const TEMPORAL_GRACE_MS: u64 = 30_000;
+/// Shorter workflows are not asked about.
+const WORKFLOW_GRACE_MS: u64 = 30_000;
+/// A workflow that has ended says so at once.
+const RESULT_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// Runs that a request of this process waits for and that must be durable, which their rows do not say.
+#[derive(Default)]
+pub(super) struct Promised {
+    runs: Mutex<HashMap<RunId, Weak<()>>>,
+}
+
+impl Promised {
+    /// Holds the promise for as long as the caller keeps what it gets.
+    pub(super) fn hold(&self, run_id: &RunId) -> Arc<()> {
+        let mut runs = self.runs.lock().unwrap_or_else(PoisonError::into_inner);
+        runs.retain(|_, promise| promise.strong_count() > 0);
+        if let Some(promise) = runs.get(run_id).and_then(Weak::upgrade) {
+            return promise;
+        }
+        let promise = Arc::new(());
+        runs.insert(run_id.clone(), Arc::downgrade(&promise));
+        promise
+    }
+
+    fn holds(&self, run_id: &RunId) -> bool {
+        let runs = self.runs.lock().unwrap_or_else(PoisonError::into_inner);
+        runs.get(run_id).is_some_and(|promise| promise.strong_count() > 0)
+    }
+}
+
+/// What an unfinished run lacks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Lack {
+    /// Nothing that its row tells of.
+    Nothing,
+    /// A process: the one that carried it is dead.
+    Process,
+    /// Anybody: whoever accepted it died before it was started.
+    Start,
+    /// The result of its workflow, if that has ended.
+    Result,
+}
+
+fn lack_of(row: &RunRow, now: UnixMicros, start_deadline: Duration) -> Lack {
+    let start_deadline_ms = u64::try_from(start_deadline.as_millis()).unwrap_or(u64::MAX);
+    let is_over = |since: UnixMicros, grace_ms: u64| since.plus_millis(grace_ms) <= now;
+    match (&row.owner, row.lease_until) {
+        (None, _) if is_over(row.created_at, start_deadline_ms.saturating_add(START_GRACE_MS)) => Lack::Start,
+        (Some(owner), Some(lease_until)) if owner.expires() && is_over(lease_until, LEASE_GRACE_MS) => Lack::Process,
+        (Some(owner), _) if !owner.expires() && is_over(row.updated_at, WORKFLOW_GRACE_MS) => Lack::Result,
+        (None | Some(_), _) => Lack::Nothing,
+    }
+}
+
+/// Sweeps until `stop`.
+pub(super) async fn keep_sweeping(shared: Arc<Shared>, stop: CancellationToken) {
+    let sweeping = async {
+        let mut last = None;
+        loop {
+            tokio::time::sleep(INTERVAL).await;
+            last = pass(&shared, last).await;
+        }
+    };
+    tokio::select! {
+        () = sweeping => {}
+        () = stop.cancelled() => {}
+    }
+}
+
+/// Looks at one batch; says which row was its last, unless no more follow.
+async fn pass(shared: &Arc<Shared>, after: Option<RunRow>) -> Option<RunRow> {
+    let touched_before = UnixMicros(now().0.saturating_sub_unsigned(LEASE_GRACE_MS * 1_000));
+    let rows = match shared.world.store.runs().unfinished(touched_before, after.as_ref(), BATCH).await {
+        Ok(rows) => rows,
+        Err(error) => {
+            tracing::debug!(error = &error as &dyn std::error::Error, "unfinished runs could not be looked for");
+            return None;
+        }
+    };
+    join_all(rows.iter().map(|row| attend(shared, row))).await;
+    if (rows.len() as u64) < BATCH { None } else { rows.into_iter().next_back() }
+}
+
+async fn attend(shared: &Arc<Shared>, row: &RunRow) {
+    if shared.running_here.holds(&row.run_id) {
+        return;
+    }
+    match lack_of(row, now(), shared.start_deadline) {
+        Lack::Nothing => {}
+        Lack::Process => carry(shared, row),
+        Lack::Start => start(shared, row).await,
+        Lack::Result => {
+            if let Some(workflow_id) = row.workflow_id.as_ref().filter(|id| row.owner == Some(Owner::workflow(id))) {
+                fetch_result(shared, row, workflow_id).await;
+            }
+        }
+    }
+}
+
+fn carry(shared: &Arc<Shared>, row: &RunRow) {
+    if let Some(spec) = spec_of(row) {
+        tracing::info!(run = %row.run_id, "carrying on a run that nobody works on");
+        in_process::carry(shared, spec);
+    }
+}
+
+fn spec_of(row: &RunRow) -> Option<PlanSpec> {
+    serde_json::from_str(&row.spec_json)
+        .inspect_err(|error| {
+            tracing::warn!(error = error as &dyn std::error::Error, run = %row.run_id, "an abandoned run cannot be read");
+        })
+        .ok()
+}
+
+/// Lets Temporal carry the run, or this process when Temporal is not coming back soon.
+async fn start(shared: &Arc<Shared>, row: &RunRow) {
+    if let (Some(workflow_id), Some(_)) = (&row.workflow_id, &shared.link) {
+        let waits_long = row.created_at.plus_millis(TEMPORAL_GRACE_MS) <= now();
+        if is_started(shared, row, workflow_id).await {
+            // A workflow that was stopped before it claimed the run never will.
+            if waits_long {
+                fetch_result(shared, row, workflow_id).await;
+            }
+            return;
+        }
+        if !waits_long || shared.promised.holds(&row.run_id) {
+            return;
+        }
+    }
+    carry(shared, row);
+}
+
+async fn is_started(shared: &Shared, row: &RunRow, workflow_id: &WorkflowId) -> bool {
+    let (Some(spec), Ok(connected)) = (spec_of(row), shared.durable_path()) else { return false };
+    match durable::start(&connected, &spec, workflow_id, shared.start_deadline).await {
+        Ok(()) => return true,
+        Err(StartFailure::Temporal(failure)) => shared.breaker.failed(failure),
+        Err(StartFailure::Refused(reason)) => tracing::error!(reason, %workflow_id, "a start was refused"),
+    }
+    false
+}
+
+/// Writes what a workflow came to that ended without writing it.
+async fn fetch_result(shared: &Shared, row: &RunRow, workflow_id: &WorkflowId) {
+    let Some(connected) = shared.link.as_ref().and_then(|link| link.connected()) else { return };
+    let asking = durable::result(connected, workflow_id.clone());
+    let Ok(ended) = tokio::time::timeout(RESULT_TIMEOUT, asking).await else { return };
+    let outcome = match ended {
+        Ended::With(outcome) | Ended::Stopped(outcome) => *outcome,
+        Ended::Without => durable::lost(),
+    };
+    // A failure was logged where it happened, and the next sweep tries again.
+    if let Ok(true) = launch::finish_for_workflow(shared, (&row.tenant, &row.run_id), workflow_id, &outcome).await {
+        tracing::warn!(run = %row.run_id, %workflow_id, "a workflow ended without writing its result");
+    }
+}

@@ -1,0 +1,48 @@
+//! Runs that are looked for by something else than their id.
+
+use sea_orm::{
+    ColumnTrait, ConnectionTrait, EntityTrait, ExprTrait, QueryFilter, QueryOrder, QuerySelect, sea_query::Condition,
+};
+use tokenhub_domain::{TenantId, UnixMicros};
+
+use super::{RunRow, WHAT, is_open};
+use crate::{
+    Store, StoreError,
+    entities::runs::{self, Column},
+};
+
+/// The current run of an idempotency scope.
+pub(super) async fn of_scope<C: ConnectionTrait>(
+    connection: &C,
+    tenant: &TenantId,
+    scope_hash: &str,
+) -> Result<Option<RunRow>, StoreError> {
+    let row = runs::Entity::find()
+        .filter(Column::Tenant.eq(tenant.as_str()))
+        .filter(Column::IdempotencyScope.eq(scope_hash))
+        .one(connection)
+        .await
+        .map_err(StoreError::reading(WHAT))?;
+    row.map(RunRow::from_model).transpose()
+}
+
+pub(super) async fn unfinished(
+    store: &Store,
+    before: UnixMicros,
+    after: Option<&RunRow>,
+    limit: u64,
+) -> Result<Vec<RunRow>, StoreError> {
+    let mut query = runs::Entity::find().filter(is_open()).filter(Column::UpdatedAt.lte(before.0));
+    if let Some(after) = after {
+        let same_moment = Column::CreatedAt.eq(after.created_at.0).and(Column::RunId.gt(after.run_id.as_str()));
+        query = query.filter(Condition::any().add(Column::CreatedAt.gt(after.created_at.0)).add(same_moment));
+    }
+    let rows = query
+        .order_by_asc(Column::CreatedAt)
+        .order_by_asc(Column::RunId)
+        .limit(limit)
+        .all(store.reader())
+        .await
+        .map_err(StoreError::reading(WHAT))?;
+    rows.into_iter().map(RunRow::from_model).collect()
+}
