@@ -34,7 +34,7 @@ fn called(hub: &TestHub, tag: &str) -> Vec<String> {
 
 /// OpenAI's error object: all four keys, a message that says something.
 #[track_caller]
-fn assert_openai_error<'a>(answer: &'a Answer, status: u16) -> &'a Value {
+fn assert_openai_error(answer: &Answer, status: u16) -> &Value {
     assert_eq!(answer.status.as_u16(), status, "{}", answer.text);
     assert_eq!(answer.header("content-type"), "application/json");
     let error = answer.body["error"].as_object().unwrap_or_else(|| panic!("no error object: {}", answer.text));

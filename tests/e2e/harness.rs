@@ -11,8 +11,7 @@ mod process;
 mod temporal;
 
 pub use client::{Answer, exchange, http};
-pub use hub::{Binary, TestHub, TestHubBuilder, model};
+pub use hub::{TestHub, TestHubBuilder, model};
 pub use invariants::Disturbance;
 pub use operator::Operator;
-pub use process::{Process, binary, eventually, free_port};
-pub use temporal::TemporalServer;
+pub use process::{Process, binary, eventually};

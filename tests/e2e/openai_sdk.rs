@@ -7,7 +7,7 @@ use tokenhub_demo::{Reply, Rule};
 
 use crate::harness::{Disturbance, TestHub};
 
-const PATIENCE: Duration = Duration::from_secs(120);
+const PATIENCE: Duration = Duration::from_mins(2);
 
 async fn run_script(hub: &TestHub) -> Output {
     let python = std::env::var_os("TOKENHUB_TEST_PYTHON")

@@ -372,62 +372,70 @@ mod tests {
         assert_eq!(all_numbers(SpoolReader::whole(File::open(&paths.live).unwrap()).unwrap()), [6]);
     }
 
-    /// The child is this test binary again, told to run `the_child`. It keeps 8 MiB waiting and so is busy copying for
-    /// most of its life.
-    #[test]
-    fn a_process_that_is_killed_while_it_rewrites_loses_no_line() {
-        const ROUNDS: u64 = 12;
-        let mut halves_left = 0;
-        for round in 0..ROUNDS {
-            let folder = tempfile::tempdir().unwrap();
-            let paths = paths(folder.path());
-            let mut child = Command::new(std::env::current_exe().unwrap())
-                .args(["ledger::spool::tests::the_child", "--exact", "--ignored", "--nocapture"])
-                .env(FOLDER_VARIABLE, folder.path())
-                .stdout(Stdio::piped())
-                .spawn()
-                .unwrap();
-            let lines = BufReader::new(child.stdout.take().unwrap()).lines().map_while(Result::ok);
-            let (mut appended, mut drained, mut kill_at) = (None, None, None);
+    /// The child is this test binary again, told to run `the_child`. It is killed as soon as a new file is seen that
+    /// has grown to `bytes`. Returns whether the kill came before the new file took the place of the old one.
+    fn kill_while_it_rewrites(bytes: u64) -> bool {
+        let folder = tempfile::tempdir().unwrap();
+        let paths = paths(folder.path());
+        let mut child = Command::new(std::env::current_exe().unwrap())
+            .args(["ledger::spool::tests::the_child", "--exact", "--ignored", "--nocapture"])
+            .env(FOLDER_VARIABLE, folder.path())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let lines = BufReader::new(child.stdout.take().unwrap()).lines().map_while(Result::ok);
+        let (mut appended, mut drained) = (None, None);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while child.try_wait().unwrap().is_none() {
+                    if paths.unborn.metadata().is_ok_and(|unborn| paths.live.exists() && unborn.len() >= bytes) {
+                        child.kill().unwrap();
+                        child.wait().unwrap();
+                    }
+                }
+            });
             for said in lines {
                 match said.split_once(' ') {
                     Some(("appended", number)) => appended = number.parse::<usize>().ok().or(appended),
                     Some(("drained", number)) => drained = number.parse::<usize>().ok().or(drained),
                     Some(_) | None => {}
                 }
-                if drained.is_some() {
-                    let at = *kill_at.get_or_insert_with(|| Instant::now() + Duration::from_millis(round * 7));
-                    if Instant::now() >= at {
-                        child.kill().unwrap();
-                    }
-                }
             }
-            child.wait().unwrap();
-            halves_left += usize::from(paths.unborn.exists());
-            let file = File::open(&paths.live).unwrap();
-            file.try_lock().unwrap();
-            let found = all_numbers(SpoolReader::whole(file).unwrap());
-            let (appended, drained) = (appended.unwrap(), drained.unwrap());
-            assert!(found.windows(2).all(|pair| pair[1] == pair[0] + 1), "{found:?}");
-            assert!(found[0] <= drained + 1 && *found.last().unwrap() >= appended, "{drained} {appended} {found:?}");
+        });
+        let file = File::open(&paths.live).unwrap();
+        file.try_lock().unwrap();
+        let found = all_numbers(SpoolReader::whole(file).unwrap());
+        let (appended, drained) = (appended.unwrap(), drained.unwrap());
+        assert!(found.windows(2).all(|pair| pair[1] == pair[0] + 1), "{found:?}");
+        assert!(found[0] <= drained + 1 && *found.last().unwrap() >= appended, "{drained} {appended} {found:?}");
+        paths.unborn.exists()
+    }
+
+    #[test]
+    fn a_process_that_is_killed_while_it_rewrites_loses_no_line() {
+        let deadline = Instant::now() + Duration::from_mins(1);
+        let mut halves_left = 0;
+        while halves_left < 3 {
+            assert!(Instant::now() < deadline, "no process was killed while it rewrote its spool");
+            halves_left += u64::from(kill_while_it_rewrites(halves_left * 4 * 1024 * 1024));
         }
-        assert!(halves_left > 0, "no process was killed while it rewrote its spool");
     }
 
     #[test]
     #[ignore = "the part of the child in a_process_that_is_killed_while_it_rewrites_loses_no_line"]
     #[expect(clippy::disallowed_methods, reason = "how the parent speaks to the child")]
     fn the_child() {
-        const LINE_BYTES: usize = 64 * 1024;
+        const LINE_BYTES: usize = 1024 * 1024;
+        const LINES_WAITING: usize = 16;
         let Ok(folder) = std::env::var(FOLDER_VARIABLE) else { return };
         let mut spool = Spool::create(&paths(Path::new(&folder)), NO_BOUND).unwrap();
         let mut out = io::stdout();
         writeln!(out).unwrap();
         // The parent kills it long before; a child whose parent died fails to speak, or ends by itself.
-        for number in 0..20_000 {
+        for number in 0..2_000 {
             spool.append(&line(number, LINE_BYTES), Admission::Bounded).unwrap();
             writeln!(out, "appended {number}").unwrap();
-            if number >= 128 {
+            if number >= LINES_WAITING {
                 let batch = spool.undrained().unwrap().unwrap().next(1).unwrap().unwrap();
                 writeln!(out, "drained {}", numbers(&batch.records)[0]).unwrap();
                 spool.mark_drained(batch.end).unwrap();

@@ -44,5 +44,14 @@ pub(super) async fn unfinished(
         .all(store.reader())
         .await
         .map_err(StoreError::reading(WHAT))?;
-    rows.into_iter().map(RunRow::from_model).collect()
+    let readable = rows.into_iter().filter_map(|row| {
+        let run_id = row.run_id.clone();
+        // One row that another version wrote must not hide the others.
+        RunRow::from_model(row)
+            .inspect_err(|error| {
+                tracing::warn!(error = error as &dyn std::error::Error, run_id, "a run cannot be read")
+            })
+            .ok()
+    });
+    Ok(readable.collect())
 }

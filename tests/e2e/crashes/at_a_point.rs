@@ -70,10 +70,11 @@ fn faults(dir: &Path, place: Place, number: usize) -> (String, Vec<(std::path::P
     match place {
         Place::Run(point) => (format!("{point}={}", marker(0).display()), vec![(marker(0), PROGRAMS.len())]),
         Place::Step(point, which) => {
-            let entry = |(index, (_, steps)): (usize, &(&Program, [(&str, u64); 3]))| {
-                format!("{point}@{}={}", steps[which].0, marker(index).display())
-            };
-            let list: Vec<String> = PROGRAMS.iter().enumerate().map(entry).collect();
+            let list: Vec<String> = PROGRAMS
+                .iter()
+                .enumerate()
+                .map(|(index, (_, steps))| format!("{point}@{}={}", steps[which].0, marker(index).display()))
+                .collect();
             (list.join(","), (0..PROGRAMS.len()).map(|index| (marker(index), 1)).collect())
         }
     }

@@ -50,6 +50,7 @@ fn answers() -> Vec<Case> {
     ]
 }
 
+#[expect(clippy::too_many_lines, reason = "a table")]
 fn failures() -> Vec<Case> {
     vec![
         Case::completion("chat-500-then-next", None)
