@@ -71,8 +71,7 @@ pub(crate) fn judge(figures: &Figures) -> Vec<Bar> {
 fn enforced(figures: &Figures) -> Vec<Bar> {
     let force = Force::Enforced;
     let ratio = p50(figures, Kind::DurableChat) / p50(figures, Kind::Bare);
-    let sequential = figures.rounds.durable_chats().len();
-    let cpu = milliseconds(figures.rounds.worker_cpu) / count(sequential);
+    let cpu = figures.rounds.cpu_ms_each(Kind::DurableChat).unwrap_or(f64::NAN);
     let slowest = figures.durable.all.summary().map_or(f64::NAN, |all| all.max_ms / 1_000.0);
     let recovery = figures.recovery.iter().map(|one| one.recovered_after_ms / 1_000.0).reduce(f64::max);
     let in_process = figures.rounds.in_process + figures.durable.saturated.in_process + figures.durable.few.in_process;

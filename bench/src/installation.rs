@@ -47,6 +47,8 @@ const OTHER_WEIGHT: u32 = 1;
 const FAST_ANSWER: &str = "The capital of France is Paris. It has been the seat of government, with interruptions, \
                            since the tenth century, and about two million people live there.";
 const PATIENCE: Duration = Duration::from_secs(30);
+/// A breaker that an overloaded machine has opened stays open for 30 s.
+const DURABLE_PATIENCE: Duration = Duration::from_mins(1);
 
 /// Where Temporal keeps its histories.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ValueEnum)]
@@ -76,7 +78,8 @@ pub(crate) struct Installation {
     temporal: Process,
     /// `host:port` of Temporal.
     pub(crate) temporal_address: String,
-    bare_worker: Process,
+    /// The worker of the bare workflow.
+    pub(crate) bare_worker: Process,
     /// The proxy to compare with, where there is one.
     pub(crate) nginx: Option<Nginx>,
     /// The worker of the durable chats.
@@ -161,7 +164,8 @@ impl Installation {
         processes.into_iter().chain(nginx).map(Process::last_lines).collect()
     }
 
-    async fn wait_until_durable(&self) -> anyhow::Result<()> {
+    /// Waits until the API would have a workflow carry the next request.
+    pub(crate) async fn wait_until_durable(&self) -> anyhow::Result<()> {
         const LOOK_INTERVAL: Duration = Duration::from_millis(50);
         let health = Prepared::get(&self.api_authority, "/healthz?verbose").key(CLIENT_KEY);
         let closed = async {
@@ -173,8 +177,8 @@ impl Installation {
                 tokio::time::sleep(LOOK_INTERVAL).await;
             }
         };
-        let waited = tokio::time::timeout(PATIENCE, closed).await;
-        waited.with_context(|| format!("no durable service after {PATIENCE:?}:\n{}", self.last_log_lines()))
+        let waited = tokio::time::timeout(DURABLE_PATIENCE, closed).await;
+        waited.with_context(|| format!("no durable service after {DURABLE_PATIENCE:?}:\n{}", self.last_log_lines()))
     }
 }
 

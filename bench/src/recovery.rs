@@ -62,10 +62,17 @@ async fn kill_one(installation: &Installation, workers: &mut Vec<Worker>) -> any
     let request = Prepared::post(&installation.api_authority, "/v1/chat/completions", &body)
         .key(CLIENT_KEY)
         .durability("required");
+    installation.wait_until_durable().await?;
     let before = calls(installation).await?.len();
     let mut connection = Connection::open(&installation.api_authority).await?;
     let answer = tokio::spawn(async move { connection.exchange(&request).await });
-    let holder = holder(installation, before).await?;
+    let Some(holder) = holder(installation, before).await? else {
+        answer.abort();
+        return match answer.await {
+            Ok(answered) => bail!("answered without a call: {answered:?}"),
+            Err(_) => bail!("no call reached the provider within {PATIENCE:?}"),
+        };
+    };
     tokio::time::sleep(INTO_THE_CALL).await;
     let place = workers.iter().position(|worker| holder.ends_with(&worker.key));
     let place = place.with_context(|| format!("no worker has the key of the call: {holder}"))?;
@@ -80,16 +87,16 @@ async fn kill_one(installation: &Installation, workers: &mut Vec<Worker>) -> any
     })
 }
 
-/// The authorization of the call that is in flight.
-async fn holder(installation: &Installation, before: usize) -> anyhow::Result<String> {
+/// The authorization of the call that is in flight; nothing when none comes.
+async fn holder(installation: &Installation, before: usize) -> anyhow::Result<Option<String>> {
     let deadline = Instant::now() + PATIENCE;
     while Instant::now() < deadline {
         if let Some(call) = calls(installation).await?.get(before) {
-            return Ok(call["authorization"].as_str().unwrap_or_default().to_owned());
+            return Ok(Some(call["authorization"].as_str().unwrap_or_default().to_owned()));
         }
         tokio::time::sleep(LOOK_INTERVAL).await;
     }
-    bail!("no call reached the provider within {PATIENCE:?}")
+    Ok(None)
 }
 
 async fn calls(installation: &Installation) -> anyhow::Result<Vec<Value>> {

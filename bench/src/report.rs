@@ -116,22 +116,23 @@ impl Report {
     fn print_latencies(&self, out: &mut impl Write) -> io::Result<()> {
         writeln!(
             out,
-            "{:<30} {:>6} {:>9} {:>9} {:>9} {:>9} {:>8}",
-            "one after another, ms", "n", "p50", "p95", "p99", "max", "x base"
+            "{:<30} {:>6} {:>9} {:>9} {:>9} {:>9} {:>8} {:>9}",
+            "one after another, ms", "n", "p50", "p95", "p99", "max", "x base", "CPU"
         )?;
         for kind in Kind::ALL {
             let Some(summary) = bars::summary(&self.figures, kind) else { continue };
             let ratio = self.ratio(kind).unwrap_or(f64::NAN);
             writeln!(
                 out,
-                "{:<30} {:>6} {:>9.2} {:>9.2} {:>9.2} {:>9.2} {:>8.2}",
+                "{:<30} {:>6} {:>9.2} {:>9.2} {:>9.2} {:>9.2} {:>8.2} {:>9}",
                 kind.title(),
                 summary.count,
                 summary.p50_ms,
                 summary.p95_ms,
                 summary.p99_ms,
                 summary.max_ms,
-                ratio
+                ratio,
+                self.figures.rounds.cpu_ms_each(kind).map_or_else(String::new, |cpu| format!("{cpu:.2}"))
             )?;
         }
         Ok(())
@@ -183,21 +184,19 @@ impl Report {
     pub(crate) fn write(&self, path: &Path) -> anyhow::Result<()> {
         let kinds = Kind::ALL.into_iter().filter_map(|kind| {
             let summary = bars::summary(&self.figures, kind)?;
-            Some(json!({"kind": kind, "latency": summary, "baseline": kind.baseline(), "ratio_p50": self.ratio(kind),
+            Some(json!({"kind": kind, "latency": summary, "baseline": kind.baseline(), "cpu_ms_each": self.figures.rounds.cpu_ms_each(kind), "ratio_p50": self.ratio(kind),
                 "ratio_p50_by_round": self.ratio_by_round(kind)}))
         });
         let figures = &self.figures;
         let loads = figures.http.iter().map(|(kind, load)| load_json(*kind, CONNECTIONS, load));
         let chats = figures.durable.all.len();
-        let sequential = count(figures.rounds.durable_chats().len());
         let report = json!({
             "setting": self.setting,
             "one_after_another": kinds.collect::<Vec<_>>(),
             "many_at_once": loads
                 .chain([load_json(Kind::DurableChat, CHATS_IN_FLIGHT, &figures.durable.saturated)])
                 .collect::<Vec<_>>(),
-            "durable_chats": {"count": chats, "latency": figures.durable.all.summary(),
-                "worker_cpu_ms_each": milliseconds(figures.rounds.worker_cpu) / sequential},
+            "durable_chats": {"count": chats, "latency": figures.durable.all.summary()},
             "memory": {"idle": figures.idle, "after": figures.after},
             "recovery": figures.recovery,
             "bars": self.bars,

@@ -9,7 +9,7 @@ use anyhow::Context;
 use crate::{
     installation::Installation,
     kinds::{Carried, Kind, Lane, Lanes},
-    measure::Samples,
+    measure::{Samples, count, milliseconds},
     plan::Plan,
     resources::cpu_time,
 };
@@ -19,10 +19,8 @@ use crate::{
 pub(crate) struct Rounds {
     /// The samples of each kind, round by round.
     pub(crate) samples: BTreeMap<Kind, Vec<Samples>>,
-    /// Processor time of the worker in the slices of durable chats.
-    pub(crate) worker_cpu: Duration,
-    /// Processor time of the API in the slices of the fast path.
-    pub(crate) api_cpu: Duration,
+    /// Processor time that the process of a kind used in its slices: see [`watched`].
+    cpu: BTreeMap<Kind, Duration>,
     /// Durable requests that were answered in process.
     pub(crate) in_process: usize,
 }
@@ -33,6 +31,12 @@ impl Rounds {
         let mut all = Samples::default();
         self.samples.get(&kind).into_iter().flatten().for_each(|slice| all.extend(slice));
         all
+    }
+
+    /// Processor time of one request of a kind, in milliseconds, in the process that is watched for it.
+    pub(crate) fn cpu_ms_each(&self, kind: Kind) -> Option<f64> {
+        let used = self.cpu.get(&kind)?;
+        Some(milliseconds(*used) / count(self.of(kind).len()))
     }
 
     /// The durable chats.
@@ -56,20 +60,12 @@ pub(crate) async fn run(plan: &Plan, lanes: &mut Lanes, installation: &Installat
     for _ in 0..plan.rounds {
         for kind in &order {
             let Some(lane) = lanes.0.get_mut(kind) else { continue };
-            let before = (cpu_time(installation.worker.pid())?, cpu_time(installation.api.pid())?);
+            let watched = watched(*kind, installation);
+            let before = watched.map(cpu_time).transpose()?;
             let (samples, in_process) =
                 slice(lane, plan.slice(*kind)).await.with_context(|| format!("measuring: {}", kind.title()))?;
-            match kind {
-                Kind::DurableChat => rounds.worker_cpu += cpu_time(installation.worker.pid())? - before.0,
-                Kind::FastPath => rounds.api_cpu += cpu_time(installation.api.pid())? - before.1,
-                Kind::Direct
-                | Kind::Nginx
-                | Kind::DirectStream
-                | Kind::NginxStream
-                | Kind::HubStream
-                | Kind::Bare
-                | Kind::VoteMajority
-                | Kind::VoteJudge => {}
+            if let (Some(pid), Some(before)) = (watched, before) {
+                *rounds.cpu.entry(*kind).or_default() += cpu_time(pid)? - before;
             }
             rounds.in_process += in_process;
             rounds.samples.entry(*kind).or_default().push(samples);
@@ -77,6 +73,16 @@ pub(crate) async fn run(plan: &Plan, lanes: &mut Lanes, installation: &Installat
         order.rotate_left(1);
     }
     Ok(rounds)
+}
+
+/// The process whose processor time says most about a kind: its worker, or the API where it has none.
+fn watched(kind: Kind, installation: &Installation) -> Option<u32> {
+    match kind {
+        Kind::Direct | Kind::Nginx | Kind::DirectStream | Kind::NginxStream => None,
+        Kind::FastPath | Kind::HubStream => Some(installation.api.pid()),
+        Kind::Bare => Some(installation.bare_worker.pid()),
+        Kind::DurableChat | Kind::VoteMajority | Kind::VoteJudge => Some(installation.worker.pid()),
+    }
 }
 
 async fn slice(lane: &mut Lane, requests: usize) -> anyhow::Result<(Samples, usize)> {

@@ -14,6 +14,7 @@ mod harness;
 mod relay;
 mod scripted;
 
+mod abandoned;
 mod breaker;
 mod compatibility;
 mod crashes;

@@ -1,4 +1,4 @@
-//! A connection that a test can cut or holding: a process behind a relay lives on while one of its peers is gone.
+//! A connection that a test can cut or hold: a process behind a relay lives on while one of its peers is gone.
 
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt, ReadHalf, WriteHalf, split},
@@ -19,7 +19,7 @@ impl Relay {
     pub async fn to(target: String) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap().to_string();
-        let (held, holding) = watch::channel(false);
+        let (held, is_held) = watch::channel(false);
         let cut = CancellationToken::new();
         let guard = cut.clone().drop_guard();
         tokio::spawn(cut.clone().run_until_cancelled_owned(async move {
@@ -27,8 +27,8 @@ impl Relay {
                 let Ok(far) = TcpStream::connect(&target).await else { continue };
                 let (from_near, to_near) = split(near);
                 let (from_far, to_far) = split(far);
-                tokio::spawn(cut.clone().run_until_cancelled_owned(pass_on(from_near, to_far, holding.clone())));
-                tokio::spawn(cut.clone().run_until_cancelled_owned(pass_on(from_far, to_near, holding.clone())));
+                tokio::spawn(cut.clone().run_until_cancelled_owned(pass_on(from_near, to_far, is_held.clone())));
+                tokio::spawn(cut.clone().run_until_cancelled_owned(pass_on(from_far, to_near, is_held.clone())));
             }
         }));
         Self { address, held, _open: guard }
@@ -40,16 +40,16 @@ impl Relay {
     }
 
     /// Keeps every byte from now on, and every connection open.
-    pub fn holding(&self) {
+    pub fn hold(&self) {
         self.held.send_replace(true);
     }
 }
 
 /// Ends, and closes its direction, when either end does.
-async fn pass_on(mut from: ReadHalf<TcpStream>, mut to: WriteHalf<TcpStream>, mut holding: watch::Receiver<bool>) {
+async fn pass_on(mut from: ReadHalf<TcpStream>, mut to: WriteHalf<TcpStream>, mut hold: watch::Receiver<bool>) {
     let mut bytes = vec![0; 16 * 1024];
     while let Ok(count) = from.read(&mut bytes).await {
-        if holding.wait_for(|held| !held).await.is_err() || count == 0 || to.write_all(&bytes[..count]).await.is_err() {
+        if hold.wait_for(|held| !held).await.is_err() || count == 0 || to.write_all(&bytes[..count]).await.is_err() {
             break;
         }
     }

@@ -186,3 +186,70 @@ async fn fetch_result(shared: &Shared, row: &RunRow, workflow_id: &WorkflowId) {
         tracing::warn!(run = %row.run_id, %workflow_id, "a workflow ended without writing its result");
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tokenhub_domain::{RunKind, RunStatus, Usage};
+
+    use super::*;
+
+    const START: UnixMicros = UnixMicros(1_800_000_000_000_000);
+    const START_DEADLINE: Duration = Duration::from_secs(2);
+
+    fn row(owner: Option<Owner>, lease_until: Option<UnixMicros>) -> RunRow {
+        RunRow {
+            run_id: "run_1".into(),
+            kind: RunKind::Chat,
+            tenant: "default".into(),
+            principal: "someone".into(),
+            api_key_id: "key_1".into(),
+            request_id: "req_1".into(),
+            config_version: 1,
+            spec_json: String::new(),
+            idempotency_scope: None,
+            body_hash: None,
+            generation: 1,
+            workflow_id: None,
+            status: RunStatus::Pending,
+            stop_reason: None,
+            owner,
+            epoch: 0,
+            lease_until,
+            durability: None,
+            negotiated_model: None,
+            outcome_json: None,
+            usage: Usage::default(),
+            last_seq: 0,
+            created_at: START,
+            started_at: None,
+            finished_at: None,
+            updated_at: START,
+        }
+    }
+
+    #[test]
+    fn a_run_is_left_alone_until_whoever_is_responsible_had_time() {
+        let process = Owner::process(&"a".into());
+        let workflow = Owner::workflow(&"w".into());
+        let cases = [
+            (row(None, None), 12_000, Lack::Start),
+            (row(Some(process), Some(START.plus_millis(3_000))), 8_000, Lack::Process),
+            (row(Some(workflow), None), 30_000, Lack::Result),
+        ];
+        for (row, due_ms, lack) in cases {
+            assert_eq!(lack_of(&row, START.plus_millis(due_ms - 1), START_DEADLINE), Lack::Nothing, "{lack:?}");
+            assert_eq!(lack_of(&row, START.plus_millis(due_ms), START_DEADLINE), lack);
+        }
+    }
+
+    #[test]
+    fn a_promise_lasts_as_long_as_somebody_waits() {
+        let promised = Promised::default();
+        let run_id = RunId::from("run_1");
+        let (first, second) = (promised.hold(&run_id), promised.hold(&run_id));
+        drop(first);
+        assert!(promised.holds(&run_id) && !promised.holds(&RunId::from("run_2")));
+        drop(second);
+        assert!(!promised.holds(&run_id));
+    }
+}

@@ -335,45 +335,42 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let mut spool = Spool::create(&paths(folder.path()), BOUND_BYTES).unwrap();
         let admitted =
-            (0..).take_while(|number| spool.append(&line(*number, 1024), Admission::Bounded).is_ok()).count();
+            (0..1_000).take_while(|number| spool.append(&line(*number, 1024), Admission::Bounded).is_ok()).count();
         assert!((200..256).contains(&admitted), "{admitted}");
         assert!(matches!(spool.append(&line(0, 1024), Admission::Bounded), Err(StoreError::SpoolFull)));
         let batch = spool.undrained().unwrap().unwrap().next(10).unwrap().unwrap();
         spool.mark_drained(batch.end).unwrap();
-        let again = (0..).take_while(|number| spool.append(&line(*number, 1024), Admission::Bounded).is_ok()).count();
+        let again =
+            (0..1_000).take_while(|number| spool.append(&line(*number, 1024), Admission::Bounded).is_ok()).count();
         assert!((10..12).contains(&again), "{again}");
     }
 
     #[test]
     fn a_spool_that_cannot_be_rewritten_goes_on_as_it_is() {
+        const LINE_BYTES: usize = 256 * 1024;
         let folder = tempfile::tempdir().unwrap();
         let paths = paths(folder.path());
         let mut spool = Spool::create(&paths, NO_BOUND).unwrap();
+        let drain_one = |spool: &mut Spool| {
+            let batch = spool.undrained().unwrap().unwrap().next(1).unwrap().unwrap();
+            spool.mark_drained(batch.end).unwrap();
+            numbers(&batch.records)[0]
+        };
+        (0..8).for_each(|number| spool.append(&line(number, LINE_BYTES), Admission::Bounded).unwrap());
         fs::create_dir(&paths.unborn).unwrap();
-        (0..6).for_each(|number| spool.append(&line(number, 256 * 1024), Admission::Bounded).unwrap());
-        let batch = spool.undrained().unwrap().unwrap().next(5).unwrap().unwrap();
-        let mut drained = numbers(&batch.records);
-        spool.mark_drained(batch.end).unwrap();
-        while let Some(batch) = spool.undrained().unwrap().and_then(|mut reader| reader.next(1).unwrap()) {
-            drained.extend(numbers(&batch.records));
-            if drained.len() < 6 {
-                spool.mark_drained(batch.end).unwrap();
-            } else {
-                break;
-            }
-        }
+        let drained: Vec<usize> = (0..6).map(|_| drain_one(&mut spool)).collect();
         assert_eq!(drained, [0, 1, 2, 3, 4, 5]);
-        assert!(length(&paths) > 6 * 256 * 1024, "nothing took its place");
+        assert!(length(&paths) > 8 * LINE_BYTES as u64, "nothing took its place");
         fs::remove_dir(&paths.unborn).unwrap();
-        spool.append(&line(6, 16), Admission::Bounded).unwrap();
-        let batch = spool.undrained().unwrap().unwrap().next(1).unwrap().unwrap();
-        spool.mark_drained(batch.end).unwrap();
-        assert!(length(&paths) < 1024, "it is rewritten as soon as that is possible");
-        assert_eq!(all_numbers(SpoolReader::whole(File::open(&paths.live).unwrap()).unwrap()), [6]);
+        assert_eq!(drain_one(&mut spool), 6);
+        assert!(length(&paths) < 2 * LINE_BYTES as u64, "it is rewritten as soon as that is possible");
+        spool.append(&line(8, LINE_BYTES), Admission::Bounded).unwrap();
+        assert_eq!(all_numbers(SpoolReader::whole(File::open(&paths.live).unwrap()).unwrap()), [7, 8]);
+        assert_eq!(drain_one(&mut spool), 7);
     }
 
-    /// The child is this test binary again, told to run `the_child`. It is killed as soon as a new file is seen that
-    /// has grown to `bytes`. Returns whether the kill came before the new file took the place of the old one.
+    /// The child is this test binary again, told to run `the_child`. It is killed as soon as a new file is seen
+    /// with more than `bytes`; at its birth the spool has none. Returns whether the kill came before the new file took the place of the old one.
     fn kill_while_it_rewrites(bytes: u64) -> bool {
         let folder = tempfile::tempdir().unwrap();
         let paths = paths(folder.path());
@@ -388,7 +385,7 @@ mod tests {
         std::thread::scope(|scope| {
             scope.spawn(|| {
                 while child.try_wait().unwrap().is_none() {
-                    if paths.unborn.metadata().is_ok_and(|unborn| paths.live.exists() && unborn.len() >= bytes) {
+                    if paths.unborn.metadata().is_ok_and(|unborn| unborn.len() > bytes) {
                         child.kill().unwrap();
                         child.wait().unwrap();
                     }

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use tokenhub_domain::{DurabilityMark, RunId, RunStatus, StopReason, TenantId, limits};
-use tokenhub_store::{Claim, FinishRow, Inserted, RunRow, Store, StoreError};
+use tokenhub_store::{Claim, FinishRow, Inserted, NewRun, RunRow, Store, StoreError};
 
 use crate::{
     databases::{Database, on_both_databases},
@@ -24,6 +24,8 @@ on_both_databases!(
     after_a_failure_the_same_request_makes_the_next_generation,
     of_many_repeats_after_a_failure_one_makes_the_next_generation,
     another_tenant_sees_nothing,
+    the_sweep_finds_the_untouched_runs_without_a_result_page_by_page,
+    a_scope_leads_to_its_current_run,
 );
 
 async fn new_run(store: &Store) -> RunId {
@@ -261,4 +263,47 @@ async fn another_tenant_sees_nothing(database: Database) {
     assert!(matches!(claim, Err(StoreError::UnknownRun(_))));
     let theirs = tokenhub_store::NewRun { tenant: stranger, ..scoped_run("scope", "other") };
     assert!(matches!(store.runs().insert(&theirs).await.unwrap(), Inserted::New(_)));
+}
+
+async fn the_sweep_finds_the_untouched_runs_without_a_result_page_by_page(database: Database) {
+    let store = database.store().await;
+    let runs = store.runs();
+    let mut abandoned = Vec::new();
+    for offset_ms in [20, 0, 10, 10] {
+        let made = NewRun { created_at: NOW.plus_millis(offset_ms), ..run(&RunId::generate_plan()) };
+        runs.insert(&made).await.unwrap();
+        abandoned.push((made.created_at, made.run_id));
+    }
+    abandoned.sort();
+    let strange = NewRun { tenant: "stranger".into(), created_at: NOW.plus_millis(30), ..run(&RunId::generate_plan()) };
+    runs.insert(&strange).await.unwrap();
+    abandoned.push((strange.created_at, strange.run_id));
+    let ended = new_run(&store).await;
+    finished(&store, &ended, RunStatus::Completed).await;
+    let renewed = new_run(&store).await;
+    runs.claim(&tenant(), &renewed, &process("a"), NOW.plus_millis(1_001)).await.unwrap();
+
+    let before = NOW.plus_millis(1_000);
+    let mut found = Vec::new();
+    let mut last = None;
+    for expected in [2, 2, 1, 0] {
+        let page = runs.unfinished(before, last.as_ref(), 2).await.unwrap();
+        assert_eq!(page.len(), expected);
+        found.extend(page.iter().map(|row| (row.created_at, row.run_id.clone())));
+        last = page.into_iter().next_back().or(last);
+    }
+    assert_eq!(found, abandoned);
+}
+
+async fn a_scope_leads_to_its_current_run(database: Database) {
+    let store = database.store().await;
+    let first = scoped_run("scope", "body");
+    store.runs().insert(&first).await.unwrap();
+    finished(&store, &first.run_id, RunStatus::Failed).await;
+    let second = scoped_run("scope", "body");
+    store.runs().insert(&second).await.unwrap();
+    let current = store.runs().of_scope(&tenant(), "scope").await.unwrap().unwrap();
+    assert_eq!((current.run_id, current.generation), (second.run_id, 2));
+    assert_eq!(store.runs().of_scope(&tenant(), "other").await.unwrap(), None);
+    assert_eq!(store.runs().of_scope(&TenantId::from("stranger"), "scope").await.unwrap(), None);
 }
