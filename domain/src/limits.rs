@@ -41,5 +41,5 @@ pub const LEASE_RENEW_MS: u64 = 1_000;
 pub const LEASE_MS: u64 = 3_000;
 /// Longest run without a deadline of its own.
 pub const RUN_DEADLINE_MS: u64 = 1_800_000;
-/// Largest spool file before it is rewritten without the rows that are already in the database.
+/// Most bytes of a spool that may wait for the database; beyond it new calls are refused.
 pub const SPOOL_BYTES: u64 = 64 * 1024 * 1024;

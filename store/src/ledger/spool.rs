@@ -369,8 +369,9 @@ mod tests {
         assert_eq!(drain_one(&mut spool), 7);
     }
 
-    /// The child is this test binary again, told to run `the_child`. It is killed as soon as a new file is seen
-    /// with more than `bytes`; at its birth the spool has none. Returns whether the kill came before the new file took the place of the old one.
+    /// The child is this test binary again, told to run `the_child`. It is killed as soon as a new file is seen with
+    /// more than `bytes`; at its birth the spool has none. Returns whether the kill came before the new file took the
+    /// place of the old one.
     fn kill_while_it_rewrites(bytes: u64) -> bool {
         let folder = tempfile::tempdir().unwrap();
         let paths = paths(folder.path());

@@ -49,7 +49,7 @@ pub(super) async fn unfinished(
         // One row that another version wrote must not hide the others.
         RunRow::from_model(row)
             .inspect_err(|error| {
-                tracing::warn!(error = error as &dyn std::error::Error, run_id, "a run cannot be read")
+                tracing::warn!(error = error as &dyn std::error::Error, run_id, "a run cannot be read");
             })
             .ok()
     });
