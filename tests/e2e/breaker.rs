@@ -1,6 +1,7 @@
 //! Temporal away in every way there is: requests go on, say so, and nothing is paid for twice.
 
 mod ambiguous;
+mod slow_upload;
 
 use std::time::Duration;
 

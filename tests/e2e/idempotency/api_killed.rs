@@ -10,6 +10,7 @@ use crate::{
     scripted::{ADVERSARIAL, Case, STEP_MS, installation},
 };
 
+const REQUIRED: (&str, &str) = ("X-TokenHub-Durability", "required");
 const PATIENCE: Duration = Duration::from_secs(30);
 /// The lease of the dead runs out, then the call in flight is repeated.
 const TAKEOVER_LIMIT: Duration = Duration::from_secs(20);
@@ -51,6 +52,8 @@ async fn a_workflow_outlives_its_api_and_is_found_by_id_and_by_key() {
     hub.start_api().await;
     assert_readable(&hub, &first.body).await;
     assert_replayed(&ask(&hub, case).await, &first.body);
+    let required = case.ask_at(&hub, 0, &[KEY, REQUIRED]).await.unwrap().unwrap().answer;
+    assert_replayed(&required, &first.body);
     assert_other_body_is_refused(&hub, 0).await;
     case.assert_calls(&hub, &first, &[]);
     hub.finish(Disturbance::Kills).await;
@@ -144,7 +147,6 @@ async fn everything_dies_at_once_and_the_plan_completes() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_run_whose_workflow_was_never_started_is_started_by_the_repetition() {
-    const REQUIRED: (&str, &str) = ("X-TokenHub-Durability", "required");
     let mut hub = installation().workers(0).apis(0).start().await;
     let relay = Relay::to(hub.temporal.address()).await;
     hub.start_api_with(&[("TEMPORAL_ADDRESS", relay.address())]).await;
