@@ -30,7 +30,7 @@ pub(crate) struct Bar {
     /// What it came to.
     pub(crate) value: f64,
     /// The worst value that passes.
-    pub(crate) bar: f64,
+    pub(crate) limit: f64,
     /// In what both are.
     pub(crate) unit: &'static str,
     /// Whether it passed.
@@ -40,13 +40,13 @@ pub(crate) struct Bar {
 }
 
 impl Bar {
-    fn at_most(force: Force, name: &'static str, value: f64, bar: f64, unit: &'static str) -> Self {
+    fn at_most(force: Force, name: &'static str, value: f64, limit: f64, unit: &'static str) -> Self {
         // A figure that is not there, not a number, misses.
-        Self { name, value, bar, unit, is_met: value <= bar, force }
+        Self { name, value, limit, unit, is_met: value <= limit, force }
     }
 
-    fn at_least(force: Force, name: &'static str, value: f64, bar: f64, unit: &'static str) -> Self {
-        Self { name, value, bar, unit, is_met: value >= bar, force }
+    fn at_least(force: Force, name: &'static str, value: f64, limit: f64, unit: &'static str) -> Self {
+        Self { name, value, limit, unit, is_met: value >= limit, force }
     }
 
     /// Whether it lets the run pass.

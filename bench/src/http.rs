@@ -19,7 +19,7 @@ use tokio::net::TcpStream;
 /// The header in which the hub says who carried a request.
 const DURABILITY: &str = "x-tokenhub-durability";
 /// A request that takes longer has failed.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// A request that can be sent many times.
 #[derive(Clone, Debug)]

@@ -253,8 +253,8 @@ async fn start_api(folder: &Path, environment: &BTreeMap<String, String>) -> any
     let program = sibling("tokenhub-api")?;
     let mut api = Process::start(&Launch { name: "api", program: &program, arguments: &[], environment, folder })?;
     let address = |output: &str| {
-        let lines = output.split_inclusive('\n').filter(|line| line.ends_with('\n'));
-        lines.filter_map(|line| line.trim().strip_prefix("listening on http://")).next().map(str::to_owned)
+        let mut lines = output.split_inclusive('\n').filter(|line| line.ends_with('\n'));
+        lines.find_map(|line| line.trim().strip_prefix("listening on http://")).map(str::to_owned)
     };
     let authority = api.printed(PATIENCE, address).await?;
     Ok((api, authority))

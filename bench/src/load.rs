@@ -129,8 +129,8 @@ async fn run(
         load.add(&ended??);
     }
     load.elapsed = started.elapsed();
-    load.api_cpu = cpu_time(api)? - before.0;
-    load.worker_cpu = cpu_time(worker)? - before.1;
+    load.api_cpu = cpu_time(api)?.saturating_sub(before.0);
+    load.worker_cpu = cpu_time(worker)?.saturating_sub(before.1);
     Ok(load)
 }
 

@@ -77,7 +77,7 @@ async fn bench(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let figures = outcome.with_context(|| format!("the last lines of the logs:\n{}", installation.last_log_lines()))?;
     drop(installation);
     let bars = bars::judge(&figures);
-    let report = report::Report::new(arguments.temporal_database, &plan, machine_before, figures, bars);
+    let report = report::Report::new(arguments.temporal_database, &plan, &machine_before, figures, bars);
     report.print()?;
     report.write(&arguments.out).with_context(|| format!("writing {}", arguments.out.display()))?;
     Ok(if report.passed() { ExitCode::SUCCESS } else { ExitCode::FAILURE })

@@ -51,7 +51,7 @@ impl Report {
     pub(crate) fn new(
         database: TemporalDatabase,
         plan: &Plan,
-        load_before: String,
+        load_before: &str,
         figures: Figures,
         bars: Vec<Bar>,
     ) -> Self {
@@ -108,7 +108,7 @@ impl Report {
                 (true, Force::Shown) => "met (not enforced yet)",
                 (false, Force::Shown) => "missed (not enforced yet)",
             };
-            writeln!(out, "{:<50} {:>9.3} of {:>6.2} {:<6} {verdict}", bar.name, bar.value, bar.bar, bar.unit)?;
+            writeln!(out, "{:<50} {:>9.3} of {:>6.2} {:<6} {verdict}", bar.name, bar.value, bar.limit, bar.unit)?;
         }
         Ok(())
     }

@@ -51,6 +51,6 @@ mod tests {
     fn the_bench_itself_uses_memory_and_some_processor_time_at_most() {
         let pid = std::process::id();
         assert!(resident_kib(pid).unwrap() > 100);
-        assert!(cpu_time(pid).unwrap() < Duration::from_secs(3_600));
+        assert!(cpu_time(pid).unwrap() < Duration::from_hours(1));
     }
 }

@@ -65,7 +65,7 @@ pub(crate) async fn run(plan: &Plan, lanes: &mut Lanes, installation: &Installat
             let (samples, in_process) =
                 slice(lane, plan.slice(*kind)).await.with_context(|| format!("measuring: {}", kind.title()))?;
             if let (Some(pid), Some(before)) = (watched, before) {
-                *rounds.cpu.entry(*kind).or_default() += cpu_time(pid)? - before;
+                *rounds.cpu.entry(*kind).or_default() += cpu_time(pid)?.saturating_sub(before);
             }
             rounds.in_process += in_process;
             rounds.samples.entry(*kind).or_default().push(samples);
