@@ -8,6 +8,7 @@ use temporalio_client::{
 use temporalio_common::protos::temporal::api::{
     enums::v1::IndexedValueType, operatorservice::v1::AddSearchAttributesRequest,
 };
+use temporalio_sdk_core::Url;
 use tokenhub_config::TemporalSettings;
 use tokenhub_domain::InstanceId;
 use tokenhub_workflows::SearchAttribute;
@@ -45,7 +46,7 @@ async fn try_connect(temporal: &TemporalSettings, instance: &InstanceId) -> anyh
     let (mut options, _) = ClientOptions::load_from_config(LoadClientConfigProfileOptions::default())
         .map_err(|error| anyhow::anyhow!("Temporal's own configuration cannot be read: {error}"))?;
     let scheme = if options.tls_options.is_some() { "https" } else { "http" };
-    options.target = format!("{scheme}://{}", temporal.address).parse()?;
+    options.target = format!("{scheme}://{}", temporal.address).parse::<Url>()?;
     options.identity = format!("tokenhub-worker {instance}");
     options.connect_timeout = Some(Duration::from_secs(2));
     options.grpc_compression = GrpcCompression::None;

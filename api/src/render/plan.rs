@@ -1,9 +1,10 @@
 //! The plan object: the same for `POST /v1/plan`, `GET /v1/plan/{id}` and the members of a problem document.
 
+use chrono::{DateTime, SecondsFormat};
 use serde_json::{Map, Value, json};
 use tokenhub_domain::{
     AdversarialAnswer, Answer, Ballot, BestOfNAnswer, ModelId, Outcome, RefineAnswer, RunId, RunStatus, StepRecord,
-    Text, Usage, VoteAnswer, VoteMethod, WorkflowId,
+    Text, UnixMicros, Usage, VoteAnswer, VoteMethod, WorkflowId,
 };
 
 /// What surrounds an outcome.
@@ -38,11 +39,17 @@ pub(crate) fn plan_object(identity: Identity<'_>, outcome: &Outcome) -> Map<Stri
     object
 }
 
-/// The object of a run that has no result yet.
-pub(crate) fn unfinished_object(identity: Identity<'_>, status: RunStatus) -> Map<String, Value> {
+/// The object of a run that has no result yet, with the time since which it is on its way (RFC 3339, UTC).
+pub(crate) fn unfinished_object(
+    identity: Identity<'_>,
+    status: RunStatus,
+    created_at: UnixMicros,
+) -> Map<String, Value> {
+    let created_at = DateTime::from_timestamp_micros(created_at.0).unwrap_or_default();
     Map::from_iter([
         ("id".to_owned(), Value::from(identity.run_id.as_str())),
         ("status".to_owned(), status.as_str().into()),
+        ("created_at".to_owned(), created_at.to_rfc3339_opts(SecondsFormat::Millis, true).into()),
         ("durable".to_owned(), identity.is_durable.into()),
         ("links".to_owned(), links(identity)),
     ])

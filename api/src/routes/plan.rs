@@ -190,7 +190,7 @@ async fn read_back(gate: &Gate, runner: &Runner, id: &str, headers: &HeaderMap) 
             render::write_outcome(&mut response_headers, &outcome);
             render::plan_object(identity, &outcome)
         }
-        None => render::unfinished_object(identity, row.status),
+        None => render::unfinished_object(identity, row.status, row.created_at),
     };
     Ok((response_headers, Json(object)).into_response())
 }
