@@ -54,8 +54,9 @@ pub(crate) async fn run<P: Presence>(
 
 async fn beat<P: Presence>(presence: &P) -> Infallible {
     loop {
-        presence.beat().await;
+        // The start of the activity counts as a beat, so a short call needs none: each is a request to the server.
         tokio::time::sleep(BEAT_INTERVAL).await;
+        presence.beat().await;
     }
 }
 
