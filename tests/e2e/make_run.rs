@@ -88,14 +88,14 @@ impl Installation {
         exchange(request.header("X-TokenHub-Durability", durability)).await.unwrap().expect(200)
     }
 
-    /// The ledger rows of a run, once the last of them is settled.
-    async fn ledger_of(&self, run_id: &str) -> Vec<LedgerRow> {
+    /// The ledger rows of a run of so many calls, once they are all there and ended.
+    async fn ledger_of(&self, run_id: &str, calls: u64) -> Vec<LedgerRow> {
         let url = format!("sqlite://{}", self.dir.join("data/tokenhub.db").display());
         let store = Store::open(&url).await.unwrap();
         let (tenant, run_id) = (TenantId::default_tenant(), RunId::from(run_id));
         eventually("the ledger is drained", Duration::from_secs(20), || async {
             let rows = store.ledger_rows().of_run(&tenant, &run_id).await.unwrap();
-            (!rows.is_empty() && rows.iter().all(|row| row.finished_at.is_some())).then_some(rows)
+            (rows.len() as u64 == calls && rows.iter().all(|row| row.finished_at.is_some())).then_some(rows)
         })
         .await
     }
@@ -175,7 +175,8 @@ async fn a_first_start_serves_the_real_local_model_and_leaves_nothing_behind() {
         ] {
             let answer = installation.post("/v1/plan", durability, &plan(mode, &extra)).await;
             assert_eq!(answer.body["status"], "completed", "{mode} {durability}: {}", answer.text);
-            let rows = installation.ledger_of(answer.body["id"].as_str().unwrap()).await;
+            let calls = answer.body["usage"]["calls"].as_u64().unwrap();
+            let rows = installation.ledger_of(answer.body["id"].as_str().unwrap(), calls).await;
             assert_reported_usage(&rows, &answer.body["usage"]);
             if durability == "required" {
                 let link = answer.body["links"]["temporal_ui"].as_str().unwrap();
@@ -206,7 +207,7 @@ async fn chat(installation: &Installation, model: &str, durability: &str) {
     let answer = installation.post("/v1/chat/completions", durability, &body).await;
     let marked = if durability == "required" { "durable" } else { "none" };
     assert_eq!(answer.header("x-tokenhub-durability"), marked);
-    let rows = installation.ledger_of(answer.header("x-tokenhub-run-id")).await;
+    let rows = installation.ledger_of(answer.header("x-tokenhub-run-id"), 1).await;
     assert_eq!(rows.len(), 1);
     assert_eq!(answer.body["usage"]["prompt_tokens"].as_u64(), Some(rows[0].input_tokens));
     assert_eq!(answer.body["usage"]["completion_tokens"].as_u64(), Some(rows[0].output_tokens));
@@ -225,6 +226,6 @@ async fn stream(installation: &Installation, model: &str) {
         .filter_map(|line| serde_json::from_str::<Value>(line.strip_prefix("data: ")?).ok())
         .find_map(|event| event["usage"]["completion_tokens"].as_u64())
         .expect("a usage event");
-    let rows = installation.ledger_of(answer.header("x-tokenhub-run-id")).await;
+    let rows = installation.ledger_of(answer.header("x-tokenhub-run-id"), 1).await;
     assert_eq!(rows[0].output_tokens, usage);
 }
