@@ -96,23 +96,20 @@ mod compose {
 
     /// The settings that a process of `service` would have, with stand-ins for the secrets.
     fn load(name: &str, service: &Value) -> Loaded {
-        let folder = std::env::temp_dir().join(format!("tokenhub-compose-{}-{name}", std::process::id()));
-        fs::create_dir_all(&folder).unwrap();
+        let folder = tempfile::tempdir().unwrap();
         let environment: Environment = environment(service)
             .into_iter()
             .map(|(variable, value)| match value.strip_prefix(SECRETS_FOLDER) {
                 None => (variable, value),
                 Some(secret) => {
                     let stand_in = if secret == "database_url" { "postgres://u:p@postgres:5432/t" } else { "secret" };
-                    let file = folder.join(secret);
+                    let file = folder.path().join(secret);
                     fs::write(&file, stand_in).unwrap();
                     (variable, file.display().to_string())
                 }
             })
             .collect();
-        let loaded = Settings::load(&Flags::new(), &environment);
-        fs::remove_dir_all(&folder).unwrap();
-        loaded.unwrap_or_else(|error| panic!("{name}: {error}"))
+        Settings::load(&Flags::new(), &environment).unwrap_or_else(|error| panic!("{name}: {error}"))
     }
 
     fn service<'a>(all: &'a [(String, Value)], program: &str) -> &'a (String, Value) {
