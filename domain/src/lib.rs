@@ -7,6 +7,7 @@
 
 mod catalogue;
 mod content;
+mod dialect;
 mod error_class;
 mod ids;
 pub mod limits;
@@ -21,6 +22,7 @@ mod time;
 
 pub use catalogue::{Catalogue, Deployment, Model, Provider, ProviderKind, ProviderOrigin};
 pub use content::{ContentHash, ContentRef, Text};
+pub use dialect::Dialect;
 pub use error_class::{ErrorClass, ProviderFailure};
 pub use ids::{
     ApiKeyId, AttemptId, InstanceId, ModelId, PrincipalId, ProviderId, RequestId, RunId, StepId, StepKey, TenantId,

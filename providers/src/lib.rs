@@ -7,6 +7,7 @@ mod answer;
 mod base_url;
 mod call;
 mod classify;
+pub mod convert;
 mod error;
 mod evidence;
 mod openai;
