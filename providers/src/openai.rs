@@ -11,7 +11,7 @@ use bytes::Bytes;
 use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER};
 use reqwest::{Client, Response, Url, redirect};
 use secrecy::{ExposeSecret, SecretString};
-use tokenhub_domain::{AttemptId, ErrorClass, ProviderFailure, ProviderId, limits};
+use tokenhub_domain::{AttemptId, Dialect, ErrorClass, ProviderFailure, ProviderId, limits};
 use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::answer::{Delivery, read_completion, read_models, request_body};
@@ -108,7 +108,7 @@ impl Endpoint {
         if is_json(response.headers()) {
             return Err(self.not_a_stream(response, clocks.end).await);
         }
-        Ok(stream::open(response, clocks, self.credential.clone()))
+        Ok(stream::open(response, clocks, self.credential.clone(), Dialect::Chat))
     }
 
     pub(crate) async fn list_models(&self) -> Result<Vec<ListedModel>, ProviderFailure> {
