@@ -12,10 +12,9 @@ use std::{
 };
 
 use bytes::Bytes;
-use serde_json::{Map, Value};
 use tokenhub_domain::{
-    AttemptId, Candidate, ClassifyRequest, Deployment, ErrorClass, NanoDollars, NextMove, ProviderFailure, Role,
-    RunContext, StepId, StepKey,
+    AttemptId, Candidate, ClassifyRequest, Deployment, Dialect, ErrorClass, ForwardedHeader, NanoDollars, NextMove,
+    ProviderFailure, Role, RunContext, StepId, StepKey,
 };
 use tokenhub_providers::StreamEvent;
 use tokenhub_store::{AttemptOpen, Ledger, Settlement, StoreError};
@@ -34,8 +33,12 @@ const EVENTS_BUFFERED: usize = 64;
 pub struct StreamRequest {
     /// Whom to ask, best first.
     pub candidates: Vec<Candidate>,
-    /// The caller's body without `model`, `stream` and `stream_options`.
-    pub body: Map<String, Value>,
+    /// The protocol of the caller.
+    pub dialect: Dialect,
+    /// The caller's body, as it came.
+    pub body: Bytes,
+    /// Headers of the caller that go to a provider of the same protocol.
+    pub forwarded: Vec<ForwardedHeader>,
     /// Input tokens, estimated.
     pub estimated_input_tokens: u64,
     /// The first content must come within this.

@@ -4,6 +4,15 @@
 
 use serde::{Deserialize, Serialize};
 
+/// A request header that a caller's protocol defines and a provider of that protocol has to see. Never a secret.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ForwardedHeader {
+    /// In lower case.
+    pub name: String,
+    /// As it came.
+    pub value: String,
+}
+
 /// A wire protocol of a chat.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

@@ -22,7 +22,7 @@ mod time;
 
 pub use catalogue::{Catalogue, Deployment, Model, Provider, ProviderKind, ProviderOrigin};
 pub use content::{ContentHash, ContentRef, Text};
-pub use dialect::Dialect;
+pub use dialect::{Dialect, ForwardedHeader};
 pub use error_class::{ErrorClass, ProviderFailure};
 pub use ids::{
     ApiKeyId, AttemptId, InstanceId, ModelId, PrincipalId, ProviderId, RequestId, RunId, StepId, StepKey, TenantId,

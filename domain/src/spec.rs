@@ -5,7 +5,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{ModelId, Policy, RunContext, RunKind, Text, limits};
+use crate::{Dialect, ForwardedHeader, ModelId, Policy, RunContext, RunKind, Text, limits};
 
 /// A run of any kind.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -46,8 +46,14 @@ impl PlanSpec {
 pub struct SpecBase {
     /// Whose run it is.
     pub run: RunContext,
-    /// The caller's request body: a JSON object without `model`, `stream` and `stream_options`.
+    /// The protocol of the caller, in which `original` is written and a chat is answered.
+    #[serde(default)]
+    pub dialect: Dialect,
+    /// The caller's request body, a JSON object. Its `model` and `stream` are set again for each call.
     pub original: Text,
+    /// Headers of the caller that go to a provider of the same protocol.
+    #[serde(default)]
+    pub forwarded: Vec<ForwardedHeader>,
     /// Input tokens, estimated.
     #[serde(default)]
     pub estimated_input_tokens: u64,

@@ -3,8 +3,8 @@
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    AttemptId, Deployment, ErrorClass, ModelId, NanoDollars, Outcome, Policy, Prompt, ProviderFailure, RoutingProfile,
-    StepId, Text,
+    AttemptId, Deployment, Dialect, ErrorClass, ForwardedHeader, ModelId, NanoDollars, Outcome, Policy, Prompt,
+    ProviderFailure, RoutingProfile, StepId, Text,
 };
 
 /// What a call is for.
@@ -133,6 +133,12 @@ pub struct SendRequest {
     pub try_number: u32,
     /// Whom to call.
     pub deployment: Deployment,
+    /// The protocol in which the prompt is written and the whole body is returned.
+    #[serde(default)]
+    pub dialect: Dialect,
+    /// Headers of the caller that go to a provider of the same protocol.
+    #[serde(default)]
+    pub forwarded: Vec<ForwardedHeader>,
     /// What to send.
     pub prompt: Prompt,
     /// What to return.

@@ -117,6 +117,8 @@ impl Attempt {
             role: ask.role,
             try_number: self.try_number,
             deployment: self.candidate.deployment.clone(),
+            dialect: run.base.dialect,
+            forwarded: run.base.forwarded.clone(),
             prompt: ask.prompt.clone(),
             form: ask.form,
             max_output_tokens: self.max_output_tokens,

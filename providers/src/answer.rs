@@ -1,52 +1,13 @@
-//! Request bodies out, whole answers and model lists in: the JSON of Chat Completions.
+//! Whole answers and model lists: what the gateway must know of them.
 //!
-//! Pure. Touches only the fields that it must, so that whatever a client or a provider adds goes through unchanged.
+//! Pure. The body itself goes on byte for byte.
 
-use serde_json::{Map, Value, json};
+use serde_json::Value;
 use tokenhub_domain::{ErrorClass, ModelId, ProviderFailure, answer_text};
 
 use crate::call::{Completion, ListedModel};
 use crate::classify::{ErrorEvidence, classify};
 use crate::usage::usage_of;
-
-/// How the answer is to come.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Delivery {
-    /// In one body.
-    Whole,
-    /// As events, token counts included.
-    Streamed,
-}
-
-/// The bytes of a request.
-pub(crate) fn request_body(
-    model: &ModelId,
-    body: Map<String, Value>,
-    max_output_tokens: Option<u64>,
-    delivery: Delivery,
-) -> Vec<u8> {
-    let mut request = Map::with_capacity(body.len() + 3);
-    request.insert("model".to_owned(), json!(model));
-    request.extend(body.into_iter().filter(|(field, _)| field != "model"));
-    if let Some(limit) = max_output_tokens {
-        let field = if request.contains_key("max_completion_tokens") { "max_completion_tokens" } else { "max_tokens" };
-        request.insert(field.to_owned(), json!(limit));
-    }
-    match delivery {
-        Delivery::Whole => {}
-        Delivery::Streamed => {
-            request.insert("stream".to_owned(), json!(true));
-            let options = request.entry("stream_options").or_insert(Value::Null);
-            match options.as_object_mut() {
-                Some(options) => {
-                    options.insert("include_usage".to_owned(), json!(true));
-                }
-                None => *options = json!({"include_usage": true}),
-            }
-        }
-    }
-    Value::Object(request).to_string().into_bytes()
-}
 
 /// Reads the body of a 2xx answer.
 pub(crate) fn read_completion(body: Vec<u8>, credential: Option<&str>) -> Result<Completion, ProviderFailure> {
@@ -113,44 +74,9 @@ pub(crate) fn read_models(body: &[u8]) -> Result<Vec<ListedModel>, ProviderFailu
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
-
-    fn request(body: &str, max_output_tokens: Option<u64>, delivery: Delivery) -> String {
-        let body = serde_json::from_str(body).unwrap();
-        String::from_utf8(request_body(&"m/x:1".into(), body, max_output_tokens, delivery)).unwrap()
-    }
-
-    #[test]
-    fn the_model_comes_first_and_every_other_field_stays_as_it_is() {
-        let body =
-            r#"{"vendor":{"b":1,"a":[null]},"model":"other","messages":[{"role":"user","content":"é"}],"seed":7}"#;
-        assert_eq!(
-            request(body, None, Delivery::Whole),
-            r#"{"model":"m/x:1","vendor":{"b":1,"a":[null]},"messages":[{"role":"user","content":"é"}],"seed":7}"#
-        );
-    }
-
-    #[test]
-    fn the_output_limit_replaces_the_field_that_the_client_used() {
-        assert_eq!(request("{}", Some(5), Delivery::Whole), r#"{"model":"m/x:1","max_tokens":5}"#);
-        assert_eq!(
-            request(r#"{"max_completion_tokens":9}"#, Some(5), Delivery::Whole),
-            r#"{"model":"m/x:1","max_completion_tokens":5}"#
-        );
-        assert_eq!(request(r#"{"max_tokens":9}"#, None, Delivery::Whole), r#"{"model":"m/x:1","max_tokens":9}"#);
-    }
-
-    #[test]
-    fn a_stream_always_asks_for_usage_and_keeps_other_options() {
-        assert_eq!(
-            request(r#"{"stream_options":{"include_usage":false,"x":1}}"#, None, Delivery::Streamed),
-            r#"{"model":"m/x:1","stream_options":{"include_usage":true,"x":1},"stream":true}"#
-        );
-        assert_eq!(
-            request(r#"{"stream":false,"stream_options":null}"#, None, Delivery::Streamed),
-            r#"{"model":"m/x:1","stream":true,"stream_options":{"include_usage":true}}"#
-        );
-    }
 
     fn read(answer: &Value) -> Result<Completion, ErrorClass> {
         read_completion(answer.to_string().into_bytes(), None).map_err(|failure| failure.class)

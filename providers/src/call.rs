@@ -6,8 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::stream::BoxStream;
 use secrecy::SecretString;
-use serde_json::{Map, Value};
-use tokenhub_domain::{AttemptId, ModelId, Provider, ProviderFailure, TokenUsage};
+use tokenhub_domain::{AttemptId, Dialect, ForwardedHeader, ModelId, Provider, ProviderFailure, TokenUsage};
 
 /// The clocks of a provider.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,8 +47,12 @@ pub struct Call<'a> {
     pub attempt: &'a AttemptId,
     /// The model.
     pub model: &'a ModelId,
-    /// The request body without `model`.
-    pub body: Map<String, Value>,
+    /// The protocol of the body, and of the answer.
+    pub dialect: Dialect,
+    /// The request body, a JSON object; its `model`, `stream` and, where asked, output limit are replaced.
+    pub body: Bytes,
+    /// Headers that go to an upstream of the same protocol.
+    pub forwarded: &'a [ForwardedHeader],
     /// Replaces the body's output limit.
     pub max_output_tokens: Option<u64>,
     /// The call must end within this, or within the provider's total if that is shorter.

@@ -16,6 +16,7 @@ mod registry;
 mod sse;
 mod stream;
 mod usage;
+mod wire;
 
 pub use base_url::{LinkLocal, normalise_base_url};
 pub use call::{Call, Completion, EventKind, ListedModel, StreamEvent, Streaming, Timeouts, Upstream};

@@ -14,13 +14,14 @@ use secrecy::{ExposeSecret, SecretString};
 use tokenhub_domain::{AttemptId, ErrorClass, ProviderFailure, ProviderId, limits};
 use tokio::time::{Instant, timeout, timeout_at};
 
-use crate::answer::{Delivery, read_completion, read_models, request_body};
+use crate::answer::{read_completion, read_models};
 use crate::base_url::{CheckedResolver, LinkLocal, is_loopback, normalise_base_url};
 use crate::call::{Call, Completion, ListedModel, Streaming, Timeouts, Upstream};
 use crate::classify::{ErrorEvidence, classify};
 use crate::error::{BaseUrlError, ProvidersError};
 use crate::redact::redact;
 use crate::stream::{self, Clocks};
+use crate::wire::{Delivery, request_body};
 
 /// The header that carries the ledger's id of the call.
 const ATTEMPT_HEADER: &str = "x-tokenhub-attempt-id";
@@ -74,7 +75,7 @@ impl Endpoint {
 
     pub(crate) async fn complete(&self, call: Call<'_>) -> Result<Completion, ProviderFailure> {
         let limit = self.limit_of(&call);
-        let body = request_body(call.model, call.body, call.max_output_tokens, Delivery::Whole);
+        let body = body_of(&call, Delivery::Whole)?;
         let exchange = async {
             let response = self.post(call.attempt, body, "application/json").await?;
             if !response.status().is_success() {
@@ -95,7 +96,7 @@ impl Endpoint {
             idle: Duration::from_millis(self.timeouts.idle_ms),
         };
         let headers_by = started + Duration::from_millis(self.timeouts.headers_ms);
-        let body = request_body(call.model, call.body, call.max_output_tokens, Delivery::Streamed);
+        let body = body_of(&call, Delivery::Streamed)?;
         let opening = self.post(call.attempt, body, "text/event-stream");
         let response = match timeout_at(headers_by.min(clocks.first_token).min(clocks.end), opening).await {
             Ok(response) => response?,
@@ -134,12 +135,7 @@ impl Endpoint {
         self.credential.as_ref().map(ExposeSecret::expose_secret)
     }
 
-    async fn post(
-        &self,
-        attempt: &AttemptId,
-        body: Vec<u8>,
-        accept: &'static str,
-    ) -> Result<Response, ProviderFailure> {
+    async fn post(&self, attempt: &AttemptId, body: String, accept: &'static str) -> Result<Response, ProviderFailure> {
         let mut headers = HeaderMap::with_capacity(4);
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         headers.insert(ACCEPT, HeaderValue::from_static(accept));
@@ -212,6 +208,12 @@ impl Endpoint {
             Err(_) => ProviderFailure::of(ErrorClass::StepDeadline, "the answer did not end in time"),
         }
     }
+}
+
+fn body_of(call: &Call<'_>, delivery: Delivery) -> Result<String, ProviderFailure> {
+    let unreadable = || ProviderFailure::of(ErrorClass::BadRequest, "the request body is not a JSON object");
+    let body = std::str::from_utf8(&call.body).map_err(|_| unreadable())?;
+    request_body(call.dialect, call.model, body, call.max_output_tokens, delivery).map_err(|_| unreadable())
 }
 
 fn bearer(secret: &SecretString, provider: &ProviderId) -> Result<HeaderValue, ProvidersError> {

@@ -4,12 +4,13 @@
 
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use futures_util::StreamExt;
 use secrecy::SecretString;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 use tokenhub_demo::{Finished, Reply, Rule, ScriptedProvider};
 use tokenhub_domain::{
-    AttemptId, ErrorClass, ModelId, Provider, ProviderFailure, ProviderId, ProviderKind, ProviderOrigin,
+    AttemptId, Dialect, ErrorClass, ModelId, Provider, ProviderFailure, ProviderId, ProviderKind, ProviderOrigin,
 };
 use tokenhub_providers::{Call, Completion, EventKind, Providers, StreamEvent, Timeouts, Upstream};
 
@@ -46,11 +47,14 @@ async fn setup() -> Setup {
     setup_with(Timeouts::default()).await
 }
 
-fn object(body: Value) -> Map<String, Value> {
-    match body {
-        Value::Object(body) => body,
-        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Array(_) => Map::new(),
-    }
+fn call<'a>(
+    attempt: &'a AttemptId,
+    model: &'a ModelId,
+    body: Bytes,
+    max_output_tokens: Option<u64>,
+    timeout: Duration,
+) -> Call<'a> {
+    Call { attempt, model, dialect: Dialect::Chat, body, forwarded: &[], max_output_tokens, timeout }
 }
 
 impl Setup {
@@ -60,7 +64,8 @@ impl Setup {
 
     async fn complete_body(&self, body: Value, timeout: Duration) -> Result<Completion, ProviderFailure> {
         let (attempt, model) = (AttemptId::from("att_1"), ModelId::from("m/x:1"));
-        let call = Call { attempt: &attempt, model: &model, body: object(body), max_output_tokens: None, timeout };
+        let body = body.to_string().into();
+        let call = call(&attempt, &model, body, None, timeout);
         self.providers.complete(&"p".into(), call).await
     }
 
@@ -76,8 +81,8 @@ impl Setup {
 
     async fn stream_within(&self, timeout: Duration) -> Result<Vec<StreamEvent>, (Vec<StreamEvent>, ProviderFailure)> {
         let (attempt, model) = (AttemptId::from("att_2"), ModelId::from("m"));
-        let body = object(json!({"messages": [{"role": "user", "content": "hi"}]}));
-        let call = Call { attempt: &attempt, model: &model, body, max_output_tokens: Some(9), timeout };
+        let body = json!({"messages": [{"role": "user", "content": "hi"}]}).to_string().into();
+        let call = call(&attempt, &model, body, Some(9), timeout);
         let mut streaming = self.providers.stream(&"p".into(), call).await.map_err(|failure| (Vec::new(), failure))?;
         let mut events = Vec::new();
         while let Some(item) = streaming.events.next().await {
@@ -122,7 +127,7 @@ async fn a_call_carries_every_field_the_attempt_and_the_credential() {
     assert_eq!(calls[0].attempt_id.as_deref(), Some("att_1"));
     assert_eq!(calls[0].authorization.as_deref(), Some("Bearer sesame-open-42"));
     assert_eq!(calls[0].finished, Finished::Answered);
-    let sent = object(calls[0].body.clone());
+    let sent = calls[0].body.as_object().unwrap();
     assert_eq!(sent.keys().next().map(String::as_str), Some("model"));
     assert_eq!(sent["vendor"], body["vendor"]);
     assert_eq!(sent.len(), 4);
@@ -347,7 +352,7 @@ async fn dropping_a_stream_closes_the_connection() {
     setup.reply(Reply::text("one two three").gap_ms(60_000));
     let (attempt, model) = (AttemptId::from("att_3"), ModelId::from("m"));
     let timeout = Duration::from_secs(20);
-    let call = Call { attempt: &attempt, model: &model, body: Map::new(), max_output_tokens: None, timeout };
+    let call = call(&attempt, &model, "{}".into(), None, timeout);
     let mut streaming = setup.providers.stream(&"p".into(), call).await.unwrap();
     assert!(streaming.events.next().await.unwrap().is_ok());
     drop(streaming);

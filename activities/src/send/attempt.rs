@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use serde_json::{Map, Value};
+use bytes::Bytes;
 use tokenhub_domain::{
     AttemptId, Derived, ErrorClass, NanoDollars, Prompt, ProviderFailure, Reply, ReplyForm, Segment, SendOutcome, Text,
     render,
@@ -52,7 +52,9 @@ pub(super) async fn call<P: Presence>(sending: &Sending<'_, P>) -> Result<Called
     let call = Call {
         attempt: &attempt,
         model: &request.deployment.model,
+        dialect: request.dialect,
         body,
+        forwarded: &request.forwarded,
         max_output_tokens: request.max_output_tokens,
         timeout: Duration::from_millis(request.timeout_ms),
     };
@@ -166,7 +168,7 @@ where
 }
 
 /// The request body with every stored part loaded.
-async fn body<P: Presence>(sending: &Sending<'_, P>) -> Result<Map<String, Value>, ActivityFault> {
+async fn body<P: Presence>(sending: &Sending<'_, P>) -> Result<Bytes, ActivityFault> {
     let loaded = match &sending.request.prompt {
         Prompt::Original(original) => Prompt::Original(load(sending, original).await?),
         Prompt::Derived(derived) => {
@@ -180,7 +182,7 @@ async fn body<P: Presence>(sending: &Sending<'_, P>) -> Result<Map<String, Value
             Prompt::Derived(Derived { original: load(sending, &derived.original).await?, parts, ..derived.clone() })
         }
     };
-    Ok(render(&loaded)?)
+    Ok(render(&loaded)?.into())
 }
 
 async fn load<P: Presence>(sending: &Sending<'_, P>, text: &Text) -> Result<Text, ActivityFault> {

@@ -48,7 +48,9 @@ async fn begin(
     let call = Call {
         attempt: &attempt.id,
         model: &attempt.deployment.model,
+        dialect: request.dialect,
         body: request.body.clone(),
+        forwarded: &request.forwarded,
         max_output_tokens,
         timeout: Duration::from_millis(tokenhub_domain::limits::RUN_DEADLINE_MS),
     };

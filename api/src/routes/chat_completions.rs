@@ -7,7 +7,6 @@ use axum::{
     http::{HeaderMap, HeaderValue, header},
     response::{IntoResponse, Response},
 };
-use serde_json::{Map, Value};
 use tokenhub_activities::stream::{self as upstream, StreamError, StreamRequest};
 use tokenhub_domain::{
     ChatSpec, Deployment, DurabilityMark, NanoDollars, PlanSpec, ProviderFailure, RunContext, RunId, RunKind,
@@ -112,11 +111,12 @@ pub(super) async fn open_stream(
         let run = FailedRun { failure: Some(failure), stop_reason, ..FailedRun::default() };
         return Err(Problem::RunFailed(Box::new(run)));
     }
-    let body: Map<String, Value> =
-        base.original.as_inline().and_then(|original| serde_json::from_str(original).ok()).ok_or(Problem::Internal)?;
+    let body = base.original.as_inline().map(str::to_owned).ok_or(Problem::Internal)?;
     let request = StreamRequest {
         candidates: shortlist.candidates,
-        body,
+        dialect: base.dialect,
+        body: body.into(),
+        forwarded: base.forwarded,
         estimated_input_tokens: base.estimated_input_tokens,
         deadline_ms: base.deadline_ms,
     };

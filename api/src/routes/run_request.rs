@@ -1,7 +1,7 @@
 //! From a parsed request to a specification: models looked up, defaults filled in.
 
 use tokenhub_domain::{
-    Catalogue, ErrorClass, ModelId, ProviderFailure, RunContext, RunId, RunKind, SelectRequest, ShortlistWish,
+    Catalogue, Dialect, ErrorClass, ModelId, ProviderFailure, RunContext, RunId, RunKind, SelectRequest, ShortlistWish,
     SpecBase, StopReason, Text, limits,
 };
 use tokenhub_routing::{Resolved, Signals};
@@ -34,6 +34,8 @@ pub(super) fn base(models: &Models, entry: &Entry, kind: RunKind, run_id: RunId,
             request_id: entry.request_id.clone(),
             config_version: models.world.catalogue.load().version,
         },
+        dialect: Dialect::Chat,
+        forwarded: Vec::new(),
         original: Text::Inline(ask.original),
         estimated_input_tokens: ask.estimated_input_tokens,
         estimated_output_tokens: ask.estimated_output_tokens,

@@ -10,7 +10,7 @@ fn sent(steps: &Scripted, step: &str) -> SendRequest {
 }
 
 fn body(request: &SendRequest) -> String {
-    serde_json::Value::Object(render(&request.prompt).unwrap()).to_string()
+    render(&request.prompt).unwrap()
 }
 
 const SCRIPT: [(&str, &[Play]); 4] = [
@@ -76,7 +76,11 @@ fn system_messages_stay_with_authors_and_are_quoted_to_critics() {
     let steps = Scripted::new(&["a"], &[("critique/1", &[Play::Says("too short")])]);
     steps.play(PlanSpec::Adversarial(adversarial(1)));
     let message = |step: &str, index: usize| {
-        render(&sent(&steps, step).prompt).unwrap()["messages"][index]["content"].as_str().unwrap().to_owned()
+        serde_json::from_str::<serde_json::Value>(&render(&sent(&steps, step).prompt).unwrap()).unwrap()["messages"]
+            [index]["content"]
+            .as_str()
+            .unwrap()
+            .to_owned()
     };
     for author in ["plan", "revision/1"] {
         assert_eq!(message(author, 0), "Be brief.", "{author}");

@@ -296,6 +296,8 @@ pub(crate) fn base(kind: RunKind) -> SpecBase {
             request_id: "req_1".into(),
             config_version: 1,
         },
+        dialect: tokenhub_domain::Dialect::Chat,
+        forwarded: Vec::new(),
         original: r#"{"messages":[{"role":"system","content":"Be brief."},{"role":"user","content":"Why?"}]}"#.into(),
         estimated_input_tokens: 20,
         estimated_output_tokens: limits::ESTIMATED_OUTPUT_TOKENS,
