@@ -7,6 +7,7 @@ mod finish;
 mod ids;
 mod neutral;
 mod reasoning;
+pub mod stream;
 mod tool_names;
 mod usage;
 
@@ -17,5 +18,6 @@ pub use neutral::{
     Target, ThinkingForm, ToolNames, UsageCounts,
 };
 pub use reasoning::{Opaque, TUNNEL_PREFIX, unwrap, unwrap_signature, wrap, wrap_signature};
+pub(crate) use tool_names::wrap_free_form;
 pub use tool_names::{ToolKind, restore_tool, unwrap_free_form, wire_tool_name};
 pub use usage::{render_usage, usage};

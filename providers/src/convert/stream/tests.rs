@@ -1,0 +1,1 @@
+//! The rules of stream conversion, each with its test.
