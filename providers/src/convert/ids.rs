@@ -66,8 +66,9 @@ pub fn wire_tool_id(dialect: Dialect, id: &str) -> String {
 
 /// The first `digits` hex digits of the SHA-256 of `text`.
 pub(crate) fn hash_digits(text: &str, digits: usize) -> String {
-    let hex: String = Sha256::digest(text.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect();
-    hex.chars().take(digits).collect()
+    let bytes = Sha256::digest(text.as_bytes());
+    let nibbles = bytes.iter().flat_map(|byte| [byte >> 4, byte & 0x0F]);
+    nibbles.take(digits).filter_map(|nibble| char::from_digit(u32::from(nibble), 16)).collect()
 }
 
 fn bare(attempt: &AttemptId) -> &str {

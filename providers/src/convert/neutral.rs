@@ -81,6 +81,18 @@ pub struct Abilities {
     pub system_blocks: SystemBlocks,
     /// Whether a Chat upstream wants the reasoning of earlier turns back.
     pub reasoning_back: ReasoningBack,
+    /// What a Chat upstream calls the output limit.
+    pub output_limit: OutputLimit,
+}
+
+/// The field of the output limit towards Chat.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OutputLimit {
+    /// `max_completion_tokens`, without which newer models refuse the request.
+    #[default]
+    MaxCompletionTokens,
+    /// `max_tokens`, the only one that older compatible servers know.
+    MaxTokens,
 }
 
 /// How a Messages model is asked to think.
