@@ -251,13 +251,16 @@ proptest! {
     }
 
     #[test]
-    fn no_json_at_all_makes_a_conversion_panic((from, to) in pair(), seed in any_json()) {
-        if let Some(body) = seed.as_object() {
-            let _ = convert::request(from, to, body, &target());
-            let _ = convert::estimate_input_tokens(from, body);
-        }
-        let _ = convert::reply(from, to, &seed, &context());
-        let _ = convert::facts(from, &seed);
+    fn no_json_makes_a_conversion_panic((from, to) in pair(), items in prop::collection::vec(any_json(), 0..5)) {
+        let field = if from == Dialect::Responses { "input" } else { "messages" };
+        let first = items.first().cloned().unwrap_or_default();
+        let body = json!({"max_tokens": 5, field: items, "tools": [first], "system": first, "thinking": first,
+            "choices": items, "content": items, "output": items, "usage": first, "status": "completed"});
+        let _ = convert::request(from, to, body.as_object().unwrap(), &target());
+        let _ = convert::estimate_input_tokens(from, body.as_object().unwrap());
+        let _ = convert::reply(from, to, &body, &context());
+        let _ = convert::facts(from, &body);
+        let _ = convert::reply(from, to, &first, &context());
     }
 }
 
