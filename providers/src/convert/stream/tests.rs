@@ -1,5 +1,6 @@
 //! What the tests of stream conversion share: a converter's output, put together again as a strict client would.
 
+mod quirks;
 mod replay;
 mod rules;
 mod rules_of_ends;
