@@ -155,8 +155,9 @@ fn rule_13_an_error_has_the_form_of_the_clients_protocol() {
 
 #[test]
 fn messages_counts_replace_what_is_told_again_and_keep_what_is_not() {
-    let start = json!({"input_tokens": 100, "output_tokens": 1, "cache_read_input_tokens": null});
-    let reply = whole(Chat, &complete(Messages, Chat, &messages_stream(&start, &json!({"output_tokens": 25}))));
+    let start = json!({"input_tokens": 100, "output_tokens": 1});
+    let told_last = json!({"input_tokens": null, "output_tokens": 25});
+    let reply = whole(Chat, &complete(Messages, Chat, &messages_stream(&start, &told_last)));
     assert_eq!((&reply.usage["prompt_tokens"], &reply.usage["completion_tokens"]), (&json!(100), &json!(25)));
 
     let start = json!({"input_tokens": 5, "cache_read_input_tokens": 100, "cache_creation_input_tokens": 20});
