@@ -1,12 +1,15 @@
 //! What goes into a provider call and what comes out of it.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::stream::BoxStream;
 use secrecy::SecretString;
-use tokenhub_domain::{AttemptId, Dialect, ForwardedHeader, ModelId, Provider, ProviderFailure, TokenUsage};
+use tokenhub_domain::{
+    AttemptId, CredentialId, Dialect, ForwardedHeader, ModelId, Provider, ProviderFailure, TokenUsage,
+};
 
 /// The clocks of a provider.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,8 +37,8 @@ impl Default for Timeouts {
 pub struct Upstream {
     /// Who it is.
     pub provider: Provider,
-    /// Its key, sent as a bearer token.
-    pub credential: Option<SecretString>,
+    /// Its keys, by their names.
+    pub credentials: BTreeMap<CredentialId, SecretString>,
     /// Its clocks.
     pub timeouts: Timeouts,
 }
@@ -47,6 +50,8 @@ pub struct Call<'a> {
     pub attempt: &'a AttemptId,
     /// The model.
     pub model: &'a ModelId,
+    /// Which of the provider's keys.
+    pub credential: &'a CredentialId,
     /// The protocol of the body, and of the answer.
     pub dialect: Dialect,
     /// The request body, a JSON object; its `model`, `stream` and, where asked, output limit are replaced.
