@@ -22,7 +22,7 @@ use crate::call::{Call, Completion, ListedModel, Streaming, Timeouts, Upstream};
 use crate::classify::{ErrorEvidence, classify};
 use crate::error::ProvidersError;
 use crate::redact::redact;
-use crate::stream::{self, Clocks};
+use crate::stream::{self, Clocks, Reading};
 use crate::wire::{Delivery, request_body};
 
 use accounts::{Account, Accounts, forward};
@@ -106,7 +106,7 @@ impl Endpoint {
         if is_json(response.headers()) {
             return Err(not_a_stream(response, clocks.end, account).await);
         }
-        Ok(stream::open(response, clocks, account.credential()))
+        Ok(stream::open(response, clocks, account.credential(), Reading::Same(dialect)))
     }
 
     pub(crate) async fn embed(&self, call: Call<'_>) -> Result<Completion, ProviderFailure> {
