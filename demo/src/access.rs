@@ -24,6 +24,8 @@ pub enum Credential {
     Bearer(String),
     /// `x-api-key`
     ApiKey(String),
+    /// Either of them: official clients differ, and so do their versions.
+    Either(String),
 }
 
 /// Whether requests are checked as the real providers check them.
@@ -43,6 +45,7 @@ impl Demands {
         let matches = |credential: &Credential| match credential {
             Credential::Bearer(token) => bearer_in(headers) == Some(token),
             Credential::ApiKey(key) => api_key_in(headers) == Some(key),
+            Credential::Either(secret) => [bearer_in(headers), api_key_in(headers)].contains(&Some(secret.as_str())),
         };
         if self.credentials.is_empty() || self.credentials.iter().any(matches) {
             return None;

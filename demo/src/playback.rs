@@ -20,7 +20,7 @@ use crate::calls::Finished;
 use crate::dialect::{Dialect, Route};
 use crate::held_stream::Hold;
 use crate::judging::{Verdict, answers_in, verdict, verdict_asked};
-use crate::playback::score::{End, Matter, Score};
+use crate::playback::score::{Matter, Score};
 use crate::playback::show::{Body, CallGuard, Cut, answer, body_of};
 use crate::reply::{Content, Ending, Omission, Part, Reply};
 use crate::request::{Delivery, Message, Request};
@@ -62,18 +62,15 @@ pub(crate) async fn play(
     }
     let dialect = request.dialect();
     let end = if reply.status >= 400 { Finished::Failed(reply.status) } else { Finished::Answered };
-    let (content_type, score, request_id) = match &prepared.fast {
-        Some(fast) => {
-            let bytes = fast.body(dialect, request.delivery);
-            let score = score::of(reply, dialect, Matter::Body(bytes), None);
-            (speech_type(dialect, request.delivery), score, HeaderValue::from_static("req_fast"))
-        }
-        None => {
-            let request_id = next_request_id();
-            let (content_type, score) = compose(reply, &request, &request_id).ok_or(Cut)?;
-            // A script with an illegal status or header shows as a closed connection.
-            (content_type, score, HeaderValue::try_from(request_id).map_err(|_| Cut)?)
-        }
+    let (content_type, score, request_id) = if let Some(fast) = &prepared.fast {
+        let bytes = fast.body(dialect, request.delivery);
+        let score = score::of(reply, dialect, Matter::Body(bytes), None);
+        (speech_type(dialect, request.delivery), score, HeaderValue::from_static("req_fast"))
+    } else {
+        let request_id = next_request_id();
+        // A script with an illegal status or header shows as a closed connection.
+        let (content_type, score) = compose(reply, &request, &request_id).ok_or(Cut)?;
+        (content_type, score, HeaderValue::try_from(request_id).map_err(|_| Cut)?)
     };
     let body = body_of(reply, score, guard, end);
     let mut response = Response::builder().status(reply.status).body(body).map_err(|_| Cut)?;

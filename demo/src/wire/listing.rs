@@ -42,12 +42,11 @@ fn page(models: &[Listed<'_>], query: &str) -> Value {
     let value = |name: &str| query.split('&').filter_map(|pair| pair.split_once('=')).find(|(key, _)| *key == name);
     let place = |name: &str| value(name).and_then(|(_, id)| models.iter().position(|(listed, _)| *listed == id));
     let limit = value("limit").and_then(|(_, limit)| limit.parse().ok()).unwrap_or(PAGE_MODELS);
-    let (page, has_more) = match place("before_id") {
-        Some(end) => (&models[end.saturating_sub(limit)..end], end > limit),
-        None => {
-            let rest = &models[place("after_id").map_or(0, |place| place + 1)..];
-            (&rest[..rest.len().min(limit)], rest.len() > limit)
-        }
+    let (page, has_more) = if let Some(end) = place("before_id") {
+        (&models[end.saturating_sub(limit)..end], end > limit)
+    } else {
+        let rest = &models[place("after_id").map_or(0, |place| place + 1)..];
+        (&rest[..rest.len().min(limit)], rest.len() > limit)
     };
     let data: Vec<Value> = page.iter().map(|model| entry(Dialect::Messages, *model)).collect();
     let id = |model: Option<&Listed<'_>>| model.map(|(id, _)| (*id).to_owned());
