@@ -133,10 +133,19 @@ mod tests {
                 Part::ToolCall(call) => format!("call:{}", call.id),
                 Part::ToolResult(result) => match &result.content[0] {
                     Part::Text(text) if text.len() < 9 => format!("result:{}={text}", result.id),
-                    _ => format!("error:{}", result.id),
+                    Part::Text(_)
+                    | Part::Refusal(_)
+                    | Part::Image(_)
+                    | Part::Document(_)
+                    | Part::Audio(_)
+                    | Part::Reasoning(_)
+                    | Part::ToolCall(_)
+                    | Part::ToolResult(_) => format!("error:{}", result.id),
                 },
                 Part::Text(text) => text.clone(),
-                _ => "other".to_owned(),
+                Part::Refusal(_) | Part::Image(_) | Part::Document(_) | Part::Audio(_) | Part::Reasoning(_) => {
+                    "other".to_owned()
+                }
             });
             words.collect::<Vec<_>>().join(" ")
         };

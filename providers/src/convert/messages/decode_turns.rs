@@ -63,7 +63,11 @@ pub(crate) fn read_messages(
             other => return Err(invalid(message.path_of("role"), format!("{other:?} is not a role"))),
         };
         let parts = read_content(&message.need("content")?, losses)?;
-        request.turns.push(Turn { role, parts, path: message.path });
+        let turn = Turn { role, parts, path: message.path };
+        match role {
+            Role::System | Role::Developer => request.push_system(turn)?,
+            Role::User | Role::Assistant => request.turns.push(turn),
+        }
     }
     Ok(())
 }

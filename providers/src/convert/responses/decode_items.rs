@@ -96,12 +96,8 @@ fn read_message(item: &At<'_>, request: &mut Request, losses: &mut Losses) -> Re
         other => return Err(invalid(item.path_of("role"), format!("{other:?} is not a role"))),
     };
     let parts = item.get("content").map_or(Ok(Vec::new()), |content| read_content(&content, losses))?;
-    if matches!(role, Role::System | Role::Developer) && request.turns.is_empty() {
-        for part in parts {
-            let Part::Text(text) = part else { return Err(item.invalid("a system message holds text only")) };
-            request.system.push(text);
-        }
-        return Ok(());
+    if matches!(role, Role::System | Role::Developer) {
+        return request.push_system(Turn { role, parts, path: item.path.clone() });
     }
     match request.turns.last_mut() {
         Some(turn) if role == Role::Assistant && takes_text(turn) => turn.parts.extend(parts),
