@@ -109,7 +109,7 @@ fn an_answered_call_whose_thinking_is_another_s_switches_thinking_off() {
     let out = request(Responses, Messages, &codex_history(&foreign));
     assert_eq!(out["messages"][1]["content"][0]["type"], "tool_use");
     assert_eq!(out.get("thinking"), None);
-    assert_eq!(lost(Responses, Messages, &codex_history(&foreign)), ["input[1]", "reasoning"]);
+    assert_eq!(lost(Responses, Messages, &codex_history(&foreign)), ["input[1]", "reasoning.effort"]);
 }
 
 #[test]

@@ -11,7 +11,7 @@ use std::{env, fs};
 
 use proptest::prelude::*;
 use tokenhub_domain::Dialect;
-use tokenhub_providers::convert::stream::{StreamConverter, StreamError};
+use tokenhub_providers::convert::stream::{OutEvent, StreamConverter, StreamError};
 use tokenhub_providers::convert::{Issuer, ReplyContext};
 use tokenhub_providers::{EVENT_BYTES, Event, Framer};
 
@@ -76,9 +76,9 @@ fn converted(from: Dialect, to: Dialect, stream: &[u8], sizes: &[usize]) -> Resu
     let mut out = Vec::new();
     for event in events(stream, sizes) {
         let events = converter.push(std::str::from_utf8(&event.name).unwrap(), &event.data)?;
-        out.extend(events.iter().flat_map(|event| event.frame()));
+        out.extend(events.iter().flat_map(OutEvent::frame));
     }
-    out.extend(converter.finish()?.iter().flat_map(|event| event.frame()));
+    out.extend(converter.finish()?.iter().flat_map(OutEvent::frame));
     Ok(String::from_utf8(out).unwrap())
 }
 

@@ -174,8 +174,6 @@ pub(crate) struct ToolResult {
     pub(crate) id: String,
     pub(crate) content: Vec<Part>,
     pub(crate) outcome: ToolOutcome,
-    /// What the tool takes, which decides the item type in Responses.
-    pub(crate) free_form: bool,
     pub(crate) path: String,
 }
 

@@ -51,7 +51,6 @@ fn push_result(message: &At<'_>, request: &mut Request, losses: &mut Losses) -> 
         id: message.need_text("tool_call_id")?.to_owned(),
         content: read_content(message.get("content").as_ref(), losses)?,
         outcome: ToolOutcome::Done,
-        free_form: false,
         path: message.path.clone(),
     });
     let is_result = |part: &Part| matches!(part, Part::ToolResult(_));

@@ -129,7 +129,6 @@ fn read_result(block: &At<'_>, losses: &mut Losses) -> Result<ToolResult, Conver
         id: block.need_text("tool_use_id")?.to_owned(),
         content: block.get("content").map_or(Ok(Vec::new()), |content| read_content(&content, losses))?,
         outcome: if is_error { ToolOutcome::Failed } else { ToolOutcome::Done },
-        free_form: false,
         path: block.path.clone(),
     })
 }

@@ -51,7 +51,8 @@ pub(crate) fn encode(
     if let Some(stream) = request.stream.take() {
         body.insert("stream".to_owned(), stream);
     }
-    thinking::apply(thinking::plan(&request.thinking, max_tokens, target), &mut body, &mut losses);
+    let plan = thinking::plan(&request.thinking, max_tokens, target);
+    thinking::apply(plan, request.from, &mut body, &mut losses);
     converted.body = body;
     converted.losses = losses.0;
     Ok(converted)

@@ -34,7 +34,7 @@ pub(crate) fn write_messages(
             continue;
         }
         match messages.last_mut() {
-            Some((last, earlier)) if *last == role => merge(earlier, blocks),
+            Some((last, earlier)) if *last == role => earlier.extend(blocks),
             _ => messages.push((role, blocks)),
         }
     }
@@ -43,15 +43,6 @@ pub(crate) fn write_messages(
         Some(("assistant", _)) => Err(invalid(conversation, "the conversation must begin with a user message")),
         Some(_) => Ok(messages.into_iter().map(|(role, content)| json!({"role": role, "content": content})).collect()),
     }
-}
-
-/// Results stay in front of everything else that their turn holds.
-fn merge(earlier: &mut Vec<Value>, later: Vec<Value>) {
-    let is_result = |block: &Value| block["type"] == "tool_result";
-    let (results, rest): (Vec<_>, Vec<_>) = later.into_iter().partition(is_result);
-    let at = earlier.iter().take_while(|block| is_result(block)).count();
-    earlier.splice(at..at, results);
-    earlier.extend(rest);
 }
 
 fn write_turn(

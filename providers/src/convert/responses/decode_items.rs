@@ -55,8 +55,8 @@ fn read_item(item: &At<'_>, request: &mut Request, losses: &mut Losses) -> Resul
             let action = item.get("action").map_or_else(|| "{}".to_owned(), |action| action.value.to_string());
             push_call(item, LOCAL_SHELL, ToolInput::Json(action), request)
         }
-        kind @ ("function_call_output" | "custom_tool_call_output" | "local_shell_call_output") => {
-            let result = read_result(item, kind == "custom_tool_call_output", losses)?;
+        "function_call_output" | "custom_tool_call_output" | "local_shell_call_output" => {
+            let result = read_result(item, losses)?;
             push(request, Role::User, Part::ToolResult(result), item);
             Ok(())
         }
@@ -159,7 +159,7 @@ fn read_reasoning(item: &At<'_>) -> Result<Part, ConvertError> {
     Ok(Part::Reasoning(Reasoning { text, opaque, path: item.path.clone() }))
 }
 
-fn read_result(item: &At<'_>, free_form: bool, losses: &mut Losses) -> Result<ToolResult, ConvertError> {
+fn read_result(item: &At<'_>, losses: &mut Losses) -> Result<ToolResult, ConvertError> {
     let id = item
         .get("call_id")
         .or_else(|| item.get("id"))
@@ -175,7 +175,6 @@ fn read_result(item: &At<'_>, free_form: bool, losses: &mut Losses) -> Result<To
         id: id.text()?.to_owned(),
         content,
         outcome: if is_incomplete { ToolOutcome::Failed } else { ToolOutcome::Done },
-        free_form,
         path: item.path.clone(),
     })
 }

@@ -154,7 +154,7 @@ fn output_item(
             }
         }
     }
-    let is_free_form = result.free_form || free_form.contains(&result.id);
+    let is_free_form = free_form.contains(&result.id);
     let mut item = json!({
         "type": if is_free_form { "custom_tool_call_output" } else { "function_call_output" },
         "call_id": wire_tool_id(Dialect::Responses, &result.id),

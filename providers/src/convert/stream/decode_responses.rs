@@ -273,15 +273,10 @@ impl ResponsesDecoder {
 
     fn sign(&mut self, index: usize, encrypted: Option<String>, pieces: &mut Vec<Piece>) {
         let Some(encrypted) = encrypted.filter(|encrypted| !encrypted.is_empty()) else { return };
-        let block = match self.items.get(&index).and_then(|seen| seen.block) {
-            Some(block) => block,
-            // The thought may be hidden; what continues it is worth keeping all the same.
-            None => {
-                let block = self.open(Block::Reasoning, pieces);
-                self.items.entry(index).or_default().block = Some(block);
-                block
-            }
-        };
+        let known = self.items.get(&index).and_then(|seen| seen.block);
+        // The thought may be hidden; what continues it is worth keeping all the same.
+        let block = known.unwrap_or_else(|| self.open(Block::Reasoning, pieces));
+        self.items.entry(index).or_default().block = Some(block);
         pieces.push(Piece::Signature(block, encrypted));
     }
 
