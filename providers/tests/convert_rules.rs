@@ -80,7 +80,7 @@ fn results_before_text_become_tool_messages_in_order_and_then_a_user_message() {
     );
 }
 
-fn codex_history(encrypted: &str) -> Value {
+fn reasoned_history(encrypted: &str) -> Value {
     let call = |id| json!({"type": "function_call", "call_id": id, "name": "f", "arguments": "{}"});
     let output = |id| json!({"type": "function_call_output", "call_id": id, "output": "ok"});
     json!({"model": "m", "reasoning": {"effort": "high"}, "max_output_tokens": 9000, "input": [
@@ -92,7 +92,7 @@ fn codex_history(encrypted: &str) -> Value {
 #[test]
 fn reasoning_calls_and_outputs_become_one_assistant_turn_and_one_user_turn() {
     let own = convert::wrap_signature(&issuer("p"), "SIG");
-    let out = request(Responses, Messages, &codex_history(&own));
+    let out = request(Responses, Messages, &reasoned_history(&own));
     let kinds = |message: &Value| -> Vec<Value> {
         message["content"].as_array().unwrap().iter().map(|block| block["type"].clone()).collect()
     };
@@ -106,10 +106,10 @@ fn reasoning_calls_and_outputs_become_one_assistant_turn_and_one_user_turn() {
 #[test]
 fn an_answered_call_whose_thinking_is_another_s_switches_thinking_off() {
     let foreign = convert::wrap_signature(&issuer("q"), "SIG");
-    let out = request(Responses, Messages, &codex_history(&foreign));
+    let out = request(Responses, Messages, &reasoned_history(&foreign));
     assert_eq!(out["messages"][1]["content"][0]["type"], "tool_use");
     assert_eq!(out.get("thinking"), None);
-    assert_eq!(lost(Responses, Messages, &codex_history(&foreign)), ["input[1]", "reasoning.effort"]);
+    assert_eq!(lost(Responses, Messages, &reasoned_history(&foreign)), ["input[1]", "reasoning.effort"]);
 }
 
 #[test]

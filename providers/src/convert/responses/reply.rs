@@ -69,7 +69,7 @@ fn read_reasoning(item: &Value) -> ReplyPart {
     let texts = |name| list_of(item, name).iter().map(|part| text_of(part, "text")).collect::<Vec<_>>();
     let summary = texts("summary");
     let text = if summary.is_empty() { texts("content") } else { summary }.join("\n\n");
-    let encrypted = item.get("encrypted_content").and_then(Value::as_str);
+    let encrypted = item.get("encrypted_content").and_then(Value::as_str).filter(|raw| !raw.is_empty());
     ReplyPart::Reasoning { text, opaque: encrypted.map(|raw| Opaque::Signature(raw.to_owned())) }
 }
 
