@@ -20,7 +20,7 @@ use crate::call::{Call, Completion, ListedModel, Streaming, Timeouts, Upstream};
 use crate::classify::{ErrorEvidence, classify};
 use crate::error::{BaseUrlError, ProvidersError};
 use crate::redact::redact;
-use crate::stream::{self, Clocks};
+use crate::stream::{self, Clocks, Reading};
 use crate::wire::{Delivery, request_body};
 
 /// The header that carries the ledger's id of the call.
@@ -109,7 +109,7 @@ impl Endpoint {
         if is_json(response.headers()) {
             return Err(self.not_a_stream(response, clocks.end).await);
         }
-        Ok(stream::open(response, clocks, self.credential.clone(), Dialect::Chat))
+        Ok(stream::open(response, clocks, self.credential.clone(), Reading::Same(Dialect::Chat)))
     }
 
     pub(crate) async fn list_models(&self) -> Result<Vec<ListedModel>, ProviderFailure> {

@@ -1,10 +1,12 @@
 //! Reads a streamed answer event by event, in any of the three protocols, and keeps its clocks.
 //!
-//! Every payload is passed on byte for byte; the reader only looks for what the gateway must know: whether there is
-//! content yet, the token counts, the end, and an error in place of an event. A stream that ends before its protocol's
-//! last event is broken, however politely the connection was closed.
+//! A payload is passed on byte for byte where the client speaks the provider's protocol, and converted where it does not.
+//! The reader itself only looks for what the gateway must know: whether there is content yet, the token counts, the end,
+//! and an error in place of an event. A stream that ends before its protocol's last event is broken, however politely the
+//! connection was closed.
 
 mod chat;
+mod converted;
 mod messages;
 mod responses;
 mod sight;
@@ -22,7 +24,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::call::{EventKind, StreamEvent, Streaming};
 use crate::classify::{ErrorEvidence, classify};
-use crate::convert::usage;
+use crate::convert::{ReplyContext, usage};
 use crate::redact::redact;
 use crate::sse::{EVENT_BYTES, Event, Framer};
 use sight::{Sight, look};
@@ -40,16 +42,45 @@ pub(crate) struct Clocks {
     pub(crate) idle: Duration,
 }
 
-/// The events of `response`, which speaks `dialect`.
+/// Which protocol comes in, and which one goes out.
+#[derive(Clone, Debug)]
+pub(crate) enum Reading {
+    /// Provider and client speak the same one.
+    Same(Dialect),
+    /// They do not.
+    Converted { upstream: Dialect, client: Dialect, context: Box<ReplyContext> },
+}
+
+impl Reading {
+    /// How to read a stream of `upstream` for a client that speaks `client`.
+    #[cfg_attr(not(test), expect(dead_code, reason = "every endpoint still speaks Chat"))]
+    pub(crate) fn new(upstream: Dialect, client: Dialect, context: ReplyContext) -> Self {
+        if upstream == client {
+            Self::Same(upstream)
+        } else {
+            Self::Converted { upstream, client, context: Box::new(context) }
+        }
+    }
+}
+
+/// The events of `response`, in the client's protocol.
 pub(crate) fn open(
     response: Response,
     clocks: Clocks,
     credential: Option<SecretString>,
-    dialect: Dialect,
+    reading: Reading,
 ) -> Streaming {
-    let reader = Box::new(Reader::new(response, clocks, credential, dialect));
-    let events = unfold(reader, |mut reader| async move { reader.next().await.map(|item| (item, reader)) });
-    Streaming { events: events.boxed() }
+    let (upstream, conversion) = match reading {
+        Reading::Same(dialect) => (dialect, None),
+        Reading::Converted { upstream, client, context } => (upstream, Some((client, context))),
+    };
+    let reader = Box::new(Reader::new(response, clocks, credential, upstream));
+    let events = unfold(reader, |mut reader| async move { reader.next().await.map(|item| (item, reader)) }).boxed();
+    let events = match conversion {
+        None => events,
+        Some((client, context)) => converted::convert(events, upstream, client, *context),
+    };
+    Streaming { events }
 }
 
 /// The failure of a stream whose first token did not come.

@@ -57,10 +57,12 @@ pub(super) fn look<'a>(name: &'a [u8], data: &'a [u8]) -> Result<Sight<'a>, serd
         }
         "response.completed" | "response.incomplete" => EventKind::Done,
         "response.output_item.added" if !event.item.is_some_and(|item| begins_empty(&item)) => EventKind::Content,
-        delta if delta.ends_with(".delta") && event.delta.is_some_and(shows) => EventKind::Content,
-        // Some servers send a piece only when it is whole.
-        done if done.ends_with(".done") => EventKind::Content,
-        _ => EventKind::Preamble,
+        other => match other.rsplit_once('.') {
+            Some((_, "delta")) if event.delta.is_some_and(shows) => EventKind::Content,
+            // Some servers send a piece only when it is whole.
+            Some((_, "done")) => EventKind::Content,
+            Some(_) | None => EventKind::Preamble,
+        },
     };
     let usage = event.response.as_ref().and_then(|response| response.usage);
     let finish_reason = match kind {

@@ -1,5 +1,7 @@
 //! What the reader sees in the events of each protocol.
 
+mod reading;
+
 use bytes::Bytes;
 use tokenhub_domain::{Dialect, ErrorClass, ProviderFailure};
 
