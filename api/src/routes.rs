@@ -63,7 +63,7 @@ pub(crate) fn router(state: AppState) -> Router {
             Problem::Internal.into_response(request_id::shape())
         }))
         .layer(middleware::from_fn(leftovers::discard))
-        .layer(cors::layer())
+        .layer(middleware::from_fn(cors::allow))
         .layer(middleware::from_fn_with_state(metrics, count))
         .layer(middleware::from_fn(request_id::stamp))
 }
@@ -90,7 +90,7 @@ pub(crate) fn waiting_router() -> Router {
     Router::new()
         .route("/livez", get(health::live))
         .fallback(async || Problem::StoreAway.into_response(request_id::shape()))
-        .layer(cors::layer())
+        .layer(middleware::from_fn(cors::allow))
         .layer(middleware::from_fn(request_id::stamp))
 }
 

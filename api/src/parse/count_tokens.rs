@@ -2,8 +2,9 @@
 
 use bytes::Bytes;
 use tokenhub_domain::Dialect;
+use tokenhub_providers::convert::estimate_input_tokens;
 
-use super::{protocol, raw::RawObject};
+use super::{object, protocol, raw::RawObject};
 use crate::error::Problem;
 
 /// What is counted, and for which model.
@@ -19,8 +20,10 @@ pub(crate) struct CountRequest {
 pub(crate) fn parse(body: Bytes) -> Result<CountRequest, Problem> {
     let text = protocol::text(body)?;
     let fields = RawObject::read(&text)?;
-    let input_tokens = protocol::input_tokens(Dialect::Messages, &fields)?;
-    Ok(CountRequest { model: protocol::model(&fields)?, input_tokens })
+    protocol::check_conversation(Dialect::Messages, &fields)?;
+    let model = protocol::model(&fields)?;
+    // A client compacts its conversation by this number, so it gets the careful estimate and not the quick one of a chat.
+    Ok(CountRequest { model, input_tokens: estimate_input_tokens(Dialect::Messages, &object(text.as_bytes())?) })
 }
 
 #[cfg(test)]

@@ -93,15 +93,22 @@ pub(super) fn model(fields: &RawObject<'_>) -> Result<Option<String>, Problem> {
     }
 }
 
-/// Refuses a conversation that no provider could answer, and estimates the tokens of everything that the model reads.
-pub(super) fn input_tokens(dialect: Dialect, fields: &RawObject<'_>) -> Result<u64, Problem> {
-    let names = names(dialect);
-    let conversation = match fields.get(names.conversation) {
-        Some(value) => conversation_bytes(dialect, names.conversation, value)?,
-        None if dialect == Dialect::Responses && KEPT_CONVERSATIONS.iter().any(|name| fields.get(name).is_some()) => 0,
-        None => return Err(Problem::MissingField { param: names.conversation.to_owned() }),
-    };
-    let texts = names.texts.iter().filter_map(|name| fields.get(name));
+/// Refuses a conversation that no provider could answer; the bytes of its text otherwise.
+pub(super) fn check_conversation(dialect: Dialect, fields: &RawObject<'_>) -> Result<u64, Problem> {
+    let param = names(dialect).conversation;
+    match fields.get(param) {
+        Some(value) => conversation_bytes(dialect, param, value),
+        None if dialect == Dialect::Responses && KEPT_CONVERSATIONS.iter().any(|name| fields.get(name).is_some()) => {
+            Ok(0)
+        }
+        None => Err(Problem::MissingField { param: param.to_owned() }),
+    }
+}
+
+/// The tokens of everything that the model reads, estimated.
+fn input_tokens(dialect: Dialect, fields: &RawObject<'_>) -> Result<u64, Problem> {
+    let conversation = check_conversation(dialect, fields)?;
+    let texts = names(dialect).texts.iter().filter_map(|name| fields.get(name));
     let texts: u64 = texts.map(|value| value.scan().text_bytes).sum();
     // Of tools the model reads the names of the parameters, too.
     let tools = fields.get("tools").map_or(0, Raw::bytes);
