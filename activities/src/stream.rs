@@ -72,7 +72,7 @@ pub struct OpenStream {
     /// Who answers.
     pub deployment: Deployment,
     /// The calls that were made, the answering one last.
-    pub tried: Vec<TriedCall>,
+    pub calls: Vec<TriedCall>,
     /// The events; ends after the last one. Dropping it aborts the upstream call.
     pub items: mpsc::Receiver<StreamItem>,
     /// What to log, once the stream is over.
@@ -141,7 +141,7 @@ pub async fn open(
         return Err(StreamError::Failed(failure, Vec::new()));
     }
     let mut current = untried.remove(0);
-    let mut tried = Vec::new();
+    let mut calls = Vec::new();
     let mut tries = 0;
     let mut max_output_tokens = None;
     loop {
@@ -150,13 +150,13 @@ pub async fn open(
         let time_left_ms = request.deadline_ms.saturating_sub(elapsed_ms(started));
         let limits = gate::Limits { max_output_tokens, first_content: Duration::from_millis(time_left_ms) };
         let begun = gate::first_content(world, &attempt, &request, &limits).await;
-        tried.push(TriedCall {
+        calls.push(TriedCall {
             deployment: attempt.deployment.clone(),
             error_class: begun.as_ref().err().map(|failure| failure.class),
             elapsed_ms: elapsed_ms(attempt.started),
         });
         let failure = match begun {
-            Ok(begun) => return Ok(pump::start(world, tracker, run, (attempt, tried), begun, started)),
+            Ok(begun) => return Ok(pump::start(world, tracker, run, (attempt, calls), begun, started)),
             Err(failure) => failure,
         };
         attempt.fail(failure.class, failure.status).map_err(|error| StreamError::Fault(error.into()))?;
@@ -175,13 +175,13 @@ pub async fn open(
             NextMove::Shrink { max_output_tokens: fitting } => max_output_tokens = Some(fitting),
             NextMove::Next { deployment } => {
                 let Some(index) = untried.iter().position(|candidate| candidate.deployment == deployment) else {
-                    return Err(StreamError::Failed(failure, tried));
+                    return Err(StreamError::Failed(failure, calls));
                 };
                 current = untried.remove(index);
                 tries = 0;
                 max_output_tokens = None;
             }
-            NextMove::Stop => return Err(StreamError::Failed(failure, tried)),
+            NextMove::Stop => return Err(StreamError::Failed(failure, calls)),
         }
     }
 }

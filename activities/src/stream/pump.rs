@@ -41,12 +41,12 @@ impl Seen {
     }
 }
 
-/// Starts the pump for the last of `tried` as a tracked task of the process.
+/// Starts the pump for the last of `calls` as a tracked task of the process.
 pub(super) fn start(
     world: &Arc<World>,
     tracker: &TaskTracker,
     run: &RunContext,
-    (mut attempt, tried): (Attempt, Vec<TriedCall>),
+    (mut attempt, calls): (Attempt, Vec<TriedCall>),
     begun: Begun,
     started: Instant,
 ) -> OpenStream {
@@ -64,7 +64,7 @@ pub(super) fn start(
         }
         let _ = log_in.send(entry);
     });
-    OpenStream { deployment, tried, items, log }
+    OpenStream { deployment, calls, items, log }
 }
 
 async fn pass(begun: Begun, seen: &mut Seen, items: &mpsc::Sender<StreamItem>) -> Option<ProviderFailure> {

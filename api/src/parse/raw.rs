@@ -242,7 +242,7 @@ mod tests {
         assert_eq!(of("[]"), (0, None));
         assert_eq!(of(r#"[{"a":[1,2,{"b":"]}"}]} , {}]"#), (2, None));
         assert_eq!(of(r#"[{}, 17 ,"x"]"#), (3, Some(1)));
-        assert_eq!(of(r#"[{},{},[{}]]"#), (3, Some(2)));
+        assert_eq!(of("[{},{},[{}]]"), (3, Some(2)));
         assert_eq!(of(r#"["a\\\"]",{}]"#), (2, Some(0)));
         assert_eq!(of(r#"{"a":1,"b":"c"}"#), (0, None));
     }

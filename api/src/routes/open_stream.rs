@@ -46,18 +46,18 @@ pub(super) async fn open(
             runner.dispatcher.log_stream(open.log);
             let framing = Framing { dialect: protocol.dialect, usage_chunk, request_id: request_id::current() };
             let mut response = stream::response(open.items, framing, headers);
-            trace::write(&mut response, &entry.headers, || trace::of_calls(&open.tried));
+            trace::write(&mut response, &entry.headers, || trace::of_calls(&open.calls));
             response.extensions_mut().insert(Answers(RequestKind::Stream));
             Ok(response)
         }
-        Err(StreamError::Failed(failure, tried)) => {
+        Err(StreamError::Failed(failure, calls)) => {
             let (log_in, log) = oneshot::channel();
             // The receiver is at hand, so it takes the line.
-            let _ = log_in.send(log_of_failure(run, tried.last(), &failure, entry.arrival.0));
+            let _ = log_in.send(log_of_failure(run, calls.last(), &failure, entry.arrival.0));
             runner.dispatcher.log_stream(log);
             let mut response = failed(failure, StopReason::AllFailed).into_response(protocol.shape);
             response.headers_mut().extend(headers);
-            trace::write(&mut response, &entry.headers, || trace::of_calls(&tried));
+            trace::write(&mut response, &entry.headers, || trace::of_calls(&calls));
             Ok(response)
         }
         Err(StreamError::Fault(fault)) => {
