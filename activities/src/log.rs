@@ -49,7 +49,7 @@ pub(crate) async fn run(
         latency_ms: outcome.steps.iter().map(|step| step.latency_ms).sum(),
         ..blank_row(run, now)
     };
-    world.store.request_log().insert(&row).await?;
+    world.ledger.log(row)?;
     Ok(())
 }
 
@@ -88,7 +88,7 @@ pub async fn log_stream(world: &World, log: &StreamLog) -> Result<(), ActivityFa
         latency_ms: log.latency_ms,
         ..blank_row(&log.run, log.ended_at)
     };
-    world.store.request_log().insert(&row).await?;
+    world.ledger.log(row)?;
     Ok(())
 }
 

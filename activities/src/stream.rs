@@ -16,7 +16,7 @@ use tokenhub_domain::{
     AttemptId, Candidate, ClassifyRequest, Deployment, Dialect, ErrorClass, ForwardedHeader, NanoDollars, NextMove,
     ProviderFailure, Role, RunContext, StepId, StepKey,
 };
-use tokenhub_providers::StreamEvent;
+use tokenhub_providers::{EventKind, StreamEvent};
 use tokenhub_store::{AttemptOpen, Ledger, Settlement, StoreError};
 use tokenhub_workflows::contract::StreamLog;
 use tokio::sync::{mpsc, oneshot};
@@ -48,18 +48,31 @@ pub struct StreamRequest {
 /// One item of a committed stream.
 #[derive(Debug)]
 pub enum StreamItem {
-    /// The payload of one event, exactly as the provider sent it.
+    /// The frame of one event in the caller's protocol, blank line included.
     Data(Bytes),
-    /// The payload of the event that carries nothing but usage: for callers who asked for it.
+    /// The frame of the event that carries nothing but usage: for callers who asked for it.
     Usage(Bytes),
     /// The provider broke off; nothing follows.
     Failed(ProviderFailure),
+}
+
+/// One call that was made for a stream.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TriedCall {
+    /// Who was asked.
+    pub deployment: Deployment,
+    /// Why it did not begin to answer; `None` when it did.
+    pub error_class: Option<ErrorClass>,
+    /// Until its first content or its failure.
+    pub elapsed_ms: u64,
 }
 
 /// A stream that has begun.
 pub struct OpenStream {
     /// Who answers.
     pub deployment: Deployment,
+    /// The calls that were made, the answering one last.
+    pub calls: Vec<TriedCall>,
     /// The events; ends after the last one. Dropping it aborts the upstream call.
     pub items: mpsc::Receiver<StreamItem>,
     /// What to log, once the stream is over.
@@ -69,9 +82,9 @@ pub struct OpenStream {
 /// Why there is no stream.
 #[derive(Debug, thiserror::Error)]
 pub enum StreamError {
-    /// Every candidate failed before its first content.
+    /// Every candidate failed before its first content; with the calls that were made, in their order.
     #[error("no candidate began to answer")]
-    Failed(ProviderFailure, Option<Deployment>),
+    Failed(ProviderFailure, Vec<TriedCall>),
     /// The ledger could not take the attempt, so none was made.
     #[error("the attempt could not be recorded")]
     Fault(#[source] ActivityFault),
@@ -125,9 +138,10 @@ pub async fn open(
     let mut untried = request.candidates.clone();
     if untried.is_empty() {
         let failure = ProviderFailure::of(ErrorClass::BadRequest, "no model is eligible");
-        return Err(StreamError::Failed(failure, None));
+        return Err(StreamError::Failed(failure, Vec::new()));
     }
     let mut current = untried.remove(0);
+    let mut calls = Vec::new();
     let mut tries = 0;
     let mut max_output_tokens = None;
     loop {
@@ -135,8 +149,14 @@ pub async fn open(
         let mut attempt = begin(world, run, &current.deployment, tries).map_err(StreamError::Fault)?;
         let time_left_ms = request.deadline_ms.saturating_sub(elapsed_ms(started));
         let limits = gate::Limits { max_output_tokens, first_content: Duration::from_millis(time_left_ms) };
-        let failure = match gate::first_content(world, &attempt, &request, &limits).await {
-            Ok(begun) => return Ok(pump::start(world, tracker, run, attempt, begun, started)),
+        let begun = gate::first_content(world, &attempt, &request, &limits).await;
+        calls.push(TriedCall {
+            deployment: attempt.deployment.clone(),
+            error_class: begun.as_ref().err().map(|failure| failure.class),
+            elapsed_ms: elapsed_ms(attempt.started),
+        });
+        let failure = match begun {
+            Ok(begun) => return Ok(pump::start(world, tracker, run, (attempt, calls), begun, started)),
             Err(failure) => failure,
         };
         attempt.fail(failure.class, failure.status).map_err(|error| StreamError::Fault(error.into()))?;
@@ -155,13 +175,13 @@ pub async fn open(
             NextMove::Shrink { max_output_tokens: fitting } => max_output_tokens = Some(fitting),
             NextMove::Next { deployment } => {
                 let Some(index) = untried.iter().position(|candidate| candidate.deployment == deployment) else {
-                    return Err(StreamError::Failed(failure, Some(current.deployment)));
+                    return Err(StreamError::Failed(failure, calls));
                 };
                 current = untried.remove(index);
                 tries = 0;
                 max_output_tokens = None;
             }
-            NextMove::Stop => return Err(StreamError::Failed(failure, Some(current.deployment))),
+            NextMove::Stop => return Err(StreamError::Failed(failure, calls)),
         }
     }
 }
@@ -173,7 +193,7 @@ fn begin(world: &World, run: &RunContext, deployment: &Deployment, tries: u32) -
         tenant: run.tenant.clone(),
         run_id: run.run_id.clone(),
         step: StepId::from(STEP),
-        step_key: StepKey::of(&run.run_id, &StepId::from(STEP), &deployment.provider, &deployment.model, tries),
+        step_key: StepKey::of(&run.run_id, &StepId::from(STEP), deployment, tries),
         role: Role::Answer,
         provider: deployment.provider.clone(),
         model: deployment.model.clone(),
@@ -198,13 +218,36 @@ fn elapsed_ms(since: Instant) -> u64 {
     u64::try_from(since.elapsed().as_millis()).unwrap_or(u64::MAX)
 }
 
-/// The item that an event becomes; `None` for the end mark, which the route writes itself.
+/// The item that an event becomes; `None` for Chat's end mark, which the route writes itself. The last event of the other
+/// protocols is part of the answer.
 fn item_of(event: &StreamEvent) -> Option<StreamItem> {
     match event.kind {
-        tokenhub_providers::EventKind::Done => None,
-        tokenhub_providers::EventKind::UsageOnly => Some(StreamItem::Usage(event.raw.clone())),
-        tokenhub_providers::EventKind::Preamble
-        | tokenhub_providers::EventKind::Content
-        | tokenhub_providers::EventKind::Finish => Some(StreamItem::Data(event.raw.clone())),
+        EventKind::Done if event.raw.trim_ascii() == b"[DONE]" => None,
+        EventKind::UsageOnly => Some(StreamItem::Usage(event.frame())),
+        EventKind::Preamble | EventKind::Content | EventKind::Finish | EventKind::Done => {
+            Some(StreamItem::Data(event.frame()))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn item(name: &'static str, raw: &'static str, kind: EventKind) -> Option<String> {
+        let (name, raw) = (Bytes::from_static(name.as_bytes()), Bytes::from_static(raw.as_bytes()));
+        let event = StreamEvent { name, raw, kind, usage: None, usage_json: None, finish_reason: None };
+        match item_of(&event)? {
+            StreamItem::Data(frame) | StreamItem::Usage(frame) => Some(String::from_utf8(frame.to_vec()).unwrap()),
+            StreamItem::Failed(_) => None,
+        }
+    }
+
+    #[test]
+    fn the_last_event_of_a_protocol_is_passed_on_and_the_end_mark_of_chat_is_not() {
+        assert_eq!(item("", " [DONE]", EventKind::Done), None);
+        let stop = item("message_stop", r#"{"type":"message_stop"}"#, EventKind::Done);
+        assert_eq!(stop.as_deref(), Some("event: message_stop\ndata: {\"type\":\"message_stop\"}\n\n"));
+        assert_eq!(item("", "{}", EventKind::Content).as_deref(), Some("data: {}\n\n"));
     }
 }

@@ -11,7 +11,7 @@ use serde_json::{Map, Value};
 use tokenhub_domain::{Outcome, ProviderFailure, RunId, StopReason};
 
 pub(crate) use shape::Shape;
-pub(crate) use shape::openai_error;
+pub(crate) use shape::{anthropic_error, openai_error};
 
 /// Seconds that a client is told to stay away when the reason is on our side.
 const AWAY_RETRY_AFTER_MS: u64 = 2_000;
@@ -101,6 +101,12 @@ pub(crate) enum Problem {
     /// No run has this id.
     #[error("there is no run `{id}`")]
     NoSuchRun {
+        /// The id.
+        id: String,
+    },
+    /// No response is kept under this id.
+    #[error("there is no response `{id}`: only whole answers of durable runs are kept, under the id of their run")]
+    NoSuchResponse {
         /// The id.
         id: String,
     },
@@ -227,6 +233,7 @@ impl Problem {
             Self::NoSuchRoute { .. } => (StatusCode::NOT_FOUND, INVALID, "not_found"),
             Self::MethodNotAllowed { .. } => (StatusCode::METHOD_NOT_ALLOWED, INVALID, "method_not_allowed"),
             Self::NoSuchRun { .. } => (StatusCode::NOT_FOUND, INVALID, "run_not_found"),
+            Self::NoSuchResponse { .. } => (StatusCode::NOT_FOUND, INVALID, "response_not_found"),
             Self::IdempotencyMismatch => (StatusCode::UNPROCESSABLE_ENTITY, INVALID, "idempotency_mismatch"),
             Self::DurabilityAway => (StatusCode::SERVICE_UNAVAILABLE, UNAVAILABLE, "durability_unavailable"),
             Self::StoreAway => (StatusCode::SERVICE_UNAVAILABLE, UNAVAILABLE, "store_unavailable"),
@@ -250,6 +257,7 @@ impl Problem {
             | Self::NoSuchRoute { .. }
             | Self::MethodNotAllowed { .. }
             | Self::NoSuchRun { .. }
+            | Self::NoSuchResponse { .. }
             | Self::IdempotencyMismatch
             | Self::DurabilityAway
             | Self::StoreAway

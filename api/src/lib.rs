@@ -5,17 +5,20 @@
 
 mod auth;
 mod body;
+mod cors;
 mod dispatch;
 mod durability;
 mod error;
 mod idempotency;
 mod leftovers;
 mod parse;
+mod protocol;
 mod render;
 mod request_id;
 mod routes;
 mod serve;
 mod state;
 mod stream;
+mod trace;
 
 pub use serve::{serve, serve_with};

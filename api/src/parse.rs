@@ -3,10 +3,12 @@
 //! Must not know models, databases or executors: whether a named model exists is asked by the routes.
 
 pub(crate) mod chat;
-pub(crate) mod completions;
+pub(crate) mod count_tokens;
 mod fields;
 pub(crate) mod plan;
 mod policy;
+pub(crate) mod protocol;
+mod raw;
 
 use serde_json::{Map, Value};
 use tokenhub_domain::limits;
@@ -18,11 +20,13 @@ pub(crate) use policy::PolicyWish;
 
 /// Characters that make a token on average; good enough to rank models and to see that a window is too small.
 const CHARS_PER_TOKEN: u64 = 4;
+/// The same for text that is counted without being decoded.
+const BYTES_PER_TOKEN: u64 = CHARS_PER_TOKEN;
 
 /// What every form of request has.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Ask {
-    /// The body for the provider: a JSON object without `model`, `stream` and `stream_options`, in the caller's order.
+    /// The body for the provider, a JSON object: on the protocol routes the caller's own.
     pub(crate) original: String,
     /// Input tokens, estimated.
     pub(crate) estimated_input_tokens: u64,
@@ -57,7 +61,7 @@ pub(crate) fn check_messages(messages: Option<&Value>, param: &str) -> Result<()
     }
 }
 
-/// The ask of a provider body whose own fields are already taken out.
+/// The ask of a provider body that was put together from the native form.
 pub(crate) fn ask(body: &Map<String, Value>, policy: PolicyWish) -> Ask {
     let original = serde_json::to_string(body).unwrap_or_default();
     let text_chars = tokenhub_domain::user_text(body).chars().count() as u64;
@@ -74,13 +78,17 @@ pub(crate) fn ask(body: &Map<String, Value>, policy: PolicyWish) -> Ask {
 pub(crate) fn model_name(value: Option<&Value>, param: &str) -> Result<Option<String>, Problem> {
     match value {
         None | Some(Value::Null) => Ok(None),
-        Some(Value::String(name)) => match name.trim() {
-            "" | "*" => Ok(None),
-            name if name.len() > limits::MODEL_ID_BYTES => {
-                Err(Problem::invalid(param, format!("must not be longer than {} bytes", limits::MODEL_ID_BYTES)))
-            }
-            name => Ok(Some(name.to_owned())),
-        },
+        Some(Value::String(name)) => checked_model_name(name, param),
         Some(_) => Err(Problem::invalid(param, "must be a string")),
+    }
+}
+
+fn checked_model_name(name: &str, param: &str) -> Result<Option<String>, Problem> {
+    match name.trim() {
+        "" | "*" => Ok(None),
+        name if name.len() > limits::MODEL_ID_BYTES => {
+            Err(Problem::invalid(param, format!("must not be longer than {} bytes", limits::MODEL_ID_BYTES)))
+        }
+        name => Ok(Some(name.to_owned())),
     }
 }

@@ -13,12 +13,31 @@ use axum::{
 use tokenhub_domain::RequestId;
 use tracing::Instrument;
 
+use crate::error::Shape;
+
 /// Longest part of a client's id that is logged.
 const CLIENT_ID_CHARS: usize = 128;
 const OURS: HeaderName = HeaderName::from_static("x-tokenhub-request-id");
 const STANDARD: HeaderName = HeaderName::from_static("x-request-id");
 const CLIENT: &str = "x-client-request-id";
+/// What clients of the Messages protocol look for.
+const ANTHROPIC: HeaderName = HeaderName::from_static("request-id");
 const PROCESSING: HeaderName = HeaderName::from_static("openai-processing-ms");
+
+tokio::task_local! {
+    /// What an error body says about its request, wherever in its handling it is written.
+    static REQUEST: (RequestId, Shape);
+}
+
+/// The id of the request in hand, if there is one.
+pub(crate) fn current() -> Option<RequestId> {
+    REQUEST.try_with(|(id, _)| id.clone()).ok()
+}
+
+/// The form in which the request in hand is refused.
+pub(crate) fn shape() -> Shape {
+    REQUEST.try_with(|(_, shape)| *shape).unwrap_or(Shape::OpenAi)
+}
 
 /// When the request came in; deadlines count from here.
 #[derive(Clone, Copy, Debug)]
@@ -39,13 +58,18 @@ pub(crate) async fn stamp(mut request: Request, next: Next) -> Response {
         method = %request.method(),
         path = request.uri().path(),
     );
-    let mut response = next.run(request).instrument(span.clone()).await;
+    let shape = Shape::of(request.uri().path(), request.headers());
+    let mut response = REQUEST.scope((id.clone(), shape), next.run(request).instrument(span.clone())).await;
     let millis = u64::try_from(arrival.elapsed().as_millis()).unwrap_or(u64::MAX);
+    let headers = response.headers_mut();
     if let Ok(value) = HeaderValue::from_str(id.as_str()) {
-        response.headers_mut().insert(OURS, value.clone());
-        response.headers_mut().insert(STANDARD, value);
+        headers.insert(OURS, value.clone());
+        let name = if shape == Shape::Anthropic { ANTHROPIC } else { STANDARD };
+        headers.insert(name, value);
     }
-    response.headers_mut().insert(PROCESSING, HeaderValue::from(millis));
+    if shape == Shape::OpenAi {
+        headers.insert(PROCESSING, HeaderValue::from(millis));
+    }
     let status = response.status().as_u16();
     span.in_scope(|| {
         if is_question {

@@ -1,11 +1,14 @@
 //! The routes: one file each, all built from the same few parts.
 
 mod chat;
-mod chat_completions;
+mod count_tokens;
 mod entry;
 mod health;
 mod models;
+mod open_stream;
 mod plan;
+mod protocol;
+mod responses;
 mod run_request;
 
 use std::{sync::Arc, time::Instant};
@@ -21,10 +24,17 @@ use tokenhub_telemetry::{Metrics, RequestKind, RequestStatus};
 use tower_http::catch_panic::CatchPanicLayer;
 
 use crate::{
-    error::{Problem, Shape},
-    leftovers, request_id,
+    cors,
+    error::Problem,
+    leftovers,
+    protocol::{CHAT, MESSAGES, RESPONSES},
+    request_id,
     state::AppState,
 };
+
+/// Every protocol is served at the root and below both vendors' names, so that a client's base URL can say which form the
+/// shared routes have.
+const PREFIXES: [&str; 3] = ["", "/openai", "/anthropic"];
 
 /// Which kind of request a response answers, for the metrics; without it the answer counts as `other`.
 #[derive(Clone, Copy, Debug)]
@@ -33,13 +43,12 @@ pub(crate) struct Answers(pub(crate) RequestKind);
 /// The whole API.
 pub(crate) fn router(state: AppState) -> Router {
     let metrics = Arc::clone(&state.metrics);
-    Router::new()
-        .route("/v1/chat/completions", post(chat_completions::create))
+    PREFIXES
+        .into_iter()
+        .fold(Router::new(), protocol_routes)
         .route("/v1/chat", post(chat::create))
         .route("/v1/plan", post(plan::create))
         .route("/v1/plan/{id}", get(plan::show))
-        .route("/v1/models", get(models::list))
-        .route("/v1/models/{*id}", get(models::show))
         .route("/livez", get(health::live))
         .route("/health/liveliness", get(health::live))
         .route("/health/liveness", get(health::live))
@@ -51,32 +60,46 @@ pub(crate) fn router(state: AppState) -> Router {
         .method_not_allowed_fallback(method_not_allowed)
         .with_state(state)
         .layer(CatchPanicLayer::custom(|_: Box<dyn std::any::Any + Send>| {
-            Problem::Internal.into_response(Shape::OpenAi)
+            Problem::Internal.into_response(request_id::shape())
         }))
         .layer(middleware::from_fn(leftovers::discard))
+        .layer(middleware::from_fn(cors::allow))
         .layer(middleware::from_fn_with_state(metrics, count))
         .layer(middleware::from_fn(request_id::stamp))
+}
+
+/// The routes that the official clients know, below `prefix`.
+fn protocol_routes(router: Router<AppState>, prefix: &str) -> Router<AppState> {
+    let at = |path: &str| format!("{prefix}{path}");
+    // Clients ask the root of their base URL whether anybody is there, with and without the slash.
+    let router = if prefix.is_empty() { router } else { router.route(prefix, get(health::live)) };
+    router
+        .route(&at("/"), get(health::live))
+        .route(&at("/v1/chat/completions"), protocol::serve(&CHAT))
+        .route(&at("/v1/responses"), protocol::serve(&RESPONSES))
+        .route(&at("/v1/responses/{id}"), get(responses::show))
+        .route(&at("/v1/responses/{id}/cancel"), post(responses::cancel))
+        .route(&at("/v1/messages"), protocol::serve(&MESSAGES))
+        .route(&at("/v1/messages/count_tokens"), post(count_tokens::count))
+        .route(&at("/v1/models"), get(models::list))
+        .route(&at("/v1/models/{*id}"), get(models::show))
 }
 
 /// What is served while the database is not there: alive, not ready.
 pub(crate) fn waiting_router() -> Router {
     Router::new()
         .route("/livez", get(health::live))
-        .fallback(
-            |request: Request| async move { Problem::StoreAway.into_response(Shape::of_path(request.uri().path())) },
-        )
+        .fallback(async || Problem::StoreAway.into_response(request_id::shape()))
+        .layer(middleware::from_fn(cors::allow))
         .layer(middleware::from_fn(request_id::stamp))
 }
 
 async fn no_such_route(request: Request) -> Response {
-    let path = request.uri().path().to_owned();
-    let shape = Shape::of_path(&path);
-    Problem::NoSuchRoute { path }.into_response(shape)
+    Problem::NoSuchRoute { path: request.uri().path().to_owned() }.into_response(request_id::shape())
 }
 
 async fn method_not_allowed(request: Request) -> Response {
-    let shape = Shape::of_path(request.uri().path());
-    Problem::MethodNotAllowed { method: request.method().to_string() }.into_response(shape)
+    Problem::MethodNotAllowed { method: request.method().to_string() }.into_response(request_id::shape())
 }
 
 async fn count(State(metrics): State<Arc<Metrics>>, request: Request, next: Next) -> Response {

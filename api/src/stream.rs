@@ -1,7 +1,9 @@
 //! A streamed answer as server-sent events.
 //!
-//! The provider's payloads pass unchanged. No `id:` and no `retry:` lines: the decoders of the official clients emit an
+//! The frames come in the caller's protocol and pass unchanged; what a protocol has around them is written here. No `id:` and no `retry:` lines: the decoders of the official clients emit an
 //! empty event for them and fail to parse it.
+
+mod failure;
 
 use std::time::Duration;
 
@@ -13,31 +15,43 @@ use axum::{
 use bytes::Bytes;
 use futures_util::stream;
 use tokenhub_activities::stream::StreamItem;
-use tokenhub_domain::{ProviderFailure, StopReason};
+use tokenhub_domain::{Dialect, RequestId};
 use tokio::sync::mpsc;
 
-use crate::{
-    error::{FailedRun, Problem, Shape, openai_error},
-    parse::completions::UsageChunk,
-};
+use crate::parse::protocol::UsageChunk;
+use failure::Sent;
 
 /// Proxies close connections that say nothing for a minute or less.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
 const KEEP_ALIVE_COMMENT: &[u8] = b": ping\n\n";
+/// Clients of Messages measure silence by events, not by bytes.
+const KEEP_ALIVE_EVENT: &[u8] = b"event: ping\ndata: {\"type\": \"ping\"}\n\n";
 const DONE: &[u8] = b"data: [DONE]\n\n";
 
+/// How the events of one stream are written.
+#[derive(Clone, Debug)]
+pub(crate) struct Framing {
+    /// The caller's protocol.
+    pub(crate) dialect: Dialect,
+    /// Whether the caller sees the usage chunk.
+    pub(crate) usage_chunk: UsageChunk,
+    /// For an error event.
+    pub(crate) request_id: Option<RequestId>,
+}
+
 enum State {
-    Open(mpsc::Receiver<StreamItem>),
+    Open(Writer),
     Over,
 }
 
 /// The response that passes `items` on.
-pub(crate) fn response(items: mpsc::Receiver<StreamItem>, usage_chunk: UsageChunk, extra: HeaderMap) -> Response {
-    let frames = stream::unfold(State::Open(items), move |state| async move {
-        let State::Open(mut items) = state else { return None };
-        let (frame, next) = next_frame(&mut items, usage_chunk, KEEP_ALIVE).await;
+pub(crate) fn response(items: mpsc::Receiver<StreamItem>, framing: Framing, extra: HeaderMap) -> Response {
+    let writer = Writer { items, framing, sent: Sent::default() };
+    let frames = stream::unfold(State::Open(writer), |state| async move {
+        let State::Open(mut writer) = state else { return None };
+        let (frame, next) = writer.next(KEEP_ALIVE).await?;
         let state = match next {
-            Next::More => State::Open(items),
+            Next::More => State::Open(writer),
             Next::Close => State::Over,
         };
         Some((Ok::<Bytes, std::convert::Infallible>(frame), state))
@@ -51,56 +65,74 @@ pub(crate) fn response(items: mpsc::Receiver<StreamItem>, usage_chunk: UsageChun
     response
 }
 
+#[derive(Debug, PartialEq, Eq)]
 enum Next {
     More,
     Close,
 }
 
-async fn next_frame(
-    items: &mut mpsc::Receiver<StreamItem>,
-    usage_chunk: UsageChunk,
-    keep_alive: Duration,
-) -> (Bytes, Next) {
-    loop {
-        return match tokio::time::timeout(keep_alive, items.recv()).await {
-            Err(_) => (Bytes::from_static(KEEP_ALIVE_COMMENT), Next::More),
-            Ok(None) => (Bytes::from_static(DONE), Next::Close),
-            Ok(Some(StreamItem::Data(payload))) => (frame(&payload), Next::More),
-            Ok(Some(StreamItem::Usage(payload))) => match usage_chunk {
-                UsageChunk::Shown => (frame(&payload), Next::More),
-                UsageChunk::Dropped => continue,
-            },
-            Ok(Some(StreamItem::Failed(failure))) => (frame(error_payload(failure).as_bytes()), Next::Close),
-        };
+struct Writer {
+    items: mpsc::Receiver<StreamItem>,
+    framing: Framing,
+    sent: Sent,
+}
+
+impl Writer {
+    /// The next frame and whether another may follow; `None` where the stream simply ends.
+    async fn next(&mut self, keep_alive: Duration) -> Option<(Bytes, Next)> {
+        loop {
+            match tokio::time::timeout(keep_alive, self.items.recv()).await {
+                Err(_) => return Some((keep_alive_frame(self.framing.dialect), Next::More)),
+                Ok(None) => return end_mark(self.framing.dialect).map(|mark| (mark, Next::Close)),
+                Ok(Some(StreamItem::Data(frame))) => {
+                    self.sent.note(&frame);
+                    return Some((frame, Next::More));
+                }
+                Ok(Some(StreamItem::Usage(frame))) => match self.framing.usage_chunk {
+                    UsageChunk::Shown => return Some((frame, Next::More)),
+                    UsageChunk::Dropped => {}
+                },
+                Ok(Some(StreamItem::Failed(failure))) => {
+                    let Framing { dialect, request_id, .. } = &self.framing;
+                    return Some((failure::frame(*dialect, failure, &self.sent, request_id.as_ref()), Next::Close));
+                }
+            }
+        }
     }
 }
 
-fn frame(payload: &[u8]) -> Bytes {
-    let mut frame = Vec::with_capacity(payload.len() + 8);
-    frame.extend_from_slice(b"data: ");
-    frame.extend_from_slice(payload);
-    frame.extend_from_slice(b"\n\n");
-    frame.into()
+fn keep_alive_frame(dialect: Dialect) -> Bytes {
+    Bytes::from_static(match dialect {
+        Dialect::Chat | Dialect::Responses => KEEP_ALIVE_COMMENT,
+        Dialect::Messages => KEEP_ALIVE_EVENT,
+    })
 }
 
-fn error_payload(failure: ProviderFailure) -> String {
-    let run = FailedRun { failure: Some(failure), stop_reason: StopReason::AllFailed, ..FailedRun::default() };
-    openai_error(&Problem::RunFailed(Box::new(run)).report(Shape::OpenAi)).to_string()
+/// Only Chat has a mark of its own; the last event of the others is part of the answer.
+fn end_mark(dialect: Dialect) -> Option<Bytes> {
+    match dialect {
+        Dialect::Chat => Some(Bytes::from_static(DONE)),
+        Dialect::Responses | Dialect::Messages => None,
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use tokenhub_domain::ErrorClass;
+    use tokenhub_domain::{ErrorClass, ProviderFailure};
 
     use super::*;
 
-    async fn body_of(items: Vec<StreamItem>, usage_chunk: UsageChunk) -> String {
+    fn framing(dialect: Dialect, usage_chunk: UsageChunk) -> Framing {
+        Framing { dialect, usage_chunk, request_id: None }
+    }
+
+    async fn body_of(items: Vec<StreamItem>, framing: Framing) -> String {
         let (sender, receiver) = mpsc::channel(16);
         for item in items {
             sender.send(item).await.unwrap();
         }
         drop(sender);
-        let response = response(receiver, usage_chunk, HeaderMap::new());
+        let response = response(receiver, framing, HeaderMap::new());
         assert_eq!(response.headers()["content-type"], "text/event-stream");
         let bytes = axum::body::to_bytes(response.into_body(), 1 << 20).await.unwrap();
         String::from_utf8(bytes.to_vec()).unwrap()
@@ -111,30 +143,51 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn payloads_pass_unchanged_and_the_end_is_marked() {
-        let items = || vec![data(r#"{"a":1}"#), StreamItem::Usage(Bytes::from_static(b"{\"usage\":2}"))];
-        assert_eq!(body_of(items(), UsageChunk::Dropped).await, "data: {\"a\":1}\n\ndata: [DONE]\n\n");
+    async fn frames_pass_unchanged_and_the_end_of_chat_is_marked() {
+        let items =
+            || vec![data("data: {\"a\":1}\n\n"), StreamItem::Usage(Bytes::from_static(b"data: {\"usage\":2}\n\n"))];
         assert_eq!(
-            body_of(items(), UsageChunk::Shown).await,
+            body_of(items(), framing(Dialect::Chat, UsageChunk::Dropped)).await,
+            "data: {\"a\":1}\n\ndata: [DONE]\n\n"
+        );
+        assert_eq!(
+            body_of(items(), framing(Dialect::Chat, UsageChunk::Shown)).await,
             "data: {\"a\":1}\n\ndata: {\"usage\":2}\n\ndata: [DONE]\n\n"
         );
     }
 
     #[tokio::test]
-    async fn an_error_after_the_start_is_an_event_and_no_end_mark_follows() {
-        let failure = ProviderFailure::of(ErrorClass::StreamBroken, "connection reset");
-        let body = body_of(vec![data("{}"), StreamItem::Failed(failure)], UsageChunk::Dropped).await;
-        let (_, error) = body.split_once("\n\n").unwrap();
-        let error: serde_json::Value = serde_json::from_str(error.trim().strip_prefix("data: ").unwrap()).unwrap();
-        assert_eq!(error["error"]["code"], "stream_broken");
-        assert!(!body.contains("[DONE]"));
+    async fn the_other_protocols_end_with_their_own_last_event() {
+        for dialect in [Dialect::Responses, Dialect::Messages] {
+            let stop = "event: message_stop\ndata: {\"type\":\"message_stop\"}\n\n";
+            assert_eq!(body_of(vec![data(stop)], framing(dialect, UsageChunk::Dropped)).await, stop);
+        }
     }
 
     #[tokio::test]
-    async fn a_silent_stream_is_kept_alive_by_comments() {
-        let (sender, mut receiver) = mpsc::channel(1);
-        let (first, _) = next_frame(&mut receiver, UsageChunk::Dropped, Duration::from_millis(1)).await;
-        assert_eq!(first, ": ping\n\n");
-        drop(sender);
+    async fn an_error_after_the_start_is_the_last_event_and_no_end_mark_follows() {
+        for dialect in Dialect::ALL {
+            let failure = ProviderFailure::of(ErrorClass::StreamBroken, "connection reset");
+            let items = vec![data("data: {}\n\n"), StreamItem::Failed(failure), data("data: {\"late\":1}\n\n")];
+            let body = body_of(items, framing(dialect, UsageChunk::Dropped)).await;
+            let (_, error) = body.split_once("\n\n").unwrap();
+            assert!(error.contains("connection reset"), "{error}");
+            assert!(!error.contains("[DONE]") && !error.contains("late"), "{error}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_silent_stream_is_kept_alive_in_the_way_of_its_protocol() {
+        for (dialect, expected) in [
+            (Dialect::Chat, ": ping\n\n"),
+            (Dialect::Responses, ": ping\n\n"),
+            (Dialect::Messages, "event: ping\ndata: {\"type\": \"ping\"}\n\n"),
+        ] {
+            let (sender, items) = mpsc::channel(1);
+            let mut writer = Writer { items, framing: framing(dialect, UsageChunk::Dropped), sent: Sent::default() };
+            let (frame, next) = writer.next(Duration::from_millis(1)).await.unwrap();
+            assert_eq!((frame, next), (Bytes::from_static(expected.as_bytes()), Next::More));
+            drop(sender);
+        }
     }
 }

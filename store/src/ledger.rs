@@ -1,4 +1,4 @@
-//! The ledger: one row for each provider call, whatever dies.
+//! The ledger: one row for each provider call, whatever dies; and the lines of the request log, which go the same way.
 //!
 //! The hot path never waits for the database. `sent` appends the whole open row to the spool of this process before the
 //! bytes leave; the end of the call is appended likewise; a task drains the spool in batches. What a dead process left
@@ -24,10 +24,11 @@ mod apply;
 mod drain;
 mod record;
 mod spool;
+mod waiting;
 
 pub use record::{AttemptOpen, Settlement, Waste};
 
-use crate::{Store, StoreError};
+use crate::{RequestLogRow, Store, StoreError};
 use record::{AttemptFailure, Ending, SpoolRecord};
 use spool::{Admission, Spool, SpoolPaths};
 
@@ -118,8 +119,9 @@ impl Ledger {
             Some(Flight::Sent) => return Ok(()),
             None => return Err(StoreError::UnknownAttempt(attempt.clone())),
         };
-        let record = SpoolRecord { attempt: attempt.clone(), open: Some(open), sent_at: Some(at), ending: None };
-        let appended = self.append(&record, Admission::Bounded);
+        let record =
+            SpoolRecord { attempt: attempt.clone(), open: Some(open), sent_at: Some(at), ..SpoolRecord::default() };
+        let appended = self.append(record, Admission::Bounded);
         let mut in_flight = self.in_flight();
         if appended.is_ok() {
             in_flight.insert(attempt.clone(), Flight::Sent);
@@ -146,13 +148,18 @@ impl Ledger {
         self.end(attempt, Ending::Void(AttemptFailure { class, status_code, latency_ms, at }))
     }
 
+    /// Writes a line of the request log; the first one of a request and run stays.
+    pub fn log(&self, row: RequestLogRow) -> Result<(), StoreError> {
+        self.append(SpoolRecord { log: Some(Box::new(row)), ..SpoolRecord::default() }, Admission::Always)
+    }
+
     fn end(&self, attempt: &AttemptId, ending: Ending) -> Result<(), StoreError> {
         let open = match self.in_flight().get(attempt) {
             Some(Flight::Reserved(open)) => Some((**open).clone()),
             Some(Flight::Sent) | None => None,
         };
-        let record = SpoolRecord { attempt: attempt.clone(), open, sent_at: None, ending: Some(ending) };
-        self.append(&record, Admission::Always)?;
+        let record = SpoolRecord { attempt: attempt.clone(), open, ending: Some(ending), ..SpoolRecord::default() };
+        self.append(record, Admission::Always)?;
         self.in_flight().remove(attempt);
         Ok(())
     }
@@ -186,7 +193,7 @@ impl Ledger {
         self.shared.store.ledger_rows().sends_of(tenant, key).await
     }
 
-    fn append(&self, record: &SpoolRecord, admission: Admission) -> Result<(), StoreError> {
+    fn append(&self, record: SpoolRecord, admission: Admission) -> Result<(), StoreError> {
         self.shared.spool().append(record, admission)?;
         if self.shared.appended.fetch_add(1, Ordering::Relaxed) + 1 == BATCH_ROWS {
             self.shared.wake.notify_one();

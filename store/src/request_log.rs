@@ -1,9 +1,10 @@
 //! The request log: one row for each run, for the operator who asks which model said what and what it cost.
 
 use sea_orm::{
-    ColumnTrait, Condition, EntityTrait, ExprTrait, IntoActiveModel, QueryFilter, QueryOrder, QuerySelect,
-    sea_query::OnConflict,
+    ColumnTrait, Condition, ConnectionTrait, EntityTrait, ExprTrait, IntoActiveModel, QueryFilter, QueryOrder,
+    QuerySelect, sea_query::OnConflict,
 };
+use serde::{Deserialize, Serialize};
 use tokenhub_domain::{
     ApiKeyId, DurabilityMark, ErrorClass, ModelId, NanoDollars, PrincipalId, ProviderId, RequestId, RunContext, RunId,
     RunStatus, StopReason, TenantId, UnixMicros, Usage,
@@ -17,8 +18,8 @@ use crate::{
 
 const WHAT: &str = "the request log";
 
-/// One line of the log.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// One line of the log. It travels through the spool.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RequestLogRow {
     /// The run, and to whom it belongs.
     pub run: RunContext,
@@ -69,16 +70,6 @@ impl RequestLog {
         Self { store }
     }
 
-    /// Writes a line; the first one of a request and run stays.
-    pub async fn insert(&self, row: &RequestLogRow) -> Result<(), StoreError> {
-        request_log::Entity::insert(to_model(row).into_active_model())
-            .on_conflict(OnConflict::column(request_log::Column::Id).do_nothing().to_owned())
-            .exec_without_returning(self.store.writer())
-            .await
-            .map(|_| ())
-            .map_err(StoreError::writing(WHAT))
-    }
-
     /// At most `limit` lines older than `after`, newest first.
     pub async fn list(
         &self,
@@ -102,6 +93,22 @@ impl RequestLog {
             .map_err(StoreError::reading(WHAT))?;
         rows.into_iter().map(from_model).collect()
     }
+}
+
+/// Writes lines; the first one of a request and run stays.
+pub(crate) async fn insert_unless_there<C: ConnectionTrait>(
+    connection: &C,
+    rows: Vec<RequestLogRow>,
+) -> Result<(), StoreError> {
+    if rows.is_empty() {
+        return Ok(());
+    }
+    request_log::Entity::insert_many(rows.iter().map(|row| to_model(row).into_active_model()))
+        .on_conflict(OnConflict::column(request_log::Column::Id).do_nothing().to_owned())
+        .exec_without_returning(connection)
+        .await
+        .map(|_| ())
+        .map_err(StoreError::writing(WHAT))
 }
 
 fn row_id(run: &RunContext) -> String {

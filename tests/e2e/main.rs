@@ -25,4 +25,5 @@ mod many_hosts;
 mod openai_sdk;
 mod operator_view;
 mod parity;
+mod protocols;
 mod smoke;

@@ -52,10 +52,12 @@ pub(super) async fn call<P: Presence>(sending: &Sending<'_, P>) -> Result<Called
     let call = Call {
         attempt: &attempt,
         model: &request.deployment.model,
+        credential: &request.deployment.credential,
         dialect: request.dialect,
         body,
         forwarded: &request.forwarded,
         max_output_tokens: request.max_output_tokens,
+        model_output_tokens: world.catalogue.load().model(&request.deployment).and_then(|it| it.max_output_tokens),
         timeout: Duration::from_millis(request.timeout_ms),
     };
     let result = tokio::select! {

@@ -48,10 +48,12 @@ async fn begin(
     let call = Call {
         attempt: &attempt.id,
         model: &attempt.deployment.model,
+        credential: &attempt.deployment.credential,
         dialect: request.dialect,
         body: request.body.clone(),
         forwarded: &request.forwarded,
         max_output_tokens,
+        model_output_tokens: world.catalogue.load().model(&attempt.deployment).and_then(|it| it.max_output_tokens),
         timeout: Duration::from_millis(tokenhub_domain::limits::RUN_DEADLINE_MS),
     };
     let mut rest = providers.stream(&attempt.deployment.provider, call).await?.events.boxed();

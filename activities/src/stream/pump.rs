@@ -13,7 +13,7 @@ use tokenhub_workflows::contract::StreamLog;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::task::TaskTracker;
 
-use super::{Attempt, EVENTS_BUFFERED, OpenStream, StreamItem, elapsed_ms, gate::Begun, item_of};
+use super::{Attempt, EVENTS_BUFFERED, OpenStream, StreamItem, TriedCall, elapsed_ms, gate::Begun, item_of};
 use crate::{World, clock};
 
 /// A client that reads nothing for this long is gone, whatever its connection says.
@@ -41,12 +41,12 @@ impl Seen {
     }
 }
 
-/// Starts the pump as a tracked task of the process.
+/// Starts the pump for the last of `calls` as a tracked task of the process.
 pub(super) fn start(
     world: &Arc<World>,
     tracker: &TaskTracker,
     run: &RunContext,
-    mut attempt: Attempt,
+    (mut attempt, calls): (Attempt, Vec<TriedCall>),
     begun: Begun,
     started: Instant,
 ) -> OpenStream {
@@ -64,7 +64,7 @@ pub(super) fn start(
         }
         let _ = log_in.send(entry);
     });
-    OpenStream { deployment, items, log }
+    OpenStream { deployment, calls, items, log }
 }
 
 async fn pass(begun: Begun, seen: &mut Seen, items: &mpsc::Sender<StreamItem>) -> Option<ProviderFailure> {

@@ -5,8 +5,10 @@
 use axum::http::StatusCode;
 use tokenhub_domain::{ErrorClass, ProviderFailure, StopReason};
 
-use super::{FailedRun, INVALID, Report, RetryAdvice, SERVER, Shape, UNAVAILABLE};
+use super::{FailedRun, INVALID, Report, RetryAdvice, SERVER, Shape, UNAVAILABLE, shape::OVERLOADED_STATUS};
 
+/// The words by which clients of the Messages protocol recognise that they have to shorten the conversation.
+const PROMPT_TOO_LONG: &str = "prompt is too long";
 const RATE_LIMITED_RETRY_AFTER_MS: u64 = 1_000;
 
 struct Row {
@@ -72,11 +74,19 @@ pub(super) fn report(run: &FailedRun, shape: Shape) -> Report {
         kind: row.kind,
         code,
         param: failure.and_then(|failure| failure.param.clone()),
-        message: message(run),
+        message: worded(message(run), failure, shape),
         retry_after_ms: retry_after_ms(row.status, failure),
         advice: row.advice,
         members: run.members.clone(),
     }
+}
+
+fn worded(message: String, failure: Option<&ProviderFailure>, shape: Shape) -> String {
+    let is_too_long = failure.is_some_and(|failure| failure.class == ErrorClass::ContextTooLong);
+    if shape == Shape::Anthropic && is_too_long && !message.to_ascii_lowercase().contains(PROMPT_TOO_LONG) {
+        return format!("{PROMPT_TOO_LONG}: {message}");
+    }
+    message
 }
 
 fn is_upstream_refusal(class: ErrorClass) -> bool {
@@ -85,8 +95,8 @@ fn is_upstream_refusal(class: ErrorClass) -> bool {
 
 fn retry_after_ms(status: StatusCode, failure: Option<&ProviderFailure>) -> Option<u64> {
     let hint = failure.and_then(|failure| failure.retry_after_ms);
-    match status {
-        StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE => {
+    match status.as_u16() {
+        429 | 503 | OVERLOADED_STATUS => {
             let quota = failure.is_some_and(|failure| {
                 matches!(failure.class, ErrorClass::QuotaExhausted | ErrorClass::BudgetExhausted)
             });
@@ -100,10 +110,8 @@ fn class_row(failure: &ProviderFailure, shape: Shape) -> Row {
     use RetryAdvice::{Never, Unsaid};
     match failure.class {
         ErrorClass::RateLimited => row(StatusCode::TOO_MANY_REQUESTS, "requests", "rate_limit_exceeded", Unsaid),
-        ErrorClass::QuotaExhausted => {
-            row(StatusCode::TOO_MANY_REQUESTS, "insufficient_quota", "insufficient_quota", Never)
-        }
-        ErrorClass::Overloaded => row(StatusCode::SERVICE_UNAVAILABLE, UNAVAILABLE, "server_is_overloaded", Unsaid),
+        ErrorClass::QuotaExhausted => row(quota_status(shape), "insufficient_quota", "insufficient_quota", Never),
+        ErrorClass::Overloaded => row(overloaded_status(shape), UNAVAILABLE, "server_is_overloaded", Unsaid),
         ErrorClass::ServerError => row(StatusCode::BAD_GATEWAY, SERVER, "provider_error", Unsaid),
         ErrorClass::Transport => row(StatusCode::BAD_GATEWAY, SERVER, "provider_unreachable", Unsaid),
         ErrorClass::StreamBroken => row(StatusCode::BAD_GATEWAY, SERVER, "stream_broken", Unsaid),
@@ -117,12 +125,27 @@ fn class_row(failure: &ProviderFailure, shape: Shape) -> Row {
         ErrorClass::ResultTooLarge => row(StatusCode::BAD_GATEWAY, SERVER, "result_too_large", Never),
         ErrorClass::BudgetExhausted => match shape {
             Shape::Problem => row(StatusCode::PAYMENT_REQUIRED, "insufficient_quota", "budget_exhausted", Never),
-            Shape::OpenAi | Shape::Native => {
-                row(StatusCode::TOO_MANY_REQUESTS, "insufficient_quota", "insufficient_quota", Never)
+            Shape::OpenAi | Shape::Anthropic | Shape::Native => {
+                row(quota_status(shape), "insufficient_quota", "insufficient_quota", Never)
             }
         },
         // Whoever cancelled has gone (499 in the log); a request that shares the run gets this.
         ErrorClass::Cancelled => row(StatusCode::CONFLICT, INVALID, "run_cancelled", Never),
+    }
+}
+
+/// Anthropic has a status for what is not paid for; OpenAI's clients read the code of a 429.
+fn quota_status(shape: Shape) -> StatusCode {
+    match shape {
+        Shape::Anthropic => StatusCode::PAYMENT_REQUIRED,
+        Shape::OpenAi | Shape::Problem | Shape::Native => StatusCode::TOO_MANY_REQUESTS,
+    }
+}
+
+fn overloaded_status(shape: Shape) -> StatusCode {
+    match shape {
+        Shape::Anthropic => StatusCode::from_u16(OVERLOADED_STATUS).unwrap_or(StatusCode::SERVICE_UNAVAILABLE),
+        Shape::OpenAi | Shape::Problem | Shape::Native => StatusCode::SERVICE_UNAVAILABLE,
     }
 }
 
@@ -251,10 +274,11 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn every_class_fits_each_of_the_three_shapes() {
+    async fn every_class_fits_each_shape() {
         for class in ALL {
             for (shape, content_type) in [
                 (Shape::OpenAi, "application/json"),
+                (Shape::Anthropic, "application/json"),
                 (Shape::Native, "application/json"),
                 (Shape::Problem, "application/problem+json"),
             ] {
@@ -272,6 +296,11 @@ mod tests {
                         let keys: Vec<&String> = body["error"].as_object().unwrap().keys().collect();
                         assert_eq!(keys, ["message", "type", "param", "code"]);
                     }
+                    Shape::Anthropic => {
+                        let keys: Vec<&String> = body["error"].as_object().unwrap().keys().collect();
+                        assert_eq!(keys, ["type", "message"]);
+                        assert_eq!(body["type"], "error");
+                    }
                     Shape::Native => assert_eq!(body["error"], expected.message),
                     Shape::Problem => {
                         assert_eq!(body["status"], expected.status.as_u16());
@@ -281,6 +310,20 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn clients_of_the_messages_protocol_find_its_own_statuses_and_words() {
+        let status = |class| seen(class, Shape::Anthropic).0;
+        assert_eq!(status(ErrorClass::Overloaded), 529);
+        assert_eq!((status(ErrorClass::QuotaExhausted), status(ErrorClass::BudgetExhausted)), (402, 402));
+        let message =
+            |words: &str, shape| report(&run_of(ProviderFailure::of(ErrorClass::ContextTooLong, words)), shape).message;
+        assert_eq!(message("2 > 1 tokens", Shape::Anthropic), "prompt is too long: 2 > 1 tokens");
+        assert_eq!(message("Prompt is too long: 2 > 1", Shape::Anthropic), "Prompt is too long: 2 > 1");
+        assert_eq!(message("2 > 1 tokens", Shape::OpenAi), "2 > 1 tokens");
+        let overloaded = report(&run_of(ProviderFailure::of(ErrorClass::Overloaded, "")), Shape::Anthropic);
+        assert!(overloaded.retry_after_ms.is_some());
     }
 
     #[test]

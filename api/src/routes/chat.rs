@@ -8,15 +8,16 @@ use axum::{
 use tokenhub_domain::{ChatSpec, PlanSpec, RunId, RunKind};
 use tokenhub_telemetry::RequestKind;
 
-use super::{Answers, chat_completions, entry, run_request};
+use super::{Answers, entry, open_stream, protocol::headers_of, run_request};
 use crate::{
     dispatch::{Job, Readback},
     durability::{self, Delivery},
     error::{Problem, Shape},
     idempotency,
-    parse::{chat, completions::UsageChunk, plan::HINT},
-    render,
+    parse::{chat, plan::HINT, protocol::UsageChunk},
+    protocol, render,
     state::{Gate, Models, Runner},
+    trace,
 };
 
 /// The handler.
@@ -39,7 +40,7 @@ pub(super) async fn create(
 async fn answer(gate: &Gate, models: &Models, runner: &Runner, request: Request) -> Result<Response, Problem> {
     let entry = entry::enter(gate, request, tokenhub_domain::limits::PROTOCOL_BODY_BYTES).await?;
     let parsed = chat::parse(&entry.body)?;
-    let base = run_request::base(models, &entry, RunKind::Chat, RunId::generate_run(), parsed.ask);
+    let base = run_request::base(models, &entry, RunKind::Chat, RunId::generate_run(), parsed.ask, &protocol::NATIVE);
     let catalogue = models.world.catalogue.load_full();
     let wish = durability::wish(&entry.headers, parsed.delivery)?;
     if parsed.delivery == Delivery::Stream {
@@ -50,11 +51,11 @@ async fn answer(gate: &Gate, models: &Models, runner: &Runner, request: Request)
     let spec = ChatSpec { base, model };
     if parsed.delivery == Delivery::Stream {
         // TokenHub clients read the provider's events as they are, usage included.
-        return chat_completions::open_stream(models, runner, &entry, spec, UsageChunk::Shown).await;
+        return open_stream::open(models, runner, &entry, spec, (&protocol::NATIVE, UsageChunk::Shown)).await;
     }
     let job = Job { spec: PlanSpec::Chat(spec), wish, identity, readback: Readback::Unpromised };
     let answered = runner.dispatcher.answer(job).await?;
-    let mut headers = chat_completions::headers_of(&answered);
+    let mut headers = headers_of(&answered);
     if let Some(model) = &answered.outcome.negotiated_model {
         render::insert(&mut headers, render::NEGOTIATED_MODEL, model.as_str());
     }
@@ -63,5 +64,6 @@ async fn answer(gate: &Gate, models: &Models, runner: &Runner, request: Request)
         Err(problem) => problem.into_response(Shape::Native),
     };
     response.headers_mut().extend(headers);
+    trace::write(&mut response, &entry.headers, || trace::of_steps(&answered.outcome.steps));
     Ok(response)
 }

@@ -1,43 +1,117 @@
-//! `GET /v1/models`: what may be asked for. Open, as in TokenHub, and the names of models are no secret.
+//! `GET /v1/models`: what may be asked for, in the form of OpenAI or of Anthropic. Open, as in TokenHub, and the names of
+//! models are no secret.
+
+use std::collections::HashSet;
 
 use axum::{
     Json,
-    extract::{Path, State},
+    extract::{Path, Query, State, rejection::QueryRejection},
     response::{IntoResponse, Response},
 };
+use chrono::{DateTime, SecondsFormat};
+use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use tokenhub_domain::{Catalogue, Model, ProviderOrigin};
 
 use crate::{
     error::{Problem, Shape},
+    request_id,
     state::Models,
 };
 
+/// Anthropic's own page size, and the largest it gives.
+const PAGE_DEFAULT: usize = 20;
+const PAGE_MAX: usize = 1_000;
+
+/// Where a page begins; only Anthropic's list has pages.
+#[derive(Debug, Default, Deserialize)]
+pub(super) struct Page {
+    limit: Option<String>,
+    after_id: Option<String>,
+    before_id: Option<String>,
+}
+
 /// Every model that can be called, once for each name.
-pub(super) async fn list(State(models): State<Models>) -> Response {
+pub(super) async fn list(State(models): State<Models>, page: Result<Query<Page>, QueryRejection>) -> Response {
     let catalogue = models.world.catalogue.load_full();
-    let mut seen = std::collections::HashSet::new();
-    let data: Vec<Value> = catalogue
-        .models
-        .iter()
-        .filter(|model| catalogue.is_callable(model) && seen.insert(&model.id))
-        .map(|model| object(&catalogue, model, models.started_at_secs))
-        .collect();
-    let edge = |model: Option<&Value>| model.and_then(|model| model.get("id")).cloned();
-    Json(json!({
-        "object": "list", "first_id": edge(data.first()), "last_id": edge(data.last()), "has_more": false, "data": data,
-    }))
-    .into_response()
+    let shape = request_id::shape();
+    match shape {
+        Shape::Anthropic => {
+            // A query that cannot be read asks for nothing that we know.
+            let page = page.map(|Query(page)| page).unwrap_or_default();
+            match anthropic_list(&callable(&catalogue), &page, models.started_at_secs) {
+                Ok(list) => Json(list).into_response(),
+                Err(problem) => problem.into_response(shape),
+            }
+        }
+        Shape::OpenAi | Shape::Problem | Shape::Native => {
+            Json(openai_list(&catalogue, models.started_at_secs)).into_response()
+        }
+    }
 }
 
 /// One model.
 pub(super) async fn show(State(models): State<Models>, Path(id): Path<String>) -> Response {
     let catalogue = models.world.catalogue.load_full();
-    let found = catalogue.models.iter().find(|model| model.id.as_str() == id && catalogue.is_callable(model));
-    match found {
-        Some(model) => Json(object(&catalogue, model, models.started_at_secs)).into_response(),
-        None => Problem::UnknownModel { param: "model", model: id }.into_response(Shape::OpenAi),
+    let shape = request_id::shape();
+    let found = callable(&catalogue).into_iter().find(|model| model.id.as_str() == id);
+    match (found, shape) {
+        (Some(model), Shape::Anthropic) => Json(anthropic_object(model, models.started_at_secs)).into_response(),
+        (Some(model), Shape::OpenAi | Shape::Problem | Shape::Native) => {
+            Json(object(&catalogue, model, models.started_at_secs)).into_response()
+        }
+        (None, _) => Problem::UnknownModel { param: "model", model: id }.into_response(shape),
     }
+}
+
+fn callable(catalogue: &Catalogue) -> Vec<&Model> {
+    let mut seen = HashSet::new();
+    catalogue.models.iter().filter(|model| catalogue.is_callable(model) && seen.insert(&model.id)).collect()
+}
+
+fn openai_list(catalogue: &Catalogue, created_at_secs: i64) -> Value {
+    let models = callable(catalogue);
+    let edge = |model: Option<&&Model>| model.map(|model| model.id.as_str().to_owned());
+    let data: Vec<Value> = models.iter().map(|model| object(catalogue, model, created_at_secs)).collect();
+    json!({
+        "object": "list", "first_id": edge(models.first()), "last_id": edge(models.last()), "has_more": false,
+        "data": data,
+    })
+}
+
+fn anthropic_list(models: &[&Model], page: &Page, created_at_secs: i64) -> Result<Value, Problem> {
+    let limit = match page.limit.as_deref().map(str::parse::<usize>) {
+        None => PAGE_DEFAULT,
+        Some(Ok(limit)) if (1..=PAGE_MAX).contains(&limit) => limit,
+        Some(Ok(_) | Err(_)) => {
+            return Err(Problem::invalid("limit", format!("must be a whole number from 1 to {PAGE_MAX}")));
+        }
+    };
+    let place = |param: &str, id: &str| {
+        let place = models.iter().position(|model| model.id.as_str() == id);
+        place.ok_or_else(|| Problem::invalid(param, "must be the id of a model in the list"))
+    };
+    let start = page.after_id.as_deref().map(|id| place("after_id", id)).transpose()?.map_or(0, |index| index + 1);
+    let end = page.before_id.as_deref().map(|id| place("before_id", id)).transpose()?.unwrap_or(models.len());
+    let wanted = models.get(start..end).unwrap_or_default();
+    let excess = wanted.len().saturating_sub(limit);
+    // A page before an id ends at it; every other one begins where it was asked to.
+    let is_backwards = page.before_id.is_some() && page.after_id.is_none();
+    let shown = if is_backwards { wanted.get(excess..) } else { wanted.get(..wanted.len() - excess) };
+    let shown = shown.unwrap_or_default();
+    let data: Vec<Value> = shown.iter().map(|model| anthropic_object(model, created_at_secs)).collect();
+    Ok(json!({
+        "data": data, "has_more": excess > 0, "first_id": shown.first().map(|model| &model.id),
+        "last_id": shown.last().map(|model| &model.id),
+    }))
+}
+
+fn anthropic_object(model: &Model, created_at_secs: i64) -> Value {
+    let created_at = DateTime::from_timestamp(created_at_secs, 0).unwrap_or_default();
+    json!({
+        "type": "model", "id": model.id, "display_name": model.id,
+        "created_at": created_at.to_rfc3339_opts(SecondsFormat::Secs, true),
+    })
 }
 
 fn object(catalogue: &Catalogue, model: &Model, created_at_secs: i64) -> Value {
@@ -62,25 +136,72 @@ mod tests {
 
     use super::*;
 
-    #[test]
-    fn a_demo_model_is_marked_and_an_unknown_window_is_left_out() {
-        let model = Model {
-            id: "demo/a:1".into(),
+    fn named(id: &str) -> Model {
+        Model {
+            id: id.into(),
             provider_id: "demo".into(),
             weight: 5,
             max_context_tokens: None,
+            max_output_tokens: None,
             input_price: PricePerMillion(0),
             output_price: PricePerMillion(0),
             enabled: true,
-        };
-        let provider = Provider {
-            id: "demo".into(),
-            kind: ProviderKind::Openai,
-            base_url: String::new(),
-            enabled: true,
-            origin: ProviderOrigin::Demo,
-            autoload_models: false,
-        };
+        }
+    }
+
+    fn page(limit: Option<&str>, after: Option<&str>, before: Option<&str>) -> Result<(Vec<String>, bool), Problem> {
+        let models: Vec<Model> = ["a", "b", "c", "d"].into_iter().map(named).collect();
+        let own = |text: Option<&str>| text.map(str::to_owned);
+        let page = Page { limit: own(limit), after_id: own(after), before_id: own(before) };
+        let list = anthropic_list(&models.iter().collect::<Vec<_>>(), &page, 0)?;
+        let ids: Vec<String> =
+            list["data"].as_array().unwrap().iter().map(|model| model["id"].as_str().unwrap().to_owned()).collect();
+        assert_eq!(list["first_id"].as_str(), ids.first().map(String::as_str));
+        assert_eq!(list["last_id"].as_str(), ids.last().map(String::as_str));
+        Ok((ids, list["has_more"].as_bool().unwrap()))
+    }
+
+    fn ids(text: &str) -> Vec<String> {
+        text.split_whitespace().map(str::to_owned).collect()
+    }
+
+    #[test]
+    fn anthropics_list_has_pages_in_both_directions() {
+        assert_eq!(page(None, None, None).unwrap(), (ids("a b c d"), false));
+        assert_eq!(page(Some("1000"), None, None).unwrap(), (ids("a b c d"), false));
+        assert_eq!(page(Some("2"), None, None).unwrap(), (ids("a b"), true));
+        assert_eq!(page(Some("2"), Some("b"), None).unwrap(), (ids("c d"), false));
+        assert_eq!(page(Some("2"), None, Some("d")).unwrap(), (ids("b c"), true));
+        assert_eq!(page(None, Some("d"), None).unwrap(), (ids(""), false));
+        assert_eq!(page(None, Some("c"), Some("b")).unwrap(), (ids(""), false));
+    }
+
+    #[test]
+    fn a_page_that_does_not_exist_is_refused_by_name() {
+        for (limit, after, before, param) in [
+            (Some("0"), None, None, "limit"),
+            (Some("1001"), None, None, "limit"),
+            (Some("x"), None, None, "limit"),
+            (None, Some("z"), None, "after_id"),
+            (None, None, Some("z"), "before_id"),
+        ] {
+            let refusal = page(limit, after, before).unwrap_err().report(Shape::Anthropic);
+            assert_eq!(refusal.param.as_deref(), Some(param));
+        }
+    }
+
+    #[test]
+    fn anthropics_object_has_its_four_fields() {
+        assert_eq!(
+            anthropic_object(&named("claude-x"), 1_700_000_000),
+            json!({"type": "model", "id": "claude-x", "display_name": "claude-x", "created_at": "2023-11-14T22:13:20Z"})
+        );
+    }
+
+    #[test]
+    fn a_demo_model_is_marked_and_an_unknown_window_is_left_out() {
+        let model = named("demo/a:1");
+        let provider = Provider { origin: ProviderOrigin::Demo, ..Provider::new("demo", ProviderKind::Openai, "") };
         let catalogue = Catalogue { version: 1, providers: vec![provider], models: vec![model.clone()] };
         let shown = object(&catalogue, &model, 7);
         assert_eq!(

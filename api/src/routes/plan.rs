@@ -12,12 +12,13 @@ use tokenhub_domain::{
 };
 use tokenhub_telemetry::RequestKind;
 
-use super::{Answers, chat_completions, entry, run_request};
+use super::{Answers, entry, protocol::headers_of, run_request};
 use crate::{
     dispatch::{self, Answered, Job, Readback},
     durability::{self, Delivery},
     error::{Problem, Shape},
     parse::plan::{self, ChatProfile, Named, PRIMARY, PlanRequest, Program},
+    protocol,
     render::{self, Identity, RunHeaders},
     state::{Gate, Models, Runner},
 };
@@ -68,7 +69,7 @@ fn respond(runner: &Runner, answered: &Answered) -> Response {
     } else {
         Json(object).into_response()
     };
-    response.headers_mut().extend(chat_completions::headers_of(answered));
+    response.headers_mut().extend(headers_of(answered));
     response
 }
 
@@ -113,7 +114,7 @@ fn spec_of(
     if request.program == (Program::Chat { profile: ChatProfile::Planning }) {
         request.ask.policy.profile.get_or_insert(RoutingProfile::Planning);
     }
-    let base = run_request::base(models, entry, kind, RunId::generate_plan(), request.ask);
+    let base = run_request::base(models, entry, kind, RunId::generate_plan(), request.ask, &protocol::PLAN);
     let catalogue = models.world.catalogue.load_full();
     let find = |named: Option<&Named>, min_weight: u32| {
         let param = named.map_or(PRIMARY, |named| named.param);

@@ -1,7 +1,7 @@
 //! From a parsed request to a specification: models looked up, defaults filled in.
 
 use tokenhub_domain::{
-    Catalogue, Dialect, ErrorClass, ModelId, ProviderFailure, RunContext, RunId, RunKind, SelectRequest, ShortlistWish,
+    Catalogue, ErrorClass, ModelId, ProviderFailure, RunContext, RunId, RunKind, SelectRequest, ShortlistWish,
     SpecBase, StopReason, Text, limits,
 };
 use tokenhub_routing::{Resolved, Signals};
@@ -10,6 +10,7 @@ use super::entry::Entry;
 use crate::{
     error::{FailedRun, Problem},
     parse::Ask,
+    protocol::Protocol,
     state::Models,
 };
 
@@ -17,7 +18,14 @@ use crate::{
 const CONTEXT_OVERFLOW: &str = "context_overflow";
 
 /// Makes the common part of a specification.
-pub(super) fn base(models: &Models, entry: &Entry, kind: RunKind, run_id: RunId, ask: Ask) -> SpecBase {
+pub(super) fn base(
+    models: &Models,
+    entry: &Entry,
+    kind: RunKind,
+    run_id: RunId,
+    ask: Ask,
+    protocol: &Protocol,
+) -> SpecBase {
     let settings = models.live.settings();
     let policy = ask.policy.or_default(settings.default_profile, settings.default_max_budget);
     let default_deadline_ms = match kind {
@@ -34,8 +42,8 @@ pub(super) fn base(models: &Models, entry: &Entry, kind: RunKind, run_id: RunId,
             request_id: entry.request_id.clone(),
             config_version: models.world.catalogue.load().version,
         },
-        dialect: Dialect::Chat,
-        forwarded: Vec::new(),
+        dialect: protocol.dialect,
+        forwarded: protocol.forwarded(&entry.headers),
         original: Text::Inline(ask.original),
         estimated_input_tokens: ask.estimated_input_tokens,
         estimated_output_tokens: ask.estimated_output_tokens,

@@ -14,6 +14,16 @@ pub(crate) enum Delivery {
     Streamed,
 }
 
+impl Delivery {
+    /// What to accept.
+    pub(crate) fn media_type(self) -> &'static str {
+        match self {
+            Self::Whole => "application/json",
+            Self::Streamed => "text/event-stream",
+        }
+    }
+}
+
 /// The body for an upstream of the same protocol.
 pub(crate) fn request_body(
     dialect: Dialect,
@@ -36,6 +46,11 @@ pub(crate) fn request_body(
         edits.extend(usage_request(&fields));
     }
     patch(body, &fields, &edits)
+}
+
+/// The body with its model set and nothing else.
+pub(crate) fn with_model(body: &str, fields: &Fields<'_>, model: &ModelId) -> Result<String, NotAnObject> {
+    patch(body, fields, &[Edit { field: "model", json: json!(model).to_string() }])
 }
 
 fn limit_field(dialect: Dialect, fields: &Fields<'_>) -> &'static str {

@@ -134,12 +134,12 @@ mod tests {
         let open = || OpenOptions::new().read(true).write(true).open(&paths.live).unwrap();
         let mut spool = Spool::create(&paths, u64::MAX).unwrap();
         let attempt = AttemptId::from("x".repeat(LINE_BYTES).as_str());
-        let line = SpoolRecord { attempt, open: None, sent_at: Some(UnixMicros(1)), ending: None };
-        (0..LINES).for_each(|_| spool.append(&line, Admission::Always).unwrap());
+        let line = SpoolRecord { attempt, sent_at: Some(UnixMicros(1)), ..SpoolRecord::default() };
+        (0..LINES).for_each(|_| spool.append(line.clone(), Admission::Always).unwrap());
         let early = open();
         assert!(lock_if_free(open(), &paths.live).unwrap().is_none(), "its owner holds it");
         while is_file_at(&early, &paths.live).unwrap() {
-            let batch = spool.undrained().unwrap().unwrap().next(1).unwrap().unwrap();
+            let batch = spool.next_batch(1, u64::MAX).unwrap().unwrap();
             spool.mark_drained(batch.end).unwrap();
         }
         early.try_lock().unwrap();

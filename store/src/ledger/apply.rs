@@ -13,9 +13,10 @@ use tokenhub_domain::{AttemptId, InstanceId};
 
 use super::record::{AttemptFailure, AttemptOpen, Ending, Settlement, SpoolRecord};
 use crate::{
-    LedgerState, Store, StoreError,
+    LedgerState, RequestLogRow, Store, StoreError,
     columns::{name_of, stored, without_nul},
     entities::ledger::{self, Column},
+    request_log,
 };
 
 const WHAT: &str = "the ledger";
@@ -24,8 +25,10 @@ const PRICE_RULE: &str = "per_token";
 
 /// Writes a batch in one transaction.
 pub(super) async fn apply(store: &Store, instance: &InstanceId, records: Vec<SpoolRecord>) -> Result<(), StoreError> {
+    let (lines, records): (Vec<_>, Vec<_>) = records.into_iter().partition(|record| record.log.is_some());
+    let lines: Vec<RequestLogRow> = lines.into_iter().filter_map(|record| record.log).map(|row| *row).collect();
     let folded = fold(records);
-    if folded.is_empty() {
+    if folded.is_empty() && lines.is_empty() {
         return Ok(());
     }
     let rows: Vec<ledger::Model> = folded.iter().filter_map(|record| to_model(instance, record)).collect();
@@ -38,6 +41,7 @@ pub(super) async fn apply(store: &Store, instance: &InstanceId, records: Vec<Spo
             advance(&transaction, record).await?;
         }
     }
+    request_log::insert_unless_there(&transaction, lines).await?;
     transaction.commit().await.map_err(StoreError::writing(WHAT))
 }
 

@@ -1,4 +1,4 @@
-//! The task that moves the spool into the database: every 50 ms, or as soon as a batch is full.
+//! The task that moves the spool into the database: every 200 ms, or as soon as a batch is full.
 //!
 //! While the database is away it keeps trying and the file keeps the rows; it says so once, and once when it is over.
 
@@ -11,7 +11,7 @@ use super::{BATCH_ROWS, Ledger, Shared, adopt, apply};
 use crate::StoreError;
 
 /// Longest time that a row waits for company.
-const DRAIN_EVERY: Duration = Duration::from_millis(50);
+const DRAIN_EVERY: Duration = Duration::from_millis(200);
 /// Pause after a failure: the database needs no help in being overloaded.
 const PAUSE_AFTER_FAILURE: Duration = Duration::from_millis(250);
 /// How often the spools of dead processes are looked for.
@@ -60,10 +60,10 @@ fn report(failing: &mut bool, error: Option<&StoreError>) {
 pub(super) async fn drain(shared: &Shared) -> Result<(), StoreError> {
     let _turn = shared.draining.lock().await;
     shared.appended.store(0, Ordering::Relaxed);
-    let Some(mut reader) = shared.spool().undrained().map_err(StoreError::DrainSpool)? else {
-        return Ok(());
-    };
-    while let Some(batch) = reader.next(BATCH_ROWS).map_err(StoreError::DrainSpool)? {
+    let until = shared.spool().end();
+    loop {
+        let batch = shared.spool().next_batch(BATCH_ROWS, until).map_err(StoreError::DrainSpool)?;
+        let Some(batch) = batch else { break };
         apply::apply(&shared.store, &shared.instance, batch.records).await?;
         shared.spool().mark_drained(batch.end).map_err(StoreError::DrainSpool)?;
     }

@@ -3,6 +3,8 @@
 //! A spool outlives its process and may be read by a newer version: fields are only added, with defaults.
 
 use serde::{Deserialize, Serialize};
+
+use crate::RequestLogRow;
 use tokenhub_domain::{
     ApiKeyId, AttemptId, ErrorClass, ModelId, NanoDollars, PricePerMillion, PrincipalId, ProviderId, RequestId, Role,
     RunId, StepId, StepKey, TenantId, UnixMicros,
@@ -102,9 +104,11 @@ impl Ending {
     }
 }
 
-/// One line of a spool: what became known of an attempt.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// One line of a spool: what became known of an attempt, or a line of the request log.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct SpoolRecord {
+    /// Empty in a line of the request log.
+    #[serde(default, skip_serializing_if = "AttemptId::is_empty")]
     pub(super) attempt: AttemptId,
     /// The open row; in the first line about an attempt.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -114,6 +118,8 @@ pub(super) struct SpoolRecord {
     pub(super) sent_at: Option<UnixMicros>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) ending: Option<Ending>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) log: Option<Box<RequestLogRow>>,
 }
 
 impl SpoolRecord {

@@ -15,7 +15,7 @@ use std::{
 
 use tokenhub_domain::InstanceId;
 
-use super::record::SpoolRecord;
+use super::{record::SpoolRecord, waiting::Waiting};
 use crate::StoreError;
 
 /// Bytes read at once; a longer line is read whole.
@@ -46,6 +46,8 @@ impl SpoolPaths {
 pub(super) struct Spool {
     paths: SpoolPaths,
     file: File,
+    /// What was appended lately.
+    waiting: Waiting,
     /// The position of the first byte of the file.
     start: u64,
     /// Everything before this position is in the database.
@@ -76,15 +78,16 @@ impl Spool {
         let file = create_locked(&paths.unborn).map_err(failed)?;
         fs::rename(&paths.unborn, &paths.live).map_err(failed)?;
         let paths = paths.clone();
-        Ok(Self { paths, file, start: 0, drained: 0, end: 0, bytes_max, torn: false, closed: false })
+        let waiting = Waiting::default();
+        Ok(Self { paths, file, waiting, start: 0, drained: 0, end: 0, bytes_max, torn: false, closed: false })
     }
 
-    pub(super) fn append(&mut self, record: &SpoolRecord, admission: Admission) -> Result<(), StoreError> {
+    pub(super) fn append(&mut self, record: SpoolRecord, admission: Admission) -> Result<(), StoreError> {
         if self.closed {
             return Err(StoreError::LedgerClosed);
         }
         let mut line = if self.torn { vec![b'\n'] } else { Vec::with_capacity(1024) };
-        serde_json::to_writer(&mut line, record).map_err(StoreError::EncodeSpool)?;
+        serde_json::to_writer(&mut line, &record).map_err(StoreError::EncodeSpool)?;
         line.push(b'\n');
         let length = line.len() as u64;
         if admission == Admission::Bounded && self.end - self.drained + length > self.bytes_max {
@@ -94,25 +97,35 @@ impl Spool {
             Ok(()) => {
                 self.end += length;
                 self.torn = false;
+                self.waiting.push(self.end, record);
                 Ok(())
             }
             Err(error) => {
                 self.torn = self.file.set_len(self.end - self.start).is_err();
                 if self.torn {
                     self.end = self.file.metadata().map_or(self.end, |metadata| self.start + metadata.len());
+                    self.waiting.forget(self.end);
                 }
                 Err(StoreError::AppendSpool(error))
             }
         }
     }
 
-    /// What has been appended and is not yet in the database.
-    pub(super) fn undrained(&self) -> io::Result<Option<SpoolReader>> {
-        if self.drained == self.end {
-            return Ok(None);
+    /// Where the spool ends.
+    pub(super) fn end(&self) -> u64 {
+        self.end
+    }
+
+    /// The next records before the position `until` that are not in the database, at most `count`. What is not in
+    /// memory any more, after a failure of the database, is read from the file.
+    pub(super) fn next_batch(&mut self, count: usize, until: u64) -> io::Result<Option<SpoolBatch>> {
+        let in_file_until = self.waiting.start().min(until);
+        if self.drained < in_file_until {
+            let file = self.file.try_clone()?;
+            let mut reader = SpoolReader { file, start: self.start, offset: self.drained, end: in_file_until };
+            return reader.next(count);
         }
-        let file = self.file.try_clone()?;
-        Ok(Some(SpoolReader { file, start: self.start, offset: self.drained, end: self.end }))
+        Ok(self.waiting.take(count, until).map(|(records, end)| SpoolBatch { records, end }))
     }
 
     /// Remembers that everything before `offset` is in the database.
@@ -281,7 +294,7 @@ mod tests {
         let failure =
             AttemptFailure { class: ErrorClass::Transport, status_code: None, latency_ms: 0, at: UnixMicros(0) };
         let attempt = AttemptId::from(format!("{number}_{}", "x".repeat(bytes)).as_str());
-        SpoolRecord { attempt, open: None, sent_at: None, ending: Some(Ending::Void(failure)) }
+        SpoolRecord { attempt, ending: Some(Ending::Void(failure)), ..SpoolRecord::default() }
     }
 
     fn numbers(records: &[SpoolRecord]) -> Vec<usize> {
@@ -305,7 +318,7 @@ mod tests {
         let (mut appended, mut drained, mut largest, mut rewrites) = (0, Vec::new(), 0, 0);
         let mut append = |spool: &mut Spool, count: usize| {
             for _ in 0..count {
-                spool.append(&line(appended, 1024), Admission::Bounded).unwrap();
+                spool.append(line(appended, 1024), Admission::Bounded).unwrap();
                 appended += 1;
             }
             appended
@@ -313,8 +326,8 @@ mod tests {
         append(&mut spool, 100);
         while drained.len() < LINES {
             // As many as are drained come in addition while the batches are on their way.
-            let mut reader = spool.undrained().unwrap().unwrap();
-            while let Some(batch) = reader.next(50).unwrap() {
+            let until = spool.end();
+            while let Some(batch) = spool.next_batch(50, until).unwrap() {
                 let told = append(&mut spool, batch.records.len());
                 largest = largest.max(length(&paths));
                 drained.extend(numbers(&batch.records));
@@ -324,7 +337,10 @@ mod tests {
                 assert!(told > drained.len(), "some lines always wait");
             }
         }
-        drained.extend(all_numbers(spool.undrained().unwrap().unwrap()));
+        while let Some(batch) = spool.next_batch(50, u64::MAX).unwrap() {
+            drained.extend(numbers(&batch.records));
+            spool.mark_drained(batch.end).unwrap();
+        }
         assert!(drained.iter().copied().eq(0..drained.len()), "each line is drained once, in its order");
         assert!(rewrites >= 7, "{rewrites}");
         assert!(largest <= BOUND_BYTES + KEEP_BYTES, "{largest}");
@@ -335,14 +351,27 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let mut spool = Spool::create(&paths(folder.path()), BOUND_BYTES).unwrap();
         let admitted =
-            (0..1_000).take_while(|number| spool.append(&line(*number, 1024), Admission::Bounded).is_ok()).count();
+            (0..1_000).take_while(|number| spool.append(line(*number, 1024), Admission::Bounded).is_ok()).count();
         assert!((200..256).contains(&admitted), "{admitted}");
-        assert!(matches!(spool.append(&line(0, 1024), Admission::Bounded), Err(StoreError::SpoolFull)));
-        let batch = spool.undrained().unwrap().unwrap().next(10).unwrap().unwrap();
+        assert!(matches!(spool.append(line(0, 1024), Admission::Bounded), Err(StoreError::SpoolFull)));
+        let batch = spool.next_batch(10, u64::MAX).unwrap().unwrap();
         spool.mark_drained(batch.end).unwrap();
         let again =
-            (0..1_000).take_while(|number| spool.append(&line(*number, 1024), Admission::Bounded).is_ok()).count();
+            (0..1_000).take_while(|number| spool.append(line(*number, 1024), Admission::Bounded).is_ok()).count();
         assert!((10..12).contains(&again), "{again}");
+    }
+
+    #[test]
+    fn a_batch_that_the_database_did_not_take_is_read_again_from_the_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut spool = Spool::create(&paths(folder.path()), NO_BOUND).unwrap();
+        (0..6).for_each(|number| spool.append(line(number, 10), Admission::Bounded).unwrap());
+        let refused = spool.next_batch(4, u64::MAX).unwrap().unwrap();
+        assert_eq!(numbers(&refused.records), [0, 1, 2, 3]);
+        let again = spool.next_batch(9, u64::MAX).unwrap().unwrap();
+        assert_eq!((numbers(&again.records), again.end), (vec![0, 1, 2, 3], refused.end));
+        spool.mark_drained(again.end).unwrap();
+        assert_eq!(numbers(&spool.next_batch(9, u64::MAX).unwrap().unwrap().records), [4, 5]);
     }
 
     #[test]
@@ -352,11 +381,11 @@ mod tests {
         let paths = paths(folder.path());
         let mut spool = Spool::create(&paths, NO_BOUND).unwrap();
         let drain_one = |spool: &mut Spool| {
-            let batch = spool.undrained().unwrap().unwrap().next(1).unwrap().unwrap();
+            let batch = spool.next_batch(1, u64::MAX).unwrap().unwrap();
             spool.mark_drained(batch.end).unwrap();
             numbers(&batch.records)[0]
         };
-        (0..8).for_each(|number| spool.append(&line(number, LINE_BYTES), Admission::Bounded).unwrap());
+        (0..8).for_each(|number| spool.append(line(number, LINE_BYTES), Admission::Bounded).unwrap());
         fs::create_dir(&paths.unborn).unwrap();
         let drained: Vec<usize> = (0..6).map(|_| drain_one(&mut spool)).collect();
         assert_eq!(drained, [0, 1, 2, 3, 4, 5]);
@@ -364,7 +393,7 @@ mod tests {
         fs::remove_dir(&paths.unborn).unwrap();
         assert_eq!(drain_one(&mut spool), 6);
         assert!(length(&paths) < 2 * LINE_BYTES as u64, "it is rewritten as soon as that is possible");
-        spool.append(&line(8, LINE_BYTES), Admission::Bounded).unwrap();
+        spool.append(line(8, LINE_BYTES), Admission::Bounded).unwrap();
         assert_eq!(all_numbers(SpoolReader::whole(File::open(&paths.live).unwrap()).unwrap()), [7, 8]);
         assert_eq!(drain_one(&mut spool), 7);
     }
@@ -431,10 +460,10 @@ mod tests {
         writeln!(out).unwrap();
         // The parent kills it long before; a child whose parent died fails to speak, or ends by itself.
         for number in 0..2_000 {
-            spool.append(&line(number, LINE_BYTES), Admission::Bounded).unwrap();
+            spool.append(line(number, LINE_BYTES), Admission::Bounded).unwrap();
             writeln!(out, "appended {number}").unwrap();
             if number >= LINES_WAITING {
-                let batch = spool.undrained().unwrap().unwrap().next(1).unwrap().unwrap();
+                let batch = spool.next_batch(1, u64::MAX).unwrap().unwrap();
                 writeln!(out, "drained {}", numbers(&batch.records)[0]).unwrap();
                 spool.mark_drained(batch.end).unwrap();
             }

@@ -8,6 +8,7 @@ use tokenhub_store::{RequestLogRow, StoreError};
 
 use crate::{
     databases::{Database, on_both_databases},
+    ledger::Running,
     rows::{NOW, tenant},
 };
 
@@ -72,18 +73,22 @@ fn line(number: i64) -> RequestLogRow {
 }
 
 async fn a_log_line_is_written_once_and_read_back(database: Database) {
-    let log = database.store().await.request_log();
-    log.insert(&line(1)).await.unwrap();
-    log.insert(&RequestLogRow { latency_ms: 99, ..line(1) }).await.unwrap();
+    let store = database.store().await;
+    let running = Running::start(&store, &database).await;
+    running.ledger.log(line(1)).unwrap();
+    running.ledger.log(RequestLogRow { latency_ms: 99, ..line(1) }).unwrap();
+    running.ledger.flush().await.unwrap();
+    let log = store.request_log();
     assert_eq!(log.list(&tenant(), None, 10).await.unwrap(), [line(1)]);
     assert!(log.list(&TenantId::from("stranger"), None, 10).await.unwrap().is_empty());
 }
 
 async fn the_log_is_paged_newest_first_without_gaps(database: Database) {
-    let log = database.store().await.request_log();
-    for number in 0..9 {
-        log.insert(&line(number)).await.unwrap();
-    }
+    let store = database.store().await;
+    let running = Running::start(&store, &database).await;
+    (0..9).for_each(|number| running.ledger.log(line(number)).unwrap());
+    running.ledger.flush().await.unwrap();
+    let log = store.request_log();
     let (mut seen, mut place) = (Vec::new(), None);
     loop {
         let page = log.list(&tenant(), place.as_ref(), 3).await.unwrap();

@@ -1,0 +1,97 @@
+//! The chat routes of the three protocols: one handler, told apart by a row of [`Protocol`].
+//!
+//! The answer is a body or a stream in the caller's protocol; whether a provider of another one gave it shows nowhere here.
+
+use axum::{
+    extract::{Request, State},
+    http::{HeaderMap, HeaderValue, header},
+    response::{IntoResponse, Response},
+    routing::{MethodRouter, post},
+};
+use tokenhub_domain::{ChatSpec, PlanSpec, RunId, RunKind};
+use tokenhub_telemetry::RequestKind;
+
+use super::{Answers, entry, open_stream, run_request};
+use crate::{
+    dispatch::{Answered, Job, Origin, Readback},
+    durability::{self, Delivery},
+    error::Problem,
+    idempotency,
+    parse::protocol as parse,
+    protocol::Protocol,
+    render::{self, RunHeaders},
+    state::{AppState, Gate, Models, Runner},
+    trace,
+};
+
+/// The route of `protocol`.
+pub(super) fn serve(protocol: &'static Protocol) -> MethodRouter<AppState> {
+    post(
+        move |State(gate): State<Gate>,
+              State(models): State<Models>,
+              State(runner): State<Runner>,
+              request: Request| async move {
+            let answered = answer(protocol, &gate, &models, &runner, request).await;
+            let mut response = answered.unwrap_or_else(|problem| problem.into_response(protocol.shape));
+            if response.extensions().get::<Answers>().is_none() {
+                response.extensions_mut().insert(Answers(RequestKind::Chat));
+            }
+            response
+        },
+    )
+}
+
+async fn answer(
+    protocol: &'static Protocol,
+    gate: &Gate,
+    models: &Models,
+    runner: &Runner,
+    request: Request,
+) -> Result<Response, Problem> {
+    let mut entry = entry::enter(gate, request, tokenhub_domain::limits::PROTOCOL_BODY_BYTES).await?;
+    let identity = entry.identity()?;
+    let parsed = parse::parse(protocol.dialect, std::mem::take(&mut entry.body))?;
+    let base = run_request::base(models, &entry, RunKind::Chat, RunId::generate_run(), parsed.ask, protocol);
+    let catalogue = models.world.catalogue.load_full();
+    let wish = durability::wish(&entry.headers, parsed.delivery)?;
+    if parsed.delivery == Delivery::Stream {
+        idempotency::refuse_for_stream(&entry.headers)?;
+    }
+    let model = run_request::named_model(&catalogue, &base, "model", parsed.model.as_deref(), 0)?;
+    let spec = ChatSpec { base, model };
+    match parsed.delivery {
+        Delivery::Stream => open_stream::open(models, runner, &entry, spec, (protocol, parsed.usage_chunk)).await,
+        Delivery::Whole => {
+            let job = Job { spec: PlanSpec::Chat(spec), wish, identity, readback: Readback::Unpromised };
+            let answered = runner.dispatcher.answer(job).await?;
+            let mut response = whole(protocol, &answered);
+            trace::write(&mut response, &entry.headers, || trace::of_steps(&answered.outcome.steps));
+            Ok(response)
+        }
+    }
+}
+
+fn whole(protocol: &Protocol, answered: &Answered) -> Response {
+    let headers = headers_of(answered);
+    let mut response = match render::completion_body(&answered.outcome) {
+        Ok(body) => ([(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))], body).into_response(),
+        Err(problem) => problem.into_response(protocol.shape),
+    };
+    response.headers_mut().extend(headers);
+    response
+}
+
+/// Everything that headers tell about a finished run.
+pub(super) fn headers_of(answered: &Answered) -> HeaderMap {
+    let mut headers = HeaderMap::new();
+    RunHeaders { run_id: &answered.run_id, workflow_id: answered.workflow_id.as_ref(), mark: answered.mark }
+        .write(&mut headers);
+    render::write_outcome(&mut headers, &answered.outcome);
+    match answered.origin {
+        Origin::Fresh => {}
+        Origin::Replayed => {
+            headers.insert(render::REPLAYED, HeaderValue::from_static("true"));
+        }
+    }
+    headers
+}
