@@ -12,6 +12,7 @@ wants_temporal() {
 
 wants_local_model() {
     [[ -z "${OPENAI_API_KEY:-}${OPENAI_API_KEY_FILE:-}${OPENROUTER_API_KEY:-}${OPENROUTER_API_KEY_FILE:-}" ]] || return 1
+    [[ -z "${ANTHROPIC_API_KEY:-}${ANTHROPIC_API_KEY_FILE:-}" ]] || return 1
     [[ -z "${TOKENHUB_CREDENTIALS_FILE:-}${TOKENHUB_LOCAL_MODEL_PYTHON:-}" ]] || return 1
     ! grep -qs '^\[\[providers' "${TOKENHUB_CONFIG:-tokenhub.toml}" || return 1
     case "${TOKENHUB_LOCAL_MODEL:-true}" in false | 0 | no | off) return 1 ;; esac

@@ -62,7 +62,7 @@ mod tests {
     use super::*;
 
     fn call(model: &str, error_class: Option<ErrorClass>) -> TriedCall {
-        TriedCall { deployment: Deployment { provider: "p".into(), model: model.into() }, error_class, elapsed_ms: 7 }
+        TriedCall { deployment: Deployment::new(model, "p"), error_class, elapsed_ms: 7 }
     }
 
     fn written(asked: Option<&'static str>, calls: &[TriedCall]) -> Option<String> {

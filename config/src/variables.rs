@@ -9,6 +9,7 @@ use crate::{Environment, file::nearest};
 pub const KNOWN_VARIABLES: &[&str] = &[
     "ANTHROPIC_API_KEY",
     "ANTHROPIC_API_KEY_FILE",
+    "ANTHROPIC_BASE_URL",
     "DATABASE_URL",
     "DATABASE_URL_FILE",
     "OPENAI_API_KEY",

@@ -11,7 +11,7 @@ use std::{
 };
 
 use tokenhub_config::{ConfigError, Environment, ExposeSecret, Flags, Live, Loaded, Origin, Settings, keys};
-use tokenhub_domain::{ProviderId, ProviderOrigin};
+use tokenhub_domain::{CredentialId, ProviderId, ProviderOrigin};
 
 /// A folder that is removed with the test.
 struct Folder(PathBuf);
@@ -180,7 +180,7 @@ fn a_credentials_file_is_read_when_only_its_owner_can_read_it() {
     let settings = loaded(&[("TOKENHUB_CREDENTIALS_FILE", &file)]).settings;
     assert_eq!(settings.catalogue.models[0].id.as_str(), "org/model:7b.K+x@1");
     assert_eq!(settings.catalogue.providers[0].base_url, "https://llm.example");
-    assert_eq!(settings.credentials[&ProviderId::from("up")].expose_secret(), "sk-up");
+    assert_eq!(settings.credentials[&ProviderId::from("up")][&CredentialId::default()].expose_secret(), "sk-up");
     assert!(settings.has_configured_provider());
     for mode in [0o640, 0o604, 0o644] {
         folder.write("c.json", CREDENTIALS, mode);
@@ -198,12 +198,12 @@ fn secrets_in_the_configuration_file_are_references() {
     let provider = |key: &str| format!("\n[[providers]]\nid = \"p\"\nbase_url = \"http://h\"\napi_key = \"{key}\"\n");
     let file = folder.write("hub.toml", &provider("env::MY_KEY"), 0o644);
     let settings = loaded(&[("TOKENHUB_CONFIG", &file), ("MY_KEY", "sk-1")]).settings;
-    assert_eq!(settings.credentials[&ProviderId::from("p")].expose_secret(), "sk-1");
+    assert_eq!(settings.credentials[&ProviderId::from("p")][&CredentialId::default()].expose_secret(), "sk-1");
     assert!(refusal(load(&[("TOKENHUB_CONFIG", &file)])).contains("the variable MY_KEY is not set"));
     let key_file = folder.write("key", "sk-2\n", 0o600);
     folder.write("hub.toml", &provider(&format!("file::{key_file}")), 0o644);
     let settings = loaded(&[("TOKENHUB_CONFIG", &file)]).settings;
-    assert_eq!(settings.credentials[&ProviderId::from("p")].expose_secret(), "sk-2");
+    assert_eq!(settings.credentials[&ProviderId::from("p")][&CredentialId::default()].expose_secret(), "sk-2");
     folder.write("hub.toml", &provider("sk-literal"), 0o644);
     let message = refusal(load(&[("TOKENHUB_CONFIG", &file)]));
     assert!(message.contains("hub.toml:2") && !message.contains("sk-literal"), "{message}");
@@ -222,14 +222,18 @@ fn a_key_alone_enables_its_provider_and_fills_one_that_a_file_defines() {
     ]);
     let providers = &loaded_keys.settings.catalogue.providers;
     let ids: Vec<_> = providers.iter().map(|p| (p.id.as_str(), p.base_url.as_str(), p.autoload_models)).collect();
-    let expected = [("openai", "http://localhost:9", true), ("openrouter", "https://openrouter.ai/api", true)];
+    let expected = [
+        ("openai", "http://localhost:9", true),
+        ("anthropic", "https://api.anthropic.com", true),
+        ("openrouter", "https://openrouter.ai/api", true),
+    ];
     assert_eq!(ids, expected);
-    assert!(loaded_keys.warnings.iter().any(|line| line.starts_with("ANTHROPIC_API_KEY")));
+    assert!(loaded_keys.warnings.is_empty(), "{:?}", loaded_keys.warnings);
     let folder = Folder::new("fill");
     let file = folder.write("c.json", r#"{"providers":[{"id":"openai","base_url":"http://mine"}]}"#, 0o600);
     let settings = loaded(&[("TOKENHUB_CREDENTIALS_FILE", &file), ("OPENAI_API_KEY", "sk-o")]).settings;
     assert_eq!(settings.catalogue.providers.len(), 1);
-    assert_eq!(settings.credentials[&ProviderId::from("openai")].expose_secret(), "sk-o");
+    assert_eq!(settings.credentials[&ProviderId::from("openai")][&CredentialId::default()].expose_secret(), "sk-o");
 }
 
 #[test]
@@ -279,7 +283,7 @@ fn a_reload_swaps_what_may_change_and_keeps_everything_when_a_file_is_wrong() {
     assert_eq!(reloaded.after_restart, ["listen_addr"]);
     let now = live.settings();
     assert_eq!((now.timeouts.total_ms, now.listen_addr.port(), now.catalogue.version), (2_000, 8_080, 2));
-    assert_eq!(now.credentials[&ProviderId::from("up")].expose_secret(), "sk-new");
+    assert_eq!(now.credentials[&ProviderId::from("up")][&CredentialId::default()].expose_secret(), "sk-new");
     assert_eq!((held.timeouts.total_ms, held.catalogue.models[0].weight), (1_000, 7));
 
     folder.write("c.json", "{", 0o600);

@@ -3,6 +3,8 @@
 //! Pure. Where both speak the same, the bytes pass with only the gateway's own fields set; elsewhere `convert` does the
 //! work, and what got lost is kept for whoever asks.
 
+use std::borrow::Cow;
+
 use bytes::Bytes;
 use serde_json::{Map, Value};
 use tokenhub_domain::{Dialect, ErrorClass, ProviderFailure, ProviderId};
@@ -43,7 +45,8 @@ impl Translation {
             return Err(refused(None, "the provider speaks no protocol"));
         };
         if upstream == call.dialect {
-            let body = request_body(upstream, call.model, body, call.max_output_tokens, delivery);
+            let own = without_foreign_reasoning(upstream, body)?;
+            let body = request_body(upstream, call.model, &own, call.max_output_tokens, delivery);
             return Ok(Self { body: body.map_err(|_| no_object())?, upstream, crossing: None });
         }
         let issuer = Issuer { provider: provider.clone(), model: call.model.clone() };
@@ -93,6 +96,17 @@ impl Translation {
             }
         }
     }
+}
+
+/// A conversation that was once answered through another protocol carries reasoning that only its issuer understands.
+/// Every other body is forwarded as it came, and not even parsed.
+fn without_foreign_reasoning(dialect: Dialect, body: &str) -> Result<Cow<'_, str>, ProviderFailure> {
+    if memchr::memmem::find(body.as_bytes(), convert::TUNNEL_PREFIX.as_bytes()).is_none() {
+        return Ok(Cow::Borrowed(body));
+    }
+    let mut own: Map<String, Value> = serde_json::from_str(body).map_err(|_| no_object())?;
+    convert::drop_foreign_reasoning(dialect, &mut own);
+    Ok(Cow::Owned(Value::Object(own).to_string()))
 }
 
 /// The body of a call whose protocol has no counterpart elsewhere.
@@ -152,6 +166,18 @@ mod tests {
         let body = json!({"model": "alias", "input": "hi", "x": 1});
         let kept = translated(Dialect::Responses, &[Dialect::Chat, Dialect::Responses], &body).unwrap();
         assert_eq!((kept.upstream, kept.body.as_str()), (Dialect::Responses, r#"{"model":"m","input":"hi","x":1}"#));
+    }
+
+    #[test]
+    fn reasoning_that_was_tunnelled_for_another_issuer_does_not_reach_a_native_provider() {
+        let signature = format!("{}rest", convert::TUNNEL_PREFIX);
+        let thinking = json!({"type": "thinking", "thinking": "hm", "signature": signature});
+        let body = json!({"model": "a", "max_tokens": 9, "messages": [
+            {"role": "user", "content": "hi"},
+            {"role": "assistant", "content": [thinking, {"type": "text", "text": "hello"}]},
+            {"role": "user", "content": "again"}]});
+        let sent = translated(Dialect::Messages, &[Dialect::Messages], &body).unwrap().body;
+        assert!(!sent.contains("thinking") && sent.contains("hello"), "{sent}");
     }
 
     #[test]
