@@ -51,18 +51,6 @@ pub(crate) enum Reading {
     Converted { upstream: Dialect, client: Dialect, context: Box<ReplyContext> },
 }
 
-impl Reading {
-    /// How to read a stream of `upstream` for a client that speaks `client`.
-    #[cfg_attr(not(test), expect(dead_code, reason = "every endpoint still speaks Chat"))]
-    pub(crate) fn new(upstream: Dialect, client: Dialect, context: ReplyContext) -> Self {
-        if upstream == client {
-            Self::Same(upstream)
-        } else {
-            Self::Converted { upstream, client, context: Box::new(context) }
-        }
-    }
-}
-
 /// The events of `response`, in the client's protocol.
 pub(crate) fn open(
     response: Response,

@@ -82,6 +82,9 @@ fn clocks(first_token_ms: u64, idle_ms: u64) -> Clocks {
 }
 
 fn reading(upstream: Dialect, client: Dialect) -> Reading {
+    if upstream == client {
+        return Reading::Same(upstream);
+    }
     let context = ReplyContext {
         attempt: "att_7".into(),
         model: "asked-for".to_owned(),
@@ -90,7 +93,7 @@ fn reading(upstream: Dialect, client: Dialect) -> Reading {
         tool_names: std::collections::BTreeMap::new(),
         free_form_tools: std::collections::BTreeSet::new(),
     };
-    Reading::new(upstream, client, context)
+    Reading::Converted { upstream, client, context: Box::new(context) }
 }
 
 async fn collect(body: Body, clocks: Clocks, reading: Reading) -> (Vec<StreamEvent>, Option<ProviderFailure>) {
