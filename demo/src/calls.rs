@@ -5,12 +5,16 @@
 
 use std::collections::hash_map::DefaultHasher;
 use std::hash::{Hash, Hasher};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
+use hyper::http::request::Parts;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+
+use crate::raw_body::RawBody;
+use crate::request::{Request, messages_in};
 
 /// Most bytes of request bodies that are kept; later calls are entered without theirs.
 const KEPT_BODY_BYTES: usize = 256 * 1024 * 1024;
@@ -48,37 +52,81 @@ pub struct SeenCall {
     pub authorization: Option<String>,
     /// Equal for equal bodies.
     pub body_hash: u64,
-    /// The request body; null when too many were kept already.
+    /// The request body; null when it is not JSON, or too many were kept already.
     pub body: Value,
+    /// The request body as it came; empty when too many were kept already.
+    #[serde(default)]
+    pub raw_body: RawBody,
+    /// The HTTP method.
+    #[serde(default)]
+    pub method: String,
+    /// The path.
+    #[serde(default)]
+    pub path: String,
+    /// What follows the path, without the question mark.
+    #[serde(default)]
+    pub query: Option<String>,
+    /// Every header in the order of arrival, names in lower case.
+    #[serde(default)]
+    pub headers: Arc<[(String, String)]>,
 }
 
 impl SeenCall {
-    /// The text of the last message.
-    pub fn last_text(&self) -> &str {
-        let messages = self.body.get("messages").and_then(Value::as_array);
-        messages.and_then(|messages| messages.last()?.get("content")?.as_str()).unwrap_or_default()
+    /// The text of the last message, or of the last item of an input.
+    pub fn last_text(&self) -> String {
+        let list = self.body.get("messages").or_else(|| self.body.get("input"));
+        messages_in(list).pop().map_or_else(String::new, |message| message.text)
     }
-}
 
-#[derive(Debug)]
-struct Entry {
-    attempt_id: Option<String>,
-    model: String,
-    at_micros: u64,
-    finished_at_micros: Option<u64>,
-    finished: Finished,
-    authorization: Option<String>,
-    body_hash: u64,
-    body: Bytes,
+    /// The first header of this name, in lower case.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
+    }
 }
 
 /// A call that arrives.
 #[derive(Debug)]
 pub(crate) struct Arrival {
-    pub(crate) attempt_id: Option<String>,
-    pub(crate) authorization: Option<String>,
-    pub(crate) model: String,
-    pub(crate) body: Bytes,
+    model: String,
+    body: Bytes,
+    method: String,
+    path: String,
+    query: Option<String>,
+    headers: Arc<[(String, String)]>,
+}
+
+impl Arrival {
+    /// The call that `request` is.
+    pub(crate) fn of(request: &Request) -> Self {
+        Self::new(&request.head, request.model.clone(), request.raw.clone())
+    }
+
+    /// A call of this head and body.
+    pub(crate) fn new(head: &Parts, model: String, body: Bytes) -> Self {
+        let text = |value: &[u8]| String::from_utf8_lossy(value).into_owned();
+        let headers = head.headers.iter().map(|(name, value)| (name.as_str().to_owned(), text(value.as_bytes())));
+        Self {
+            model,
+            body,
+            method: head.method.to_string(),
+            path: head.uri.path().to_owned(),
+            query: head.uri.query().map(str::to_owned),
+            headers: headers.collect(),
+        }
+    }
+
+    fn header(&self, name: &str) -> Option<String> {
+        self.headers.iter().find(|(known, _)| known == name).map(|(_, value)| value.clone())
+    }
+}
+
+#[derive(Debug)]
+struct Entry {
+    arrival: Arrival,
+    at_micros: u64,
+    finished_at_micros: Option<u64>,
+    finished: Finished,
+    body_hash: u64,
 }
 
 /// The entry of one call; of an earlier count once the list was emptied.
@@ -108,23 +156,21 @@ impl CallLog {
         self.entries.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(crate) fn enter(&self, arrival: Arrival) -> Ticket {
+    pub(crate) fn enter(&self, mut arrival: Arrival) -> Ticket {
         let mut hasher = DefaultHasher::new();
         arrival.body.hash(&mut hasher);
         let body_hash = hasher.finish();
         let mut entries = self.entries();
-        let keeps = entries.kept_bytes + arrival.body.len() <= KEPT_BODY_BYTES;
-        let body = if keeps { arrival.body } else { Bytes::new() };
-        entries.kept_bytes += body.len();
+        if entries.kept_bytes + arrival.body.len() > KEPT_BODY_BYTES {
+            arrival.body = Bytes::new();
+        }
+        entries.kept_bytes += arrival.body.len();
         entries.list.push(Entry {
-            attempt_id: arrival.attempt_id,
-            model: arrival.model,
+            arrival,
             at_micros: now_micros(),
             finished_at_micros: None,
             finished: Finished::Pending,
-            authorization: arrival.authorization,
             body_hash,
-            body,
         });
         Ticket { generation: entries.generation, index: entries.list.len() - 1 }
     }
@@ -155,15 +201,23 @@ impl CallLog {
     }
 
     pub(crate) fn seen(&self) -> Vec<SeenCall> {
-        let seen = |entry: &Entry| SeenCall {
-            attempt_id: entry.attempt_id.clone(),
-            model: entry.model.clone(),
-            at_micros: entry.at_micros,
-            finished_at_micros: entry.finished_at_micros,
-            finished: entry.finished,
-            authorization: entry.authorization.clone(),
-            body_hash: entry.body_hash,
-            body: serde_json::from_slice(&entry.body).unwrap_or(Value::Null),
+        let seen = |entry: &Entry| {
+            let arrival = &entry.arrival;
+            SeenCall {
+                attempt_id: arrival.header("x-tokenhub-attempt-id"),
+                model: arrival.model.clone(),
+                at_micros: entry.at_micros,
+                finished_at_micros: entry.finished_at_micros,
+                finished: entry.finished,
+                authorization: arrival.header("authorization"),
+                body_hash: entry.body_hash,
+                body: serde_json::from_slice(&arrival.body).unwrap_or(Value::Null),
+                raw_body: RawBody(arrival.body.clone()),
+                method: arrival.method.clone(),
+                path: arrival.path.clone(),
+                query: arrival.query.clone(),
+                headers: Arc::clone(&arrival.headers),
+            }
         };
         self.entries().list.iter().map(seen).collect()
     }
@@ -179,12 +233,8 @@ mod tests {
     use super::*;
 
     fn arrival(model: &str) -> Arrival {
-        Arrival {
-            attempt_id: None,
-            authorization: None,
-            model: model.to_owned(),
-            body: Bytes::from_static(b"{\"a\":1}"),
-        }
+        let head = hyper::Request::get("/v1/x?y=1").header("a", "b").body(()).unwrap().into_parts().0;
+        Arrival::new(&head, model.to_owned(), Bytes::from_static(b"{\"a\":1}"))
     }
 
     #[test]
@@ -197,6 +247,8 @@ mod tests {
         let seen = log.seen();
         assert_eq!(seen[0].finished, Finished::Answered);
         assert_eq!(seen[0].body["a"], 1);
+        assert_eq!((seen[0].path.as_str(), seen[0].query.as_deref()), ("/v1/x", Some("y=1")));
+        assert_eq!((seen[0].header("a"), seen[0].raw_body.0.as_ref()), (Some("b"), b"{\"a\":1}".as_slice()));
         assert!(seen[0].finished_at_micros.unwrap() >= seen[0].at_micros);
     }
 

@@ -7,8 +7,9 @@ use hyper::{Method, Response};
 use serde::Deserialize;
 use serde_json::json;
 
-use crate::playback::{Body, answer};
-use crate::reply::Rule;
+use crate::access::Demands;
+use crate::playback::show::{Body, answer};
+use crate::rule::Rule;
 use crate::script::Script;
 
 #[derive(Deserialize)]
@@ -23,6 +24,11 @@ pub(crate) fn control(script: &Script, method: &Method, path: &str, body: &Bytes
     let result = match (method, path) {
         (&Method::GET, "/__calls") => serde_json::to_vec(&script.calls()),
         (&Method::GET, "/__count") => Ok(json!({"count": script.count()}).to_string().into_bytes()),
+        (&Method::GET, "/__lookups") => serde_json::to_vec(&script.lookups()),
+        (&Method::POST, "/__demands") => serde_json::from_slice::<Demands>(body).map(|demands| {
+            script.demand(demands);
+            done()
+        }),
         (&Method::POST, "/__script") => serde_json::from_slice(body).map(|rules| {
             match rules {
                 Rules::One(rule) => script.add(rule),

@@ -5,7 +5,7 @@
 
 use serde_json::{Value, json};
 
-use crate::wire::Message;
+use crate::request::Message;
 
 /// What a judge is to reply.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

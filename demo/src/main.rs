@@ -1,7 +1,7 @@
 //! The scripted provider as a process of its own, so that it outlives the processes that a test kills.
 //!
 //! Prints its base URL as the first line. Further scripts, counts and resets go over HTTP: `POST /__script`,
-//! `GET /__calls`, `GET /__count`, `POST /__models`, `POST /__reset`, `POST /__reset/all`.
+//! `GET /__calls`, `GET /__lookups`, `GET /__count`, `POST /__models`, `POST /__demands`, `POST /__reset`, `POST /__reset/all`.
 
 use std::io::Write;
 use std::net::SocketAddr;
@@ -10,11 +10,11 @@ use std::path::PathBuf;
 use anyhow::Context;
 use clap::{Parser, ValueEnum};
 use serde::Deserialize;
-use tokenhub_demo::{DemoServer, Face, Rule, Script};
+use tokenhub_demo::{Demands, DemoServer, Face, Rule, Script};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
-/// A model provider that answers by a script, in the OpenAI Chat Completions form.
+/// A model provider that answers by a script, in the forms of OpenAI and Anthropic.
 #[derive(Debug, Parser)]
 #[command(version)]
 struct Arguments {
@@ -24,7 +24,7 @@ struct Arguments {
     /// What to show.
     #[arg(long, value_enum, default_value_t = Show::Scripted)]
     face: Show,
-    /// File with `{"models": [..], "rules": [..]}` for the scripted face.
+    /// File with `{"models": [..], "rules": [..], "demands": {..}}` for the scripted face.
     #[arg(long)]
     script: Option<PathBuf>,
 }
@@ -42,6 +42,7 @@ enum Show {
 struct ScriptFile {
     models: Vec<String>,
     rules: Vec<Rule>,
+    demands: Demands,
 }
 
 // One thread: the provider must not take both cores of what is measured against it.
@@ -78,6 +79,7 @@ fn load(path: Option<&std::path::Path>) -> anyhow::Result<Script> {
         let text = std::fs::read_to_string(path).with_context(|| format!("reading {}", path.display()))?;
         let file: ScriptFile = serde_json::from_str(&text).with_context(|| format!("reading {}", path.display()))?;
         script.set_models(file.models);
+        script.demand(file.demands);
         file.rules.into_iter().for_each(|rule| script.add(rule));
     }
     Ok(script)

@@ -6,7 +6,7 @@
 
 use crate::judging::{Verdict, answers_in, verdict, verdict_asked};
 use crate::reply::Reply;
-use crate::wire::Message;
+use crate::request::Message;
 
 /// A demo model.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,79 +1,45 @@
-//! Plays one reply on the wire: pauses, pieces, cuts and silence.
+//! Plays one reply on the wire.
 //!
-//! Also decides how the call ended. As long as the guard lives and nothing was decided, dropping it means that the client
-//! went away: the HTTP server drops the answer when the connection closes.
+//! Finds out what is said, in which form, and hands it to the show, which knows about pauses, cuts and silence. Knows no
+//! wire form itself.
 
+mod score;
+pub(crate) mod show;
+
+use std::borrow::Cow;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures_util::StreamExt;
-use futures_util::stream::{BoxStream, unfold};
-use http_body_util::{Either, Full, StreamBody};
-use hyper::Response;
-use hyper::body::Frame;
-use hyper::header::CONTENT_TYPE;
-use serde_json::{Value, json};
+use hyper::header::{CONTENT_TYPE, HeaderName, HeaderValue};
+use hyper::{HeaderMap, Response};
+use serde_json::{Map, Value, json};
 
-use crate::calls::{Finished, Ticket};
+use crate::calls::Finished;
+use crate::dialect::{Dialect, Route};
+use crate::held_stream::Hold;
 use crate::judging::{Verdict, answers_in, verdict, verdict_asked};
-use crate::reply::{Content, Ending, Reply};
-use crate::script::{Prepared, Script};
-use crate::wire::{ChatRequest, Delivery, Message, Speech, event, tokens_in, usage};
+use crate::playback::score::{Matter, Score};
+use crate::playback::show::{Body, CallGuard, Cut, answer, body_of};
+use crate::reply::{Content, Ending, Omission, Part, Reply};
+use crate::request::{Delivery, Message, Request};
+use crate::script::Prepared;
+use crate::speech::{Speech, Usage, ended, parts_of, tokens_in, tokens_of};
+use crate::wire::sse::{Role, Sentence, scripted_event};
+use crate::wire::{self, embeddings, errors};
 
-/// The connection is to be closed, as scripted.
-#[derive(Clone, Copy, Debug, thiserror::Error)]
-#[error("cut, as scripted")]
-pub(crate) struct Cut;
-
-/// The body of an answer.
-pub(crate) type Body = Either<Full<Bytes>, StreamBody<BoxStream<'static, Result<Frame<Bytes>, Cut>>>>;
-
-const JSON: &str = "application/json";
-const EVENT_STREAM: &str = "text/event-stream";
-
-/// An answer whose body is `bytes`.
-pub(crate) fn answer(status: u16, content_type: &str, bytes: Bytes) -> Response<Body> {
-    let builder = Response::builder().status(status).header(CONTENT_TYPE, content_type);
-    let body = Either::Left(Full::new(bytes));
-    builder.body(body).unwrap_or_else(|_| Response::new(Either::Left(Full::new(Bytes::new()))))
-}
-
-/// Decides how a call ended; the first decision counts.
-#[derive(Debug)]
-pub(crate) struct CallGuard {
-    entered: Option<(Script, Ticket)>,
-}
-
-impl CallGuard {
-    /// For a call in `script`'s list.
-    pub(crate) fn of(script: &Script, ticket: Ticket) -> Self {
-        Self { entered: Some((script.clone(), ticket)) }
-    }
-
-    /// For a call that nobody lists.
-    pub(crate) fn none() -> Self {
-        Self { entered: None }
-    }
-
-    fn finish(&self, finished: Finished) {
-        if let Some((script, ticket)) = &self.entered {
-            script.log().finish(*ticket, finished);
-        }
-    }
-}
-
-impl Drop for CallGuard {
-    fn drop(&mut self) {
-        self.finish(Finished::Aborted);
-    }
-}
+const JSON: HeaderValue = HeaderValue::from_static("application/json");
+const EVENT_STREAM: HeaderValue = HeaderValue::from_static("text/event-stream");
+/// What both newer dialects call it.
+const EVENT_STREAM_UTF8: HeaderValue = HeaderValue::from_static("text/event-stream; charset=utf-8");
 
 /// Plays `prepared` to the client.
 pub(crate) async fn play(
     prepared: Arc<Prepared>,
-    request: ChatRequest,
+    request: Request,
     guard: CallGuard,
+    hold: &Hold,
 ) -> Result<Response<Body>, Cut> {
     let reply = &prepared.reply;
     if reply.delay_ms > 0 {
@@ -81,168 +47,190 @@ pub(crate) async fn play(
     }
     match reply.ending {
         Ending::Hang => std::future::pending::<()>().await,
+        Ending::HangInHeaders => hold.engage(),
         Ending::CutBeforeBytes => {
             guard.finish(Finished::Cut);
             return Err(Cut);
         }
-        Ending::Whole | Ending::CutAfterBytes(_) | Ending::StallAfterBytes(_) => {}
+        Ending::Whole
+        | Ending::CutAfterBytes(_)
+        | Ending::CutAfterTokens(_)
+        | Ending::StallAfterBytes(_)
+        | Ending::StallAfterTokens(_)
+        | Ending::KeepAliveAfterBytes(_)
+        | Ending::KeepAliveAfterTokens(_) => {}
     }
-    let (content_type, pieces) = compose(&prepared, &request);
+    let dialect = request.dialect();
     let end = if reply.status >= 400 { Finished::Failed(reply.status) } else { Finished::Answered };
-    let body = body_of(reply, pieces, guard, end);
-    let mut builder = Response::builder().status(reply.status).header(CONTENT_TYPE, content_type);
+    let (content_type, score, request_id) = if let Some(fast) = &prepared.fast {
+        let bytes = fast.body(dialect, request.delivery);
+        let score = score::of(reply, dialect, Matter::Body(bytes), None);
+        (speech_type(dialect, request.delivery), score, HeaderValue::from_static("req_fast"))
+    } else {
+        let request_id = next_request_id();
+        // A script with an illegal status or header shows as a closed connection.
+        let (content_type, score) = compose(reply, &request, &request_id).ok_or(Cut)?;
+        (content_type, score, HeaderValue::try_from(request_id).map_err(|_| Cut)?)
+    };
+    let body = body_of(reply, score, guard, end);
+    let mut response = Response::builder().status(reply.status).body(body).map_err(|_| Cut)?;
+    *response.headers_mut() = headers(reply, dialect, content_type, request_id)?;
+    Ok(response)
+}
+
+/// The answer to a request that is turned away: an error with this status in the dialect's form.
+pub(crate) fn refusal(dialect: Dialect, status: u16, error: &crate::reply::ErrorBody) -> Response<Body> {
+    let request_id = next_request_id();
+    let body = errors::body(dialect, status, error, &request_id);
+    let mut response = answer(status, "application/json", Bytes::from(body.to_string()));
+    if let Ok(value) = HeaderValue::try_from(request_id) {
+        response.headers_mut().insert(request_id_header(dialect), value);
+    }
+    response
+}
+
+fn next_request_id() -> String {
+    static NEXT: AtomicU64 = AtomicU64::new(1);
+    format!("req_{:032x}", NEXT.fetch_add(1, Ordering::Relaxed))
+}
+
+fn request_id_header(dialect: Dialect) -> HeaderName {
+    HeaderName::from_static(match dialect {
+        Dialect::Chat | Dialect::Responses => "x-request-id",
+        Dialect::Messages => "request-id",
+    })
+}
+
+/// What the script says about headers goes before what is usual.
+fn headers(
+    reply: &Reply,
+    dialect: Dialect,
+    content_type: HeaderValue,
+    request_id: HeaderValue,
+) -> Result<HeaderMap, Cut> {
+    let mut headers = HeaderMap::with_capacity(4 + reply.headers.len());
+    headers.insert(CONTENT_TYPE, content_type);
+    headers.insert(request_id_header(dialect), request_id);
+    if let Some(limits) = reply.rate_limits {
+        limits.write(dialect, &mut headers);
+    }
+    let usual = headers.clone();
     for (name, value) in &reply.headers {
-        builder = builder.header(name, value);
-    }
-    // A script with an illegal status or header shows as a closed connection.
-    builder.body(body).map_err(|_| Cut)
-}
-
-fn body_of(reply: &Reply, mut pieces: Vec<Bytes>, guard: CallGuard, end: Finished) -> Body {
-    let limit = match reply.ending {
-        Ending::CutAfterBytes(limit) | Ending::StallAfterBytes(limit) => Some(limit),
-        Ending::Whole | Ending::Hang | Ending::CutBeforeBytes => None,
-    };
-    if limit.is_none() && reply.split_bytes.is_none() && pieces.len() == 1 {
-        guard.finish(end);
-        return Either::Left(Full::new(pieces.swap_remove(0)));
-    }
-    if let Some(limit) = limit {
-        pieces = truncated(pieces, limit);
-    }
-    if let Some(size) = reply.split_bytes {
-        pieces = split(&pieces, size.max(1));
-    }
-    let show = Show {
-        pieces: pieces.into(),
-        position: 0,
-        gap: Duration::from_millis(reply.gap_ms),
-        pace: if reply.split_bytes.is_some() { Pace::EachByItself } else { Pace::AsReady },
-        ending: reply.ending,
-        guard,
-        end,
-    };
-    let frames = unfold(show, |mut show| async move {
-        let item = show.next().await?;
-        Some((item, show))
-    });
-    Either::Right(StreamBody::new(frames.boxed()))
-}
-
-#[derive(Clone, Copy, Debug)]
-enum Pace {
-    AsReady,
-    /// Gives the connection a chance to flush before each piece.
-    EachByItself,
-}
-
-struct Show {
-    pieces: Arc<[Bytes]>,
-    position: usize,
-    gap: Duration,
-    pace: Pace,
-    ending: Ending,
-    guard: CallGuard,
-    end: Finished,
-}
-
-impl Show {
-    async fn next(&mut self) -> Option<Result<Frame<Bytes>, Cut>> {
-        if self.position > 0 && self.position < self.pieces.len() {
-            if !self.gap.is_zero() {
-                tokio::time::sleep(self.gap).await;
-            }
-            match self.pace {
-                Pace::AsReady => {}
-                Pace::EachByItself => tokio::task::yield_now().await,
-            }
-        }
-        if let Some(piece) = self.pieces.get(self.position).cloned() {
-            self.position += 1;
-            if self.position == self.pieces.len() && self.ending == Ending::Whole {
-                self.guard.finish(self.end);
-            }
-            return Some(Ok(Frame::data(piece)));
-        }
-        match self.ending {
-            Ending::Whole | Ending::Hang | Ending::CutBeforeBytes => {
-                self.guard.finish(self.end);
-                None
-            }
-            Ending::CutAfterBytes(_) => {
-                // What was written must reach the client before the connection closes.
-                tokio::time::sleep(FLUSH_WAIT).await;
-                self.guard.finish(Finished::Cut);
-                Some(Err(Cut))
-            }
-            Ending::StallAfterBytes(_) => std::future::pending().await,
+        let name = HeaderName::try_from(name).map_err(|_| Cut)?;
+        let value = HeaderValue::try_from(value).map_err(|_| Cut)?;
+        if usual.contains_key(&name) {
+            headers.insert(name, value);
+        } else {
+            headers.append(name, value);
         }
     }
+    Ok(headers)
 }
 
-/// Between the last byte before a cut and the cut.
-const FLUSH_WAIT: Duration = Duration::from_millis(5);
+fn speech_type(dialect: Dialect, delivery: Delivery) -> HeaderValue {
+    match (delivery, dialect) {
+        (Delivery::Whole, _) => JSON,
+        (Delivery::Streamed | Delivery::StreamedWithUsage, Dialect::Chat) => EVENT_STREAM,
+        (Delivery::Streamed | Delivery::StreamedWithUsage, Dialect::Responses | Dialect::Messages) => EVENT_STREAM_UTF8,
+    }
+}
 
-fn truncated(pieces: Vec<Bytes>, limit: usize) -> Vec<Bytes> {
-    let mut left = limit;
-    let mut kept = Vec::with_capacity(pieces.len());
-    for piece in pieces {
-        let size = piece.len().min(left);
-        left -= size;
-        if size > 0 {
-            kept.push(piece.slice(..size));
+/// Media type and score; nothing when the scripted media type is none.
+fn compose(reply: &Reply, request: &Request, request_id: &str) -> Option<(HeaderValue, Score)> {
+    let dialect = request.dialect();
+    let body = |text: String| score::of(reply, dialect, Matter::Body(Bytes::from(text)), None);
+    let said = match for_dialect(&reply.content, dialect) {
+        Content::Json(value) => return Some((JSON, body(value.to_string()))),
+        Content::Error(error) => {
+            return Some((JSON, body(errors::body(dialect, reply.status, error, request_id).to_string())));
         }
-    }
-    kept
-}
-
-fn split(pieces: &[Bytes], size: usize) -> Vec<Bytes> {
-    let whole = Bytes::from(pieces.concat());
-    (0..whole.len()).step_by(size).map(|start| whole.slice(start..whole.len().min(start + size))).collect()
-}
-
-fn compose(prepared: &Prepared, request: &ChatRequest) -> (String, Vec<Bytes>) {
-    let speech_type = match request.delivery {
-        Delivery::Whole => JSON,
-        Delivery::Streamed | Delivery::StreamedWithUsage => EVENT_STREAM,
-    };
-    if let Some(fast) = &prepared.fast {
-        return (speech_type.to_owned(), vec![fast.for_delivery(request.delivery)]);
-    }
-    let reply = &prepared.reply;
-    let message = match &reply.content {
-        Content::Json(body) => return (JSON.to_owned(), vec![Bytes::from(body.to_string())]),
-        Content::Raw { content_type, body } => return (content_type.clone(), vec![Bytes::from(body.clone())]),
+        Content::Raw { content_type, body: text } => {
+            return Some((HeaderValue::try_from(content_type).ok()?, body(text.clone())));
+        }
         Content::Events(payloads) => {
-            return (EVENT_STREAM.to_owned(), payloads.iter().map(|payload| event(payload)).collect());
+            let sentence = |payload: &String| Sentence { bytes: scripted_event(dialect, payload), role: Role::Token };
+            let sentences = payloads.iter().map(sentence).collect();
+            let content_type = speech_type(dialect, Delivery::Streamed);
+            return Some((content_type, score::of(reply, dialect, Matter::Stream(sentences), None)));
         }
-        Content::Message(message) => message.clone(),
-        Content::Text(text) | Content::Fast(text) => json!({ "content": text }),
-        Content::Big(bytes) => json!({ "content": big_text(*bytes) }),
-        Content::Echo => json!({ "content": last_text(&request.messages()) }),
-        Content::JudgeBy(text) => json!({ "content": judged_by(text, &request.messages()) }),
+        Content::Message(message) => Said { parts: Cow::Owned(parts_of(message)), message: Some(message) },
+        Content::Parts(parts) => Said { parts: Cow::Borrowed(parts), message: None },
+        Content::Text(text) | Content::Fast(text) => Said::text(text.clone()),
+        Content::Big(bytes) => Said::text(big_text(*bytes)),
+        Content::Echo | Content::ByDialect(_) => Said::text(last_text(&request.messages())),
+        Content::JudgeBy(text) => Said::text(judged_by(text, &request.messages())),
     };
-    (speech_type.to_owned(), speak(reply, request, &message))
+    let natural = match request.route {
+        Route::ChatCompletions | Route::Responses | Route::Messages => return Some(speak(reply, request, said)),
+        Route::CountTokens => {
+            json!({"input_tokens": reply.usage.map_or_else(|| prompt_tokens(request), |usage| usage.0)})
+        }
+        Route::Embeddings => embeddings::answer(&request.model, &request.fields()),
+        // The list is the server's to answer; a rule for it can only get in its way.
+        Route::Models => Value::Null,
+    };
+    Some((JSON, body(natural.to_string())))
 }
 
-fn speak(reply: &Reply, request: &ChatRequest, message: &Value) -> Vec<Bytes> {
-    let (prompt_tokens, completion_tokens) = reply.usage.unwrap_or_else(|| {
-        let prompt: u64 = request.messages().iter().map(|message| tokens_in(&message.text)).sum();
+fn for_dialect(content: &Content, dialect: Dialect) -> &Content {
+    let mut content = content;
+    while let Content::ByDialect(contents) = content {
+        content = match dialect {
+            Dialect::Chat => &contents.chat,
+            Dialect::Responses => &contents.responses,
+            Dialect::Messages => &contents.messages,
+        };
+    }
+    content
+}
+
+/// What is said, and the message that says it as it is.
+struct Said<'a> {
+    parts: Cow<'a, [Part]>,
+    message: Option<&'a Value>,
+}
+
+impl Said<'_> {
+    fn text(text: String) -> Self {
+        Self { parts: Cow::Owned(vec![Part::Text(text)]), message: None }
+    }
+
+    fn tokens(&self) -> u64 {
+        let Some(message) = self.message else { return tokens_of(&self.parts) };
         let said = message.get("content").and_then(Value::as_str).map_or_else(|| message.to_string(), str::to_owned);
-        (prompt, tokens_in(&said))
-    });
-    let calls_tools = message.get("tool_calls").is_some_and(Value::is_array);
-    let natural_reason = if calls_tools { "tool_calls" } else { "stop" };
+        tokens_in(&said)
+    }
+}
+
+fn speak(reply: &Reply, request: &Request, said: Said<'_>) -> (HeaderValue, Score) {
+    let (prompt_tokens, completion_tokens) = reply.usage.unwrap_or_else(|| (prompt_tokens(request), said.tokens()));
+    let usage = Usage { prompt_tokens, completion_tokens, details: reply.token_details };
+    let dialect = request.dialect();
     let speech = Speech {
-        id: "chatcmpl-scripted",
+        id: reply.id.as_deref(),
         model: &request.model,
-        message,
-        finish_reason: reply.finish_reason.as_deref().unwrap_or(natural_reason),
-        usage: usage(prompt_tokens, completion_tokens),
+        ended: ended(reply, &said.parts),
+        parts: said.parts,
+        message: said.message,
+        usage: (!reply.omit.contains(&Omission::Usage)).then_some(usage),
+        tool_order: reply.tool_order,
+        asked: if dialect == Dialect::Responses { request.fields() } else { Map::new() },
     };
-    match request.delivery {
-        Delivery::Whole => vec![speech.whole()],
-        Delivery::Streamed | Delivery::StreamedWithUsage => speech.events(request.delivery),
+    let matter = match request.delivery {
+        Delivery::Whole => Matter::Body(wire::whole(dialect, &speech)),
+        Delivery::Streamed | Delivery::StreamedWithUsage => {
+            Matter::Stream(wire::stream(dialect, &speech, request.delivery))
+        }
+    };
+    (speech_type(dialect, request.delivery), score::of(reply, dialect, matter, Some(&speech)))
+}
+
+/// Tools count as well where tokens are counted for their own sake.
+fn prompt_tokens(request: &Request) -> u64 {
+    let said: u64 = request.messages().iter().map(|message| tokens_in(&message.text)).sum();
+    match request.route {
+        Route::CountTokens => said + request.fields().get("tools").map_or(0, |tools| tokens_in(&tools.to_string())),
+        Route::ChatCompletions | Route::Responses | Route::Messages | Route::Embeddings | Route::Models => said,
     }
 }
 
@@ -266,19 +254,6 @@ fn judged_by(text: &str, messages: &[Message]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn joined(pieces: &[Bytes]) -> String {
-        String::from_utf8(pieces.concat()).unwrap()
-    }
-
-    #[test]
-    fn pieces_are_cut_to_a_length_and_into_parts() {
-        let pieces = vec![Bytes::from_static(b"abc"), Bytes::from_static(b"def")];
-        assert_eq!(joined(&truncated(pieces.clone(), 4)), "abcd");
-        assert_eq!(truncated(pieces.clone(), 3).len(), 1);
-        let parts = split(&pieces, 4);
-        assert_eq!((joined(&parts), parts.len()), ("abcdef".to_owned(), 2));
-    }
 
     #[test]
     fn a_big_text_has_exactly_its_size() {

@@ -10,8 +10,9 @@ use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
+use crate::access::Demands;
 use crate::calls::SeenCall;
-use crate::reply::Rule;
+use crate::rule::Rule;
 use crate::script::Script;
 use crate::server::{DemoServer, Face};
 
@@ -63,6 +64,16 @@ impl ScriptedProvider {
     /// Forgets every rule.
     pub fn clear_script(&self) {
         self.script.clear();
+    }
+
+    /// Demands this of every request from now on.
+    pub fn demand(&self, demands: Demands) {
+        self.script.demand(demands);
+    }
+
+    /// Every request since the last reset that asked for models, or for a path that there is not.
+    pub fn lookups(&self) -> Vec<SeenCall> {
+        self.script.lookups()
     }
 
     /// Every call since the last reset, in order of arrival.

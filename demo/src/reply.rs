@@ -1,87 +1,17 @@
-//! What a scripted provider is told to do: rules, and the replies that they give in turn.
+//! One reply of a script: what it says, how it is sent and what goes wrong on the way.
 //!
-//! Plain data that also travels as JSON, because tests script a provider that lives in another process.
+//! Plain data that also travels as JSON, because tests script a provider that lives in another process. The same reply
+//! serves every dialect; the request's path decides which form it takes.
 
+pub(crate) mod content;
+pub(crate) mod fault;
+
+pub use content::{ByDialect, Content, ErrorBody, Finish, Part, Reasoning, TokenDetails, ToolCall};
+pub use fault::{Ending, Interlude, Noise, Omission, ToolOrder};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-/// Replies for the requests that match. The rule added last wins; its replies are used in order, the last one for ever.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Rule {
-    /// Only requests for this model.
-    pub model: Option<String>,
-    /// Only requests whose body, or the text of whose messages, contains this.
-    pub contains: Option<String>,
-    /// In order of use.
-    pub replies: Vec<Reply>,
-}
-
-impl Rule {
-    /// A rule for every request.
-    pub fn any(replies: impl IntoIterator<Item = Reply>) -> Self {
-        Self { model: None, contains: None, replies: replies.into_iter().collect() }
-    }
-
-    /// A rule for one model.
-    pub fn model(model: impl Into<String>, replies: impl IntoIterator<Item = Reply>) -> Self {
-        Self { model: Some(model.into()), ..Self::any(replies) }
-    }
-
-    /// Narrows the rule to requests that contain `text`.
-    #[must_use]
-    pub fn containing(mut self, text: impl Into<String>) -> Self {
-        self.contains = Some(text.into());
-        self
-    }
-}
-
-/// What a reply consists of.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Content {
-    /// The text of the last message.
-    #[default]
-    Echo,
-    /// This text.
-    Text(String),
-    /// This many bytes of text.
-    Big(usize),
-    /// This assistant message.
-    Message(Value),
-    /// This JSON body, as it is.
-    Json(Value),
-    /// This body, as it is, whatever its form.
-    Raw {
-        /// Its media type.
-        content_type: String,
-        /// Its text.
-        body: String,
-    },
-    /// These payloads, each a server-sent event.
-    Events(Vec<String>),
-    /// The verdict of a judge who prefers the answer that contains this text: a winner or scores, as asked.
-    JudgeBy(String),
-    /// This text in a body made once; such calls are counted but not remembered.
-    Fast(String),
-}
-
-/// How a reply ends.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Ending {
-    /// As it should.
-    #[default]
-    Whole,
-    /// Never: no byte is sent and the connection stays open.
-    Hang,
-    /// The connection closes before the first byte.
-    CutBeforeBytes,
-    /// The connection closes after this many bytes of the body.
-    CutAfterBytes(usize),
-    /// After this many bytes of the body there is silence.
-    StallAfterBytes(usize),
-}
+use crate::rate_limits::RateLimits;
 
 /// One reply.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -99,10 +29,26 @@ pub struct Reply {
     pub gap_ms: u64,
     /// Cuts the body into pieces of this size, each written by itself.
     pub split_bytes: Option<usize>,
-    /// Overrides the finish reason.
+    /// Writes pieces that end inside characters of several bytes.
+    pub split_inside_characters: bool,
+    /// Overrides why it ends.
+    pub finish: Option<Finish>,
+    /// Overrides the finish reason by a word; one that Chat Completions does not know is passed on as it is.
     pub finish_reason: Option<String>,
-    /// Overrides prompt and completion tokens.
+    /// Overrides prompt and completion tokens; those from and for a cache are among the prompt's.
     pub usage: Option<(u64, u64)>,
+    /// What kinds of tokens are among them.
+    pub token_details: Option<TokenDetails>,
+    /// Overrides the id of the answer.
+    pub id: Option<String>,
+    /// Tells of limits in the headers of the dialect.
+    pub rate_limits: Option<RateLimits>,
+    /// How the tool calls of a Chat Completions stream follow each other.
+    pub tool_order: ToolOrder,
+    /// What is left out.
+    pub omit: Vec<Omission>,
+    /// What comes between the events of a stream.
+    pub interludes: Vec<Interlude>,
     /// How it ends.
     pub ending: Ending,
 }
@@ -116,8 +62,16 @@ impl Default for Reply {
             delay_ms: 0,
             gap_ms: 0,
             split_bytes: None,
+            split_inside_characters: false,
+            finish: None,
             finish_reason: None,
             usage: None,
+            token_details: None,
+            id: None,
+            rate_limits: None,
+            tool_order: ToolOrder::InSequence,
+            omit: Vec::new(),
+            interludes: Vec::new(),
             ending: Ending::Whole,
         }
     }
@@ -153,10 +107,42 @@ impl Reply {
         Self { status, ..Self::of(Content::Json(body)) }
     }
 
-    /// Answers with `status` and an OpenAI error object.
+    /// Answers with `status` and an error object whose type and code are `code`; Messages has its own types.
     pub fn error(status: u16, code: &str, message: &str) -> Self {
-        let error = serde_json::json!({"message": message, "type": code, "param": null, "code": code});
-        Self::status(status, serde_json::json!({ "error": error }))
+        let code = Some(code.to_owned());
+        let error = ErrorBody { message: message.to_owned(), kind: code.clone(), code, param: None };
+        Self { status, ..Self::of(Content::Error(error)) }
+    }
+
+    /// Answers with `status` and the error object that a real provider sends with it.
+    pub fn failure(status: u16, message: &str) -> Self {
+        let error = ErrorBody { message: message.to_owned(), ..ErrorBody::default() };
+        Self { status, ..Self::of(Content::Error(error)) }
+    }
+
+    /// Answers 429 and asks to wait.
+    pub fn rate_limited(retry_after_s: u64) -> Self {
+        Self::failure(429, "too many requests").header("retry-after", retry_after_s.to_string())
+    }
+
+    /// Answers with these parts.
+    pub fn parts(parts: impl IntoIterator<Item = Part>) -> Self {
+        Self::of(Content::Parts(parts.into_iter().collect()))
+    }
+
+    /// Answers each dialect with a content of its own.
+    pub fn by_dialect(contents: ByDialect) -> Self {
+        Self::of(Content::ByDialect(Box::new(contents)))
+    }
+
+    /// Answers with this body, whatever its form.
+    pub fn raw(content_type: impl Into<String>, body: impl Into<String>) -> Self {
+        Self::of(Content::Raw { content_type: content_type.into(), body: body.into() })
+    }
+
+    /// Answers 200 and an event stream without an event.
+    pub fn empty_stream() -> Self {
+        Self::events(Vec::<String>::new())
     }
 
     /// Answers with these payloads, each a server-sent event.
@@ -221,24 +207,45 @@ impl Reply {
         self
     }
 
-    /// Closes the connection instead of answering.
+    /// Ends for this reason.
     #[must_use]
-    pub fn cut_before_bytes(mut self) -> Self {
-        self.ending = Ending::CutBeforeBytes;
+    pub fn finish(mut self, finish: Finish) -> Self {
+        self.finish = Some(finish);
         self
     }
 
-    /// Closes the connection after `bytes` of the body.
+    /// Says what kinds of tokens there are among those counted.
     #[must_use]
-    pub fn cut_after_bytes(mut self, bytes: usize) -> Self {
-        self.ending = Ending::CutAfterBytes(bytes);
+    pub fn token_details(mut self, details: TokenDetails) -> Self {
+        self.token_details = Some(details);
         self
     }
 
-    /// Falls silent after `bytes` of the body.
+    /// Gives the answer this id.
     #[must_use]
-    pub fn stall_after_bytes(mut self, bytes: usize) -> Self {
-        self.ending = Ending::StallAfterBytes(bytes);
+    pub fn id(mut self, id: impl Into<String>) -> Self {
+        self.id = Some(id.into());
+        self
+    }
+
+    /// Tells of these limits.
+    #[must_use]
+    pub fn rate_limits(mut self, limits: RateLimits) -> Self {
+        self.rate_limits = Some(limits);
+        self
+    }
+
+    /// Sends a piece of each tool call in turn in a Chat Completions stream.
+    #[must_use]
+    pub fn interleaved(mut self) -> Self {
+        self.tool_order = ToolOrder::Interleaved;
+        self
+    }
+
+    /// Writes pieces that end inside characters of several bytes.
+    #[must_use]
+    pub fn split_inside_characters(mut self) -> Self {
+        self.split_inside_characters = true;
         self
     }
 }

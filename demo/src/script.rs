@@ -4,13 +4,17 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use bytes::Bytes;
+use hyper::HeaderMap;
 use memchr::memmem;
-use serde_json::json;
 
+use crate::access::{Demands, Validation};
 use crate::calls::{CallLog, SeenCall};
-use crate::reply::{Content, Reply, Rule};
-use crate::wire::{ChatRequest, Delivery, Speech, tokens_in, usage};
+use crate::dialect::Route;
+use crate::fast::FastBodies;
+use crate::reply::{Content, ErrorBody, Reply};
+use crate::request::{Request, credential_in};
+use crate::rule::Rule;
+use crate::validation::objection;
 
 /// A script; clones are the same script.
 #[derive(Clone, Debug, Default)]
@@ -22,12 +26,16 @@ pub struct Script {
 struct Inner {
     rules: Mutex<Vec<ActiveRule>>,
     models: Mutex<Vec<String>>,
+    demands: Mutex<Demands>,
     calls: CallLog,
+    lookups: CallLog,
 }
 
 #[derive(Debug)]
 struct ActiveRule {
     model: Option<String>,
+    route: Option<Route>,
+    credential: Option<String>,
     contains: Option<String>,
     replies: Vec<Arc<Prepared>>,
     used: usize,
@@ -40,53 +48,23 @@ pub(crate) struct Prepared {
     pub(crate) fast: Option<FastBodies>,
 }
 
-/// The bytes of a fast reply in each form.
-#[derive(Debug)]
-pub(crate) struct FastBodies {
-    whole: Bytes,
-    streamed: Bytes,
-    streamed_with_usage: Bytes,
-}
-
-impl FastBodies {
-    pub(crate) fn for_delivery(&self, delivery: Delivery) -> Bytes {
-        match delivery {
-            Delivery::Whole => self.whole.clone(),
-            Delivery::Streamed => self.streamed.clone(),
-            Delivery::StreamedWithUsage => self.streamed_with_usage.clone(),
-        }
-    }
-}
-
 impl Prepared {
     fn new(reply: Reply, model: Option<&str>) -> Self {
         let fast = match &reply.content {
-            Content::Fast(text) => Some(fast_bodies(text, model.unwrap_or("fast"), &reply)),
+            Content::Fast(text) => Some(FastBodies::new(text, model.unwrap_or("fast"), &reply)),
             Content::Echo
             | Content::Text(_)
             | Content::Big(_)
+            | Content::Parts(_)
             | Content::Message(_)
+            | Content::Error(_)
             | Content::Json(_)
             | Content::Raw { .. }
             | Content::Events(_)
+            | Content::ByDialect(_)
             | Content::JudgeBy(_) => None,
         };
         Self { reply, fast }
-    }
-}
-
-fn fast_bodies(text: &str, model: &str, reply: &Reply) -> FastBodies {
-    /// Prompt tokens of a call whose prompt is not read.
-    const PROMPT_TOKENS: u64 = 8;
-    let (prompt_tokens, completion_tokens) = reply.usage.unwrap_or((PROMPT_TOKENS, tokens_in(text)));
-    let message = json!({ "content": text });
-    let finish_reason = reply.finish_reason.as_deref().unwrap_or("stop");
-    let usage = usage(prompt_tokens, completion_tokens);
-    let speech = Speech { id: "chatcmpl-fast", model, message: &message, finish_reason, usage };
-    FastBodies {
-        whole: speech.whole(),
-        streamed: Bytes::from(speech.events(Delivery::Streamed).concat()),
-        streamed_with_usage: Bytes::from(speech.events(Delivery::StreamedWithUsage).concat()),
     }
 }
 
@@ -94,7 +72,14 @@ impl Script {
     /// Adds a rule before the ones there are.
     pub fn add(&self, rule: Rule) {
         let replies = rule.replies.into_iter().map(|reply| Arc::new(Prepared::new(reply, rule.model.as_deref())));
-        let active = ActiveRule { replies: replies.collect(), model: rule.model, contains: rule.contains, used: 0 };
+        let active = ActiveRule {
+            replies: replies.collect(),
+            model: rule.model,
+            route: rule.route,
+            credential: rule.credential,
+            contains: rule.contains,
+            used: 0,
+        };
         lock(&self.inner.rules).insert(0, active);
     }
 
@@ -113,9 +98,19 @@ impl Script {
         lock(&self.inner.models).clone()
     }
 
+    /// Demands this of every request from now on.
+    pub fn demand(&self, demands: Demands) {
+        *lock(&self.inner.demands) = demands;
+    }
+
     /// Every call since the last reset, in order of arrival; fast ones are not among them.
     pub fn calls(&self) -> Vec<SeenCall> {
         self.inner.calls.seen()
+    }
+
+    /// Every request since the last reset that asked for models, or for a path that there is not.
+    pub fn lookups(&self) -> Vec<SeenCall> {
+        self.inner.lookups.seen()
     }
 
     /// How many calls there were since the last reset, fast ones included.
@@ -126,6 +121,7 @@ impl Script {
     /// Forgets the calls and starts every rule from its first reply again.
     pub fn reset_counts(&self) {
         self.inner.calls.reset();
+        self.inner.lookups.reset();
         for rule in lock(&self.inner.rules).iter_mut() {
             rule.used = 0;
         }
@@ -135,8 +131,27 @@ impl Script {
         &self.inner.calls
     }
 
+    /// Where lookups are listed.
+    pub(crate) fn lookup_log(&self) -> &CallLog {
+        &self.inner.lookups
+    }
+
+    /// The reason why a request with these headers gets 401.
+    pub(crate) fn turned_away(&self, headers: &HeaderMap) -> Option<ErrorBody> {
+        lock(&self.inner.demands).turned_away(headers)
+    }
+
+    /// The reason why `request` gets 400.
+    pub(crate) fn objection(&self, request: &Request) -> Option<ErrorBody> {
+        let validation = lock(&self.inner.demands).validation;
+        match validation {
+            Validation::Lenient => None,
+            Validation::Strict => objection(request),
+        }
+    }
+
     /// The reply whose turn it is.
-    pub(crate) fn choose(&self, request: &ChatRequest) -> Arc<Prepared> {
+    pub(crate) fn choose(&self, request: &Request) -> Arc<Prepared> {
         let mut rules = lock(&self.inner.rules);
         let Some(rule) = rules.iter_mut().find(|rule| rule.matches(request)) else { return Arc::default() };
         let turn = rule.used.min(rule.replies.len().saturating_sub(1));
@@ -146,14 +161,16 @@ impl Script {
 }
 
 impl ActiveRule {
-    fn matches(&self, request: &ChatRequest) -> bool {
-        self.model.as_ref().is_none_or(|model| *model == request.model)
+    fn matches(&self, request: &Request) -> bool {
+        self.route.map_or(request.route.generates(), |route| route == request.route)
+            && self.model.as_ref().is_none_or(|model| *model == request.model)
+            && self.credential.as_deref().is_none_or(|held| credential_in(&request.head.headers) == Some(held))
             && self.contains.as_ref().is_none_or(|text| contains(request, text))
     }
 }
 
 /// In the body as it came, or in the text of a message, where quotes and line ends are not escaped.
-fn contains(request: &ChatRequest, text: &str) -> bool {
+fn contains(request: &Request, text: &str) -> bool {
     memmem::find(&request.raw, text.as_bytes()).is_some()
         || request.messages().iter().any(|message| message.text.contains(text))
 }
@@ -165,15 +182,19 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use serde_json::json;
 
-    fn request(model: &str, text: &str) -> ChatRequest {
+    use super::*;
+    use crate::reply::{Finish, Noise, Omission, Part, TokenDetails};
+    use crate::request::tests::request;
+
+    fn chosen_on(route: Route, script: &Script, model: &str, text: &str) -> Content {
         let body = json!({"model": model, "messages": [{"role": "user", "content": text}]});
-        ChatRequest::read(Bytes::from(body.to_string())).unwrap()
+        script.choose(&request(route, &body)).reply.content.clone()
     }
 
     fn chosen(script: &Script, model: &str, text: &str) -> Content {
-        script.choose(&request(model, text)).reply.content.clone()
+        chosen_on(Route::ChatCompletions, script, model, text)
     }
 
     fn text(text: &str) -> Content {
@@ -203,6 +224,17 @@ mod tests {
     }
 
     #[test]
+    fn a_rule_without_a_route_is_for_answers_only() {
+        let script = Script::default();
+        script.add(Rule::any([Reply::text("a"), Reply::text("b")]));
+        assert_eq!(chosen_on(Route::CountTokens, &script, "m", "x"), Content::Echo);
+        assert_eq!(chosen_on(Route::Messages, &script, "m", "x"), text("a"));
+        script.add(Rule::any([Reply::text("c")]).on(Route::Embeddings));
+        assert_eq!(chosen_on(Route::Embeddings, &script, "m", "x"), text("c"));
+        assert_eq!(chosen(&script, "m", "x"), text("b"));
+    }
+
+    #[test]
     fn a_script_survives_the_way_through_json() {
         let rule = Rule::model(
             "m",
@@ -211,8 +243,18 @@ mod tests {
                 Reply::judge_by("best").delay_ms(5).cut_after_bytes(3),
                 Reply::big(10).split_bytes(1).usage(1, 2).finish_reason("length"),
                 Reply::hang(),
+                Reply::parts([Part::reasoning("r", Some("s")), Part::tool_call("c", "f", ["{", "}"])])
+                    .finish(Finish::StopSequence("x".to_owned()))
+                    .token_details(TokenDetails { cached_tokens: 1, ..TokenDetails::default() })
+                    .first(Noise::KeepAlive)
+                    .after_tokens(2, Noise::error("overloaded_error", "m"))
+                    .without(Omission::Terminal)
+                    .keep_alive_after_tokens(1)
+                    .interleaved(),
             ],
         )
+        .on(Route::Responses)
+        .credential("k")
         .containing("x");
         let text = serde_json::to_string(&rule).unwrap();
         assert_eq!(serde_json::from_str::<Rule>(&text).unwrap(), rule);

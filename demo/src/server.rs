@@ -8,21 +8,26 @@ use std::net::SocketAddr;
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Limited};
+use hyper::Response;
 use hyper::body::Incoming;
-use hyper::header::{AUTHORIZATION, HeaderMap};
+use hyper::http::request::Parts;
 use hyper::service::service_fn;
-use hyper::{Method, Request, Response};
 use hyper_util::rt::TokioIo;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use crate::calls::Arrival;
+use crate::calls::{Arrival, Finished};
 use crate::control::control;
+use crate::dialect::{Dialect, Route};
+use crate::held_stream::{HeldStream, Hold};
 use crate::models::{DEMO_MODELS, reply};
-use crate::playback::{Body, CallGuard, Cut, answer, play};
+use crate::playback::show::{Body, CallGuard, Cut, List, answer};
+use crate::playback::{play, refusal};
+use crate::reply::{Content, Ending, ErrorBody};
+use crate::request::Request;
 use crate::script::{Prepared, Script};
-use crate::wire::{ChatRequest, model_list};
+use crate::wire::listing::{self, Listed};
 
 /// Largest request body, above what the product lets through.
 const REQUEST_BYTES: usize = 64 * 1024 * 1024;
@@ -86,65 +91,109 @@ impl DemoServer {
 
 async fn serve_connection(stream: TcpStream, face: Face) {
     let _ = stream.set_nodelay(true);
-    let service = service_fn(|request| handle(&face, request));
+    let hold = Hold::default();
+    let service = service_fn(|request| handle(&face, request, &hold));
+    let stream = TokioIo::new(HeldStream::new(stream, hold.clone()));
     // A connection that ends in an error was cut by the client or by the script; both are noted with the call.
-    let _ = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
+    let _ = hyper::server::conn::http1::Builder::new().serve_connection(stream, service).await;
 }
 
-async fn handle(face: &Face, request: Request<Incoming>) -> Result<Response<Body>, Cut> {
+async fn handle(face: &Face, request: hyper::Request<Incoming>, hold: &Hold) -> Result<Response<Body>, Cut> {
     let (head, body) = request.into_parts();
     let Ok(body) = Limited::new(body, REQUEST_BYTES).collect().await else { return Err(Cut) };
     let body = body.to_bytes();
-    let path = head.uri.path();
-    if head.method == Method::POST && path.ends_with("/chat/completions") {
-        return chat(face, &head.headers, body).await;
+    match Route::of(&head.method, head.uri.path()) {
+        Some(route) => serve(face, head, route, body, hold).await,
+        None => Ok(elsewhere(face, &head, &body)),
     }
-    if head.method == Method::GET && path.ends_with("/models") {
-        return Ok(models(face));
-    }
-    let controlled = match face {
-        Face::Scripted(script) => control(script, &head.method, path, &body),
-        Face::DemoModels => None,
-    };
-    Ok(controlled.unwrap_or_else(|| refusal(404, "no such path")))
 }
 
-async fn chat(face: &Face, headers: &HeaderMap, body: Bytes) -> Result<Response<Body>, Cut> {
-    let Ok(request) = ChatRequest::read(body) else { return Ok(refusal(400, "the request body is not JSON")) };
+async fn serve(face: &Face, head: Parts, route: Route, body: Bytes, hold: &Hold) -> Result<Response<Body>, Cut> {
+    let request = match route {
+        Route::Models => Ok(Request::bare(head, route, body)),
+        Route::ChatCompletions | Route::Responses | Route::Messages | Route::CountTokens | Route::Embeddings => {
+            Request::read(head, route, body)
+        }
+    };
     match face {
         Face::DemoModels => {
+            let Ok(request) = request else { return Ok(unreadable(route.dialect())) };
+            if route == Route::Models {
+                let models = DEMO_MODELS.map(|model| (model.id, Some(model.context_tokens)));
+                return Ok(models_answer(&request, &models));
+            }
             let reply = reply(&request.model, &request.messages());
-            play(Prepared { reply, fast: None }.into(), request, CallGuard::none()).await
+            play(Prepared { reply, fast: None }.into(), request, CallGuard::none(), hold).await
         }
-        Face::Scripted(script) => {
-            let prepared = script.choose(&request);
-            let guard = if prepared.fast.is_some() {
-                script.log().count_fast();
-                CallGuard::none()
-            } else {
-                let text = |value: &hyper::header::HeaderValue| value.to_str().unwrap_or_default().to_owned();
-                let ticket = script.log().enter(Arrival {
-                    attempt_id: headers.get("x-tokenhub-attempt-id").map(text),
-                    authorization: headers.get(AUTHORIZATION).map(text),
-                    model: request.model.clone(),
-                    body: request.raw.clone(),
-                });
-                CallGuard::of(script, ticket)
-            };
-            play(prepared, request, guard).await
-        }
+        Face::Scripted(script) => match request {
+            Ok(request) => scripted(script, request, hold).await,
+            Err(_) => Ok(unreadable(route.dialect())),
+        },
     }
 }
 
-fn models(face: &Face) -> Response<Body> {
-    let list = match face {
-        Face::DemoModels => model_list(DEMO_MODELS.iter().map(|model| (model.id, Some(model.context_tokens)))),
-        Face::Scripted(script) => model_list(script.models().iter().map(|model| (model.as_str(), None))),
+async fn scripted(script: &Script, request: Request, hold: &Hold) -> Result<Response<Body>, Cut> {
+    let list = if request.route == Route::Models { List::Lookups } else { List::Calls };
+    let enter = |request: &Request| CallGuard::of(script, list, list.of(script).enter(Arrival::of(request)));
+    let refused = script.turned_away(&request.head.headers).map(|error| (401, error));
+    if let Some((status, error)) = refused.or_else(|| script.objection(&request).map(|error| (400, error))) {
+        enter(&request).finish(Finished::Failed(status));
+        return Ok(refusal(request.dialect(), status, &error));
+    }
+    let prepared = script.choose(&request);
+    let guard = if prepared.fast.is_some() {
+        script.log().count_fast();
+        CallGuard::none()
+    } else {
+        enter(&request)
     };
-    answer(200, "application/json", Bytes::from(list.to_string()))
+    let lists = request.route == Route::Models
+        && prepared.reply.content == Content::Echo
+        && prepared.reply.ending == Ending::Whole;
+    if lists {
+        guard.finish(Finished::Answered);
+        let models = script.models();
+        let models: Vec<Listed<'_>> = models.iter().map(|model| (model.as_str(), None)).collect();
+        return Ok(models_answer(&request, &models));
+    }
+    play(prepared, request, guard, hold).await
 }
 
-fn refusal(status: u16, message: &str) -> Response<Body> {
-    let error = serde_json::json!({"error": {"message": message, "type": "invalid_request_error", "param": null, "code": null}});
-    answer(status, "application/json", Bytes::from(error.to_string()))
+/// The list, or the model that the path names.
+fn models_answer(request: &Request, models: &[Listed<'_>]) -> Response<Body> {
+    let dialect = request.dialect();
+    let uri = &request.head.uri;
+    let wanted = uri.path().split_once("/models/").map(|(_, id)| id.replace("%2F", "/").replace("%3A", ":"));
+    let body = match wanted {
+        None => listing::list(dialect, models, uri.query().unwrap_or_default()),
+        Some(id) => match models.iter().find(|(known, _)| *known == id) {
+            Some(model) => listing::entry(dialect, *model),
+            None => return refusal(dialect, 404, &error(&format!("there is no model {id}"))),
+        },
+    };
+    answer(200, "application/json", Bytes::from(body.to_string()))
+}
+
+/// What is on none of the provider's own paths.
+fn elsewhere(face: &Face, head: &Parts, body: &Bytes) -> Response<Body> {
+    let no_such_path =
+        || refusal(Dialect::Chat, 404, &ErrorBody { kind: Some(INVALID.to_owned()), ..error("no such path") });
+    match face {
+        Face::DemoModels => no_such_path(),
+        Face::Scripted(script) => control(script, &head.method, head.uri.path(), body).unwrap_or_else(|| {
+            let ticket = script.lookup_log().enter(Arrival::new(head, String::new(), body.clone()));
+            script.lookup_log().finish(ticket, Finished::Failed(404));
+            no_such_path()
+        }),
+    }
+}
+
+const INVALID: &str = "invalid_request_error";
+
+fn unreadable(dialect: Dialect) -> Response<Body> {
+    refusal(dialect, 400, &error("the request body is not JSON"))
+}
+
+fn error(message: &str) -> ErrorBody {
+    ErrorBody { message: message.to_owned(), ..ErrorBody::default() }
 }

@@ -75,7 +75,7 @@ fn another_process_can_script_count_and_reset_it() {
     let ends: Vec<Finished> = calls.iter().map(|call| call.finished).collect();
     assert_eq!(ends, [Finished::Failed(503), Finished::Answered, Finished::Answered]);
     assert!(calls.iter().all(|call| call.attempt_id.as_deref() == Some("att_7")));
-    assert_eq!((calls[2].last_text(), calls[0].body_hash == calls[1].body_hash), ("echoed", true));
+    assert_eq!((calls[2].last_text().as_str(), calls[0].body_hash == calls[1].body_hash), ("echoed", true));
 
     assert_eq!(provider.exchange("POST", "/__reset", "").0, 200);
     assert_eq!(provider.exchange("GET", "/__count", "").1, r#"{"count":0}"#);
