@@ -74,9 +74,9 @@ def main(*groups):
         result = {"case": name, "ok": True}
         try:
             act()
-        except Exception:
+        except Exception as error:
             failed = True
-            result = {"case": name, "ok": False, "error": traceback.format_exc(limit=-4)}
+            result = {"case": name, "ok": False, "error": "".join(traceback.format_exception(error, limit=-4, chain=False))}
         print(json.dumps(result), flush=True)
     sys.exit(1 if failed else 0)
 
