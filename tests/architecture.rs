@@ -27,7 +27,7 @@ const ALLOWED_EDGES: [(&str, &[&str]); 16] = [
     ("config", &["domain"]),
     ("telemetry", &["config"]),
     ("workflows", &["domain", "orchestrate"]),
-    ("activities", &["domain", "orchestrate", "routing", "providers", "store", "workflows"]),
+    ("activities", &["domain", "orchestrate", "routing", "providers", "store", "workflows", "config"]),
     ("worker", &["domain", "activities", "workflows", "store", "config", "telemetry", "providers"]),
     (
         "api",

@@ -5,7 +5,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use tokenhub_domain::{Catalogue, Model, PricePerMillion, Provider};
+use tokenhub_domain::{Catalogue, CredentialId, Model, PricePerMillion, Provider};
 use tokio_util::sync::CancellationToken;
 
 use crate::World;
@@ -43,6 +43,7 @@ pub async fn discover(world: &World) -> bool {
                     provider_id: provider.id.clone(),
                     weight: LISTED_MODEL_WEIGHT,
                     max_context_tokens: one.context_length,
+                    max_output_tokens: None,
                     input_price: PricePerMillion::default(),
                     output_price: PricePerMillion::default(),
                     enabled: true,
@@ -70,7 +71,7 @@ pub fn carry_over(current: &Catalogue, next: &Catalogue) -> Catalogue {
 fn merge(current: &Catalogue, models: &[Model]) -> Catalogue {
     let mut merged = current.clone();
     for model in models {
-        if merged.model(&model.deployment()).is_none() {
+        if merged.model(&model.deployment(CredentialId::default())).is_none() {
             merged.models.push(model.clone());
         }
     }
@@ -90,6 +91,7 @@ mod tests {
             provider_id: "p".into(),
             weight,
             max_context_tokens: None,
+            max_output_tokens: None,
             input_price: PricePerMillion::default(),
             output_price: PricePerMillion::default(),
             enabled: true,

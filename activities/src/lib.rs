@@ -22,4 +22,4 @@ pub use error::ActivityFault;
 pub use fault_points::FaultPoints;
 pub use log::log_stream;
 pub use temporal::Activities;
-pub use world::{World, WorldError, WorldParts};
+pub use world::{World, WorldError, WorldParts, upstreams};

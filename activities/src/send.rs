@@ -37,8 +37,7 @@ pub(crate) async fn run<P: Presence>(
     request: &SendRequest,
     presence: &P,
 ) -> Result<SendOutcome, ActivityFault> {
-    let deployment = &request.deployment;
-    let key = StepKey::of(&run.run_id, &request.step, &deployment.provider, &deployment.model, request.try_number);
+    let key = StepKey::of(&run.run_id, &request.step, &request.deployment, request.try_number);
     let sending = Sending { world, run, request, presence, key };
     let work = async {
         match keeping {

@@ -173,7 +173,7 @@ fn begin(world: &World, run: &RunContext, deployment: &Deployment, tries: u32) -
         tenant: run.tenant.clone(),
         run_id: run.run_id.clone(),
         step: StepId::from(STEP),
-        step_key: StepKey::of(&run.run_id, &StepId::from(STEP), &deployment.provider, &deployment.model, tries),
+        step_key: StepKey::of(&run.run_id, &StepId::from(STEP), deployment, tries),
         role: Role::Answer,
         provider: deployment.provider.clone(),
         model: deployment.model.clone(),

@@ -3,8 +3,9 @@
 use std::path::PathBuf;
 
 use arc_swap::ArcSwap;
+use tokenhub_config::Settings;
 use tokenhub_domain::{Catalogue, InstanceId};
-use tokenhub_providers::{Providers, ProvidersError, Upstream};
+use tokenhub_providers::{Providers, ProvidersError, Timeouts, Upstream};
 use tokenhub_store::{Ledger, Store, StoreError};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -38,6 +39,38 @@ pub struct WorldParts {
     pub upstreams: Vec<Upstream>,
     /// Pauses for crash tests.
     pub faults: FaultPoints,
+}
+
+impl WorldParts {
+    /// What the settings say.
+    pub fn of(settings: &Settings, faults: FaultPoints) -> Self {
+        Self {
+            database_url: settings.database_url.clone(),
+            data_dir: settings.data_dir.clone(),
+            catalogue: settings.catalogue.clone(),
+            upstreams: upstreams(settings),
+            faults,
+        }
+    }
+}
+
+/// The providers of the settings, with their keys and clocks.
+pub fn upstreams(settings: &Settings) -> Vec<Upstream> {
+    let timeouts = Timeouts {
+        connect_ms: settings.timeouts.connect_ms,
+        headers_ms: settings.timeouts.headers_ms,
+        first_token_ms: settings.timeouts.first_token_ms,
+        idle_ms: settings.timeouts.idle_ms,
+        total_ms: settings.timeouts.total_ms,
+    };
+    let providers = settings.catalogue.providers.iter();
+    providers
+        .map(|provider| Upstream {
+            provider: provider.clone(),
+            credentials: settings.credentials.get(&provider.id).cloned().unwrap_or_default(),
+            timeouts,
+        })
+        .collect()
 }
 
 /// A world that could not be opened.

@@ -10,8 +10,8 @@ use anyhow::Context;
 use arc_swap::ArcSwap;
 use axum::serve::ListenerExt;
 use tokenhub_activities::{FaultPoints, World, WorldError, WorldParts};
-use tokenhub_config::{ExposeSecret, Live, Settings, keys};
-use tokenhub_providers::{Providers, Timeouts, Upstream};
+use tokenhub_config::{Live, Settings, keys};
+use tokenhub_providers::Providers;
 use tokenhub_routing::BreakerSettings;
 use tokenhub_store::StoreError;
 use tokenhub_telemetry::Metrics;
@@ -215,13 +215,7 @@ async fn try_open(
     faults: &FaultPoints,
     opening: &Opening<'_>,
 ) -> anyhow::Result<Option<Arc<World>>> {
-    let parts = WorldParts {
-        database_url: settings.database_url.clone(),
-        data_dir: settings.data_dir.clone(),
-        catalogue: settings.catalogue.clone(),
-        upstreams: upstreams(settings),
-        faults: faults.clone(),
-    };
+    let parts = WorldParts::of(settings, faults.clone());
     match World::open(parts, opening.ledger_tasks, opening.ledger_stop.clone()).await {
         Ok(world) => Ok(Some(Arc::new(world))),
         Err(WorldError::OpenStore(error)) if StoreError::is_unavailable(&error) => {
@@ -230,27 +224,6 @@ async fn try_open(
         }
         Err(error) => Err(error).context("the API cannot start"),
     }
-}
-
-/// The providers of the settings, with their keys and clocks.
-fn upstreams(settings: &Settings) -> Vec<Upstream> {
-    let timeouts = Timeouts {
-        connect_ms: settings.timeouts.connect_ms,
-        headers_ms: settings.timeouts.headers_ms,
-        first_token_ms: settings.timeouts.first_token_ms,
-        idle_ms: settings.timeouts.idle_ms,
-        total_ms: settings.timeouts.total_ms,
-    };
-    settings
-        .catalogue
-        .providers
-        .iter()
-        .map(|provider| Upstream {
-            provider: provider.clone(),
-            credential: settings.credentials.get(&provider.id).map(|key| key.expose_secret().into()),
-            timeouts,
-        })
-        .collect()
 }
 
 /// SIGHUP: providers, models and the client key are read again and swapped as a whole, or stay as they are.
@@ -290,7 +263,7 @@ fn reload(live: &Live, world: &World, gate: &Gate) -> anyhow::Result<Vec<String>
     }
     let settings = live.settings();
     let key = client_key(&settings)?;
-    let providers = Providers::new(upstreams(&settings))?;
+    let providers = Providers::new(tokenhub_activities::upstreams(&settings))?;
     gate.key.store(Arc::new(key));
     world.providers.store(Arc::new(providers));
     world.catalogue.store(Arc::new(settings.catalogue.clone()));

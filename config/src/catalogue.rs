@@ -3,20 +3,26 @@
 //! Owns the rules of what a provider and a model may be. Knows nothing of files; the place of an entry comes with it,
 //! for the messages.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use secrecy::SecretString;
 use tokenhub_domain::{
-    Catalogue, Model, ModelId, PricePerMillion, Provider, ProviderId, ProviderKind, ProviderOrigin, limits,
+    Catalogue, CredentialId, Dialect, Model, ModelId, PricePerMillion, Provider, ProviderId, ProviderKind,
+    ProviderOrigin, limits,
 };
 
 use crate::{
     ConfigError,
-    entries::{Entries, ModelEntry, ProviderEntry},
+    entries::{Concealed, CredentialEntry, Entries, ModelEntry, ProviderEntry},
 };
 
 /// The prefix of the names under which plans are offered as models.
 const RESERVED_MODEL_PREFIX: &str = "plan/";
+
+const OPENAI_BASE_URL: &str = "https://api.openai.com";
+
+/// The keys of every provider, by their names.
+pub type Secrets = BTreeMap<ProviderId, BTreeMap<CredentialId, SecretString>>;
 
 /// Who wrote the entries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,16 +38,15 @@ pub(crate) enum Source {
 pub(crate) struct Builder {
     providers: Vec<Provider>,
     models: Vec<Model>,
-    credentials: BTreeMap<ProviderId, SecretString>,
+    credentials: Secrets,
     places: BTreeMap<ProviderId, String>,
-    unserved: BTreeSet<ProviderId>,
     warnings: Vec<String>,
 }
 
 /// What the sources came to.
 pub(crate) struct Built {
     pub(crate) catalogue: Catalogue,
-    pub(crate) credentials: BTreeMap<ProviderId, SecretString>,
+    pub(crate) credentials: Secrets,
     pub(crate) places: BTreeMap<ProviderId, String>,
     pub(crate) warnings: Vec<String>,
 }
@@ -63,7 +68,10 @@ impl Builder {
         let id = ProviderId::from(provider);
         let defined = self.places.contains_key(&id);
         if defined {
-            self.credentials.entry(id).or_insert_with(|| secret.into());
+            let secrets = self.credentials.entry(id).or_default();
+            if secrets.is_empty() {
+                secrets.insert(CredentialId::default(), secret.into());
+            }
         }
         defined
     }
@@ -74,7 +82,7 @@ impl Builder {
 
     /// The catalogue, once every source was added.
     pub(crate) fn finish(self) -> Built {
-        let Self { providers, models, credentials, places, unserved: _, warnings } = self;
+        let Self { providers, models, credentials, places, warnings } = self;
         Built { catalogue: Catalogue { version: 1, providers, models }, credentials, places, warnings }
     }
 
@@ -88,38 +96,45 @@ impl Builder {
         if let Some(other) = self.places.get(&id) {
             return refuse(format!("already defined in {other}"));
         }
-        let default_base_url = match entry.kind.as_deref() {
-            None | Some("openai" | "") => Some("https://api.openai.com"),
-            Some("vllm") => None,
-            Some("anthropic") => {
-                self.warn(format!("{place}: provider `{id}` is of type `anthropic`, not served by this build yet"));
-                self.unserved.insert(id);
-                return Ok(());
+        let Some(kind) = kind_named(entry.kind.as_deref()) else {
+            let name = entry.kind.unwrap_or_default();
+            return refuse(format!("unknown type `{name}`, expected `openai`, `anthropic` or `vllm`"));
+        };
+        let mut roots = Vec::with_capacity(1 + entry.base_urls.len());
+        for base_url in entry.base_url.iter().chain(&entry.base_urls) {
+            match normal_base_url(base_url) {
+                Some(root) => roots.push(root),
+                None => return refuse(format!("base_url `{base_url}` is not an http or https address")),
             }
-            Some(other) => return refuse(format!("unknown type `{other}`, expected `openai` or `vllm`")),
-        };
-        let Some(base_url) = entry.base_url.as_deref().or(default_base_url) else {
-            return refuse("base_url is missing".to_owned());
-        };
-        let Some(base_url) = normal_base_url(base_url) else {
-            return refuse(format!("base_url `{base_url}` is not an http or https address"));
-        };
+        }
+        if roots.is_empty() {
+            roots.extend(default_base_url(kind).map(str::to_owned));
+        }
+        let mut roots = roots.into_iter();
+        let Some(base_url) = roots.next() else { return refuse("base_url is missing".to_owned()) };
         let origin = match (source, entry.origin) {
             (Source::Operator, Some(_)) => return refuse("unknown field `origin`".to_owned()),
             (Source::Operator, None) => ProviderOrigin::Configured,
             (Source::Hub, origin) => origin.unwrap_or_default(),
         };
-        if let Some(key) = entry.api_key.filter(|key| !key.0.is_empty()) {
-            self.credentials.insert(id.clone(), key.0.into());
-        }
+        let secrets = match secrets_of(entry.api_key, entry.credentials) {
+            Ok(secrets) => secrets,
+            Err(problem) => return refuse(problem),
+        };
+        let named: Vec<CredentialId> = secrets.iter().map(|(id, _)| id.clone()).filter(|id| !id.is_empty()).collect();
+        self.credentials.insert(id.clone(), secrets.into_iter().collect());
         self.places.insert(id.clone(), place.to_owned());
+        let dialects =
+            if entry.protocols.is_empty() { default_dialects(kind, &base_url) } else { distinct(entry.protocols) };
         self.providers.push(Provider {
-            id,
-            kind: ProviderKind::Openai,
-            base_url,
+            dialects,
+            replicas: roots.collect(),
+            credential_header: entry.credential_header.unwrap_or_else(|| kind.credential_header()),
+            credentials: named,
             enabled: entry.enabled,
             origin,
             autoload_models: entry.autoload_models,
+            ..Provider::new(id, kind, base_url)
         });
         Ok(())
     }
@@ -127,9 +142,6 @@ impl Builder {
     fn add_model(&mut self, place: &str, entry: &ModelEntry) -> Result<(), ConfigError> {
         let id = ModelId::new(entry.id.clone());
         let provider_id = ProviderId::new(entry.provider_id.clone());
-        if self.unserved.contains(&provider_id) {
-            return Ok(());
-        }
         let model = self.checked_model(entry, &id, &provider_id).map_err(|problem| ConfigError::BadModel {
             place: place.to_owned(),
             id: id.clone(),
@@ -163,11 +175,75 @@ impl Builder {
             provider_id: provider.clone(),
             weight: entry.weight,
             max_context_tokens: entry.max_context_tokens.filter(|tokens| *tokens > 0),
+            max_output_tokens: entry.max_output_tokens.filter(|tokens| *tokens > 0),
             input_price: price("input_per_1k", entry.input_per_1k)?,
             output_price: price("output_per_1k", entry.output_per_1k)?,
             enabled: entry.enabled,
         })
     }
+}
+
+fn kind_named(name: Option<&str>) -> Option<ProviderKind> {
+    match name {
+        None | Some("openai" | "") => Some(ProviderKind::Openai),
+        Some("anthropic") => Some(ProviderKind::Anthropic),
+        Some("vllm") => Some(ProviderKind::Vllm),
+        Some(_) => None,
+    }
+}
+
+fn default_base_url(kind: ProviderKind) -> Option<&'static str> {
+    match kind {
+        ProviderKind::Openai => Some(OPENAI_BASE_URL),
+        ProviderKind::Anthropic => Some("https://api.anthropic.com"),
+        ProviderKind::Vllm => None,
+    }
+}
+
+/// OpenAI itself also speaks Responses; of what is only compatible with it, the operator has to say so.
+fn default_dialects(kind: ProviderKind, base_url: &str) -> Vec<Dialect> {
+    let mut dialects = kind.dialects();
+    if base_url == OPENAI_BASE_URL {
+        dialects.push(Dialect::Responses);
+    }
+    dialects
+}
+
+fn distinct(dialects: Vec<Dialect>) -> Vec<Dialect> {
+    let mut seen = Vec::with_capacity(dialects.len());
+    for dialect in dialects {
+        if !seen.contains(&dialect) {
+            seen.push(dialect);
+        }
+    }
+    seen
+}
+
+/// The keys of a provider in the order of their use.
+fn secrets_of(
+    api_key: Option<Concealed>,
+    named: Vec<CredentialEntry>,
+) -> Result<Vec<(CredentialId, SecretString)>, String> {
+    let api_key = api_key.filter(|key| !key.0.is_empty());
+    if api_key.is_some() && !named.is_empty() {
+        return Err("api_key and credentials exclude each other".to_owned());
+    }
+    let mut secrets: Vec<(CredentialId, SecretString)> = Vec::with_capacity(named.len() + 1);
+    secrets.extend(api_key.map(|key| (CredentialId::default(), key.0.into())));
+    for entry in named {
+        if let Some(problem) = problem_of_id(&entry.id) {
+            return Err(format!("the id of a credential {problem}"));
+        }
+        let id = CredentialId::new(entry.id);
+        if secrets.iter().any(|(other, _)| other == &id) {
+            return Err(format!("the credential `{id}` is defined twice"));
+        }
+        if entry.api_key.0.is_empty() {
+            return Err(format!("the credential `{id}` has no api_key"));
+        }
+        secrets.push((id, entry.api_key.0.into()));
+    }
+    Ok(secrets)
 }
 
 fn price(field: &str, usd: f64) -> Result<PricePerMillion, String> {
@@ -201,6 +277,8 @@ fn normal_base_url(text: &str) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
+    use tokenhub_domain::CredentialHeader;
+
     use super::*;
 
     fn entries(json: &str) -> Entries {
@@ -246,13 +324,44 @@ mod tests {
     }
 
     #[test]
-    fn a_provider_that_cannot_be_served_yet_is_left_out_with_a_warning() {
+    fn a_provider_has_the_protocols_and_the_header_of_its_family_unless_it_says_otherwise() {
         let mut builder = Builder::default();
-        let json = r#"{"providers":[{"id":"claude","type":"anthropic","base_url":"https://a"}],
-            "models":[{"id":"m","provider_id":"claude"}]}"#;
+        let json = r#"{"providers":[
+            {"id":"claude","type":"anthropic","api_key":"k"},
+            {"id":"openai"},
+            {"id":"azure","base_url":"https://a/openai/v1","credential_header":"api-key","protocols":["chat","responses","chat"]},
+            {"id":"farm","type":"vllm","base_urls":["http://a:1/v1","http://b:1"]}]}"#;
+        builder.add("here", Source::Operator, entries(json)).unwrap();
+        let providers = builder.finish().catalogue.providers;
+        let seen: Vec<_> = providers.iter().map(|one| (&one.dialects[..], one.credential_header)).collect();
+        assert_eq!(
+            seen,
+            [
+                (&[Dialect::Messages][..], CredentialHeader::XApiKey),
+                (&[Dialect::Chat, Dialect::Responses], CredentialHeader::Bearer),
+                (&[Dialect::Chat, Dialect::Responses], CredentialHeader::ApiKey),
+                (&[Dialect::Chat], CredentialHeader::Bearer),
+            ]
+        );
+        assert_eq!(providers[0].base_url, "https://api.anthropic.com");
+        assert_eq!(
+            (providers[3].base_url.as_str(), &providers[3].replicas[..]),
+            ("http://a:1", &["http://b:1".to_owned()][..])
+        );
+    }
+
+    #[test]
+    fn several_credentials_keep_their_order_and_their_names_are_unique() {
+        let mut builder = Builder::default();
+        let json =
+            r#"{"providers":[{"id":"p","credentials":[{"id":"team","api_key":"b"},{"id":"spare","api_key":"a"}]}]}"#;
         builder.add("here", Source::Operator, entries(json)).unwrap();
         let built = builder.finish();
-        assert_eq!((built.catalogue.providers.len(), built.catalogue.models.len()), (0, 0));
-        assert!(built.warnings[0].contains("`claude`"));
+        assert_eq!(built.catalogue.providers[0].credentials, ["team".into(), "spare".into()]);
+        assert_eq!(built.credentials[&ProviderId::from("p")].len(), 2);
+        let twice = r#"{"providers":[{"id":"p","credentials":[{"id":"a","api_key":"x"},{"id":"a","api_key":"y"}]}]}"#;
+        assert!(refused(twice).contains("defined twice"));
+        let both = r#"{"providers":[{"id":"p","api_key":"x","credentials":[{"id":"a","api_key":"y"}]}]}"#;
+        assert!(refused(both).contains("exclude each other"));
     }
 }

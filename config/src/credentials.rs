@@ -16,28 +16,35 @@ use crate::{
 /// A provider that a key alone enables.
 struct KeyVariable {
     provider: &'static str,
+    kind: &'static str,
     variable: &'static str,
     base_url_variable: Option<&'static str>,
     base_url: &'static str,
 }
 
-const KEY_VARIABLES: [KeyVariable; 2] = [
+const KEY_VARIABLES: [KeyVariable; 3] = [
     KeyVariable {
         provider: "openai",
+        kind: "openai",
         variable: "OPENAI_API_KEY",
         base_url_variable: Some("OPENAI_BASE_URL"),
         base_url: "https://api.openai.com",
     },
     KeyVariable {
+        provider: "anthropic",
+        kind: "anthropic",
+        variable: "ANTHROPIC_API_KEY",
+        base_url_variable: Some("ANTHROPIC_BASE_URL"),
+        base_url: "https://api.anthropic.com",
+    },
+    KeyVariable {
         provider: "openrouter",
+        kind: "openai",
         variable: "OPENROUTER_API_KEY",
         base_url_variable: Some("OPENROUTER_BASE_URL"),
         base_url: "https://openrouter.ai/api",
     },
 ];
-
-/// Keys that are recognised, so that the operator learns that they do nothing yet.
-const UNSERVED_KEY_VARIABLES: [&str; 1] = ["ANTHROPIC_API_KEY"];
 
 /// The variable by which `tokenhub up` hands its local and demo models to its children.
 const EPHEMERAL_VARIABLE: &str = "TOKENHUB_EPHEMERAL_PROVIDERS";
@@ -63,11 +70,6 @@ pub(crate) fn collect(
     for key in &KEY_VARIABLES {
         add_key_variable(&mut builder, environment, key)?;
     }
-    for variable in UNSERVED_KEY_VARIABLES {
-        if secret_variable(environment, variable)?.is_some() {
-            builder.warn(format!("{variable} is set, but its provider is not served by this build yet"));
-        }
-    }
     if let Some(text) = environment.get(EPHEMERAL_VARIABLE) {
         let entries = parse_entries(EPHEMERAL_VARIABLE, text)?;
         builder.add(EPHEMERAL_VARIABLE, Source::Hub, entries)?;
@@ -75,15 +77,17 @@ pub(crate) fn collect(
     Ok(builder)
 }
 
-/// Replaces the reference in a provider of `tokenhub.toml` by the secret it names.
+/// Replaces the references in a provider of `tokenhub.toml` by the secrets they name.
 fn dereference(environment: &Environment, file: &ConfigFile, provider: &mut ProviderEntry) -> Result<(), ConfigError> {
-    let Some(Concealed(reference)) = &provider.api_key else { return Ok(()) };
     let place = format!("{}: provider `{}`", file.path.display(), provider.id);
-    let Some(secret) = resolve_reference(environment, &place, reference)? else {
-        let (path, key) = (file.path.clone(), format!("providers.{}.api_key", provider.id));
-        return Err(ConfigError::LiteralSecret { path, line: file.line_of_provider(&provider.id), key });
-    };
-    provider.api_key = Some(Concealed(secret));
+    let named = provider.credentials.iter_mut().map(|credential| &mut credential.api_key);
+    for Concealed(key) in provider.api_key.iter_mut().chain(named) {
+        let Some(secret) = resolve_reference(environment, &place, key)? else {
+            let (path, key) = (file.path.clone(), format!("providers.{}.api_key", provider.id));
+            return Err(ConfigError::LiteralSecret { path, line: file.line_of_provider(&provider.id), key });
+        };
+        *key = secret;
+    }
     Ok(())
 }
 
@@ -112,8 +116,12 @@ fn add_key_variable(builder: &mut Builder, environment: &Environment, key: &KeyV
     let base_url = key.base_url_variable.and_then(|variable| environment.get(variable)).unwrap_or(key.base_url);
     let provider = ProviderEntry {
         id: key.provider.to_owned(),
-        kind: None,
+        kind: Some(key.kind.to_owned()),
         base_url: Some(base_url.to_owned()),
+        base_urls: Vec::new(),
+        protocols: Vec::new(),
+        credential_header: None,
+        credentials: Vec::new(),
         api_key: Some(Concealed(found.text)),
         enabled: true,
         autoload_models: true,

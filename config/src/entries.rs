@@ -5,7 +5,7 @@
 use std::fmt;
 
 use serde::Deserialize;
-use tokenhub_domain::ProviderOrigin;
+use tokenhub_domain::{CredentialHeader, Dialect, ProviderOrigin};
 
 /// A secret that a debug print does not show.
 #[derive(Clone, Deserialize)]
@@ -27,8 +27,18 @@ pub(crate) struct ProviderEntry {
     pub(crate) kind: Option<String>,
     #[serde(default)]
     pub(crate) base_url: Option<String>,
+    /// Further servers with the same models.
+    #[serde(default)]
+    pub(crate) base_urls: Vec<String>,
+    #[serde(default)]
+    pub(crate) protocols: Vec<Dialect>,
+    #[serde(default)]
+    pub(crate) credential_header: Option<CredentialHeader>,
     #[serde(default)]
     pub(crate) api_key: Option<Concealed>,
+    /// Several keys in the order of their use, each with a name.
+    #[serde(default)]
+    pub(crate) credentials: Vec<CredentialEntry>,
     #[serde(default = "yes")]
     pub(crate) enabled: bool,
     #[serde(default)]
@@ -36,6 +46,14 @@ pub(crate) struct ProviderEntry {
     /// Only where the hub passes its own providers to its children.
     #[serde(default)]
     pub(crate) origin: Option<ProviderOrigin>,
+}
+
+/// A key with a name.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct CredentialEntry {
+    pub(crate) id: String,
+    pub(crate) api_key: Concealed,
 }
 
 /// A model at an upstream. Prices are dollars for a thousand tokens.
@@ -48,6 +66,8 @@ pub(crate) struct ModelEntry {
     pub(crate) weight: u32,
     #[serde(default)]
     pub(crate) max_context_tokens: Option<u64>,
+    #[serde(default)]
+    pub(crate) max_output_tokens: Option<u64>,
     #[serde(default)]
     pub(crate) input_per_1k: f64,
     #[serde(default)]

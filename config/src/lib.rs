@@ -22,6 +22,7 @@ mod settings;
 mod temporal;
 mod variables;
 
+pub use catalogue::Secrets;
 pub use environment::Environment;
 pub use error::ConfigError;
 pub use flags::{Flags, ListenFlags, SharedFlags, flags_as_variables};

@@ -4,17 +4,16 @@
 //! change reaches the parts (the live snapshot does).
 
 use std::{
-    collections::BTreeMap,
     fmt,
     net::SocketAddr,
     path::{Path, PathBuf},
 };
 
 use secrecy::SecretString;
-use tokenhub_domain::{Catalogue, NanoDollars, ProviderId, ProviderOrigin, RoutingProfile, limits};
+use tokenhub_domain::{Catalogue, NanoDollars, ProviderOrigin, RoutingProfile, limits};
 
 use crate::{
-    ConfigError, Environment, Flags, Origin, Origins, credentials,
+    ConfigError, Environment, Flags, Origin, Origins, Secrets, credentials,
     file::ConfigFile,
     key::KEYS,
     layers::Layers,
@@ -148,7 +147,7 @@ pub struct Settings {
     /// Providers and models.
     pub catalogue: Catalogue,
     /// API keys of the providers that have one.
-    pub credentials: BTreeMap<ProviderId, SecretString>,
+    pub credentials: Secrets,
     /// `tokenhub up`.
     pub up: UpSettings,
     /// The process was started by `tokenhub up` with a pipe as standard input: its end means that the parent is gone.
@@ -201,7 +200,7 @@ impl Settings {
 
         let mut origins = values.origins();
         for (id, place) in &built.places {
-            let key = if built.credentials.contains_key(id) { MASK } else { "-" };
+            let key = if built.credentials.get(id).is_some_and(|keys| !keys.is_empty()) { MASK } else { "-" };
             origins.push(format!("providers.{id}.api_key"), key, origin_of_place(place));
         }
         let settings = Self {

@@ -4,15 +4,50 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{ModelId, NanoDollars, PricePerMillion, ProviderId};
+use crate::{CredentialId, Dialect, ModelId, NanoDollars, PricePerMillion, ProviderId};
 
-/// The wire protocol of a provider.
+/// The family of a provider.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ProviderKind {
-    /// OpenAI Chat Completions, or anything compatible with it.
+    /// OpenAI, or anything compatible with its Chat Completions.
     #[default]
     Openai,
+    /// Anthropic, or anything compatible with its Messages.
+    Anthropic,
+    /// Servers of one's own, several of the same models.
+    Vllm,
+}
+
+impl ProviderKind {
+    /// The protocols that every provider of the family speaks, the preferred one first.
+    pub fn dialects(self) -> Vec<Dialect> {
+        match self {
+            Self::Openai | Self::Vllm => vec![Dialect::Chat],
+            Self::Anthropic => vec![Dialect::Messages],
+        }
+    }
+
+    /// Where the family looks for its credential.
+    pub fn credential_header(self) -> CredentialHeader {
+        match self {
+            Self::Openai | Self::Vllm => CredentialHeader::Bearer,
+            Self::Anthropic => CredentialHeader::XApiKey,
+        }
+    }
+}
+
+/// The header that carries a credential.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum CredentialHeader {
+    /// `Authorization: Bearer`.
+    #[default]
+    Bearer,
+    /// `x-api-key`, as Anthropic has it.
+    XApiKey,
+    /// `api-key`, as Azure has it.
+    ApiKey,
 }
 
 /// Where a provider came from; the local and demo ones are never stored and are marked wherever models are listed.
@@ -33,16 +68,42 @@ pub enum ProviderOrigin {
 pub struct Provider {
     /// Its name.
     pub id: ProviderId,
-    /// What it speaks.
+    /// Its family.
     pub kind: ProviderKind,
+    /// What it speaks, the preferred protocol first. Callers of another protocol are converted to that one.
+    pub dialects: Vec<Dialect>,
     /// Root of its API, without `/v1` and without a trailing slash.
     pub base_url: String,
+    /// Roots of further servers with the same models, asked in turn with the first.
+    pub replicas: Vec<String>,
+    /// Where its credential goes.
+    pub credential_header: CredentialHeader,
+    /// Its credentials in the order of their use; none where it needs none or has a single unnamed one.
+    pub credentials: Vec<CredentialId>,
     /// Whether it may be called.
     pub enabled: bool,
     /// Where it came from.
     pub origin: ProviderOrigin,
     /// Whether its model list is to be asked for.
     pub autoload_models: bool,
+}
+
+impl Provider {
+    /// A configured provider with the defaults of its family.
+    pub fn new(id: impl Into<ProviderId>, kind: ProviderKind, base_url: impl Into<String>) -> Self {
+        Self {
+            id: id.into(),
+            kind,
+            dialects: kind.dialects(),
+            base_url: base_url.into(),
+            replicas: Vec::new(),
+            credential_header: kind.credential_header(),
+            credentials: Vec::new(),
+            enabled: true,
+            origin: ProviderOrigin::Configured,
+            autoload_models: false,
+        }
+    }
 }
 
 /// A model as one provider serves it.
@@ -56,6 +117,8 @@ pub struct Model {
     pub weight: u32,
     /// The window, when known.
     pub max_context_tokens: Option<u64>,
+    /// The longest answer, when known.
+    pub max_output_tokens: Option<u64>,
     /// Price of input tokens.
     pub input_price: PricePerMillion,
     /// Price of output tokens.
@@ -70,19 +133,38 @@ impl Model {
         self.input_price.cost_of(input_tokens) + self.output_price.cost_of(output_tokens)
     }
 
-    /// The pair that a call is addressed to.
-    pub fn deployment(&self) -> Deployment {
-        Deployment { model: self.id.clone(), provider: self.provider_id.clone() }
+    /// What a call with `credential` is addressed to.
+    pub fn deployment(&self, credential: CredentialId) -> Deployment {
+        Deployment { model: self.id.clone(), provider: self.provider_id.clone(), credential }
     }
 }
 
-/// One model at one provider.
+/// One model at one provider, called with one of its credentials.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Deployment {
     /// The model.
     pub model: ModelId,
     /// Who serves it.
     pub provider: ProviderId,
+    /// Whose account pays.
+    #[serde(default, skip_serializing_if = "CredentialId::is_empty")]
+    pub credential: CredentialId,
+}
+
+impl Deployment {
+    /// A deployment with the provider's only credential.
+    pub fn new(model: impl Into<ModelId>, provider: impl Into<ProviderId>) -> Self {
+        Self { model: model.into(), provider: provider.into(), credential: CredentialId::default() }
+    }
+
+    /// Provider and, where it has a name, credential: `openai`, `openai#team-b`.
+    pub fn account(&self) -> String {
+        if self.credential.is_empty() {
+            self.provider.to_string()
+        } else {
+            format!("{}#{}", self.provider, self.credential)
+        }
+    }
 }
 
 /// A snapshot of everything that can be called.

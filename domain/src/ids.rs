@@ -7,6 +7,8 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::Deployment;
+
 macro_rules! text_id {
     ($(#[$doc:meta])* $name:ident) => {
         $(#[$doc])*
@@ -23,6 +25,11 @@ macro_rules! text_id {
             /// The text of the id.
             pub fn as_str(&self) -> &str {
                 &self.0
+            }
+
+            /// Whether it names nothing.
+            pub fn is_empty(&self) -> bool {
+                self.0.is_empty()
             }
         }
 
@@ -70,6 +77,10 @@ text_id!(
 text_id!(
     /// A configured provider.
     ProviderId
+);
+text_id!(
+    /// One of a provider's credentials, by name. The unnamed one is that of a provider with a single credential.
+    CredentialId
 );
 text_id!(
     /// One HTTP request at our edge.
@@ -125,8 +136,8 @@ impl TenantId {
 
 impl StepKey {
     /// The key of try `try_number` (from 1) of `step` on one deployment.
-    pub fn of(run: &RunId, step: &StepId, provider: &ProviderId, model: &ModelId, try_number: u32) -> Self {
-        Self(format!("{run}|{step}|{provider}|{model}|{try_number}"))
+    pub fn of(run: &RunId, step: &StepId, deployment: &Deployment, try_number: u32) -> Self {
+        Self(format!("{run}|{step}|{}|{}|{try_number}", deployment.account(), deployment.model))
     }
 
     /// The prefix shared by every try of `step`.
@@ -151,8 +162,8 @@ mod tests {
     #[test]
     fn keys_of_different_tries_differ_and_share_the_step_prefix() {
         let (run, step) = (RunId::from("plan_1"), StepId::from("ballot/1"));
-        let first = StepKey::of(&run, &step, &"p".into(), &"m/x:1".into(), 1);
-        let second = StepKey::of(&run, &step, &"p".into(), &"m/x:1".into(), 2);
+        let first = StepKey::of(&run, &step, &Deployment::new("m/x:1", "p"), 1);
+        let second = StepKey::of(&run, &step, &Deployment::new("m/x:1", "p"), 2);
         assert_ne!(first, second);
         assert!(first.as_str().starts_with(&StepKey::step_prefix(&run, &step)));
     }

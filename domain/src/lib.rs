@@ -20,13 +20,13 @@ mod spec;
 mod step;
 mod time;
 
-pub use catalogue::{Catalogue, Deployment, Model, Provider, ProviderKind, ProviderOrigin};
+pub use catalogue::{Catalogue, CredentialHeader, Deployment, Model, Provider, ProviderKind, ProviderOrigin};
 pub use content::{ContentHash, ContentRef, Text};
 pub use dialect::{Dialect, ForwardedHeader};
 pub use error_class::{ErrorClass, ProviderFailure};
 pub use ids::{
-    ApiKeyId, AttemptId, InstanceId, ModelId, PrincipalId, ProviderId, RequestId, RunId, StepId, StepKey, TenantId,
-    WorkflowId,
+    ApiKeyId, AttemptId, CredentialId, InstanceId, ModelId, PrincipalId, ProviderId, RequestId, RunId, StepId, StepKey,
+    TenantId, WorkflowId,
 };
 pub use money::{NanoDollars, PricePerMillion};
 pub use outcome::{

@@ -34,7 +34,8 @@ impl Ephemeral {
     pub(crate) fn to_json(&self) -> String {
         let (mut providers, mut models): (Vec<Value>, Vec<Value>) = (Vec::new(), Vec::new());
         if let Some(base_url) = &self.local {
-            providers.push(json!({"id": "local", "base_url": base_url, "origin": "local"}));
+            let protocols = ["chat", "messages", "responses"];
+            providers.push(json!({"id": "local", "base_url": base_url, "origin": "local", "protocols": protocols}));
             models.push(json!({
                 "id": local_model::MODEL,
                 "provider_id": "local",

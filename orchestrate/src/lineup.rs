@@ -117,7 +117,7 @@ mod tests {
             .map(|name| {
                 let (model, provider) = name.split_once('@').unwrap_or((name, "p"));
                 Candidate {
-                    deployment: Deployment { model: model.into(), provider: provider.into() },
+                    deployment: Deployment::new(model, provider),
                     max_context_tokens: None,
                     estimated_cost: NanoDollars(0),
                     weight: 5,

@@ -2,8 +2,10 @@
 //!
 //! Pure. The body itself goes on byte for byte.
 
+use serde::Deserialize;
 use serde_json::Value;
-use tokenhub_domain::{ErrorClass, ModelId, ProviderFailure, answer_text};
+use serde_json::value::RawValue;
+use tokenhub_domain::{ErrorClass, ModelId, ProviderFailure, TokenUsage, answer_text};
 
 use crate::call::{Completion, ListedModel};
 use crate::classify::{ErrorEvidence, classify};
@@ -29,6 +31,41 @@ pub(crate) fn read_completion(body: Vec<u8>, credential: Option<&str>) -> Result
         usage_json: usage.map(Value::to_string),
         finish_reason,
         model_reported: answer.get("model").and_then(Value::as_str).map(str::to_owned),
+        raw,
+    })
+}
+
+/// Reads the body of a 2xx answer that holds vectors: only the bill is of interest.
+pub(crate) fn read_embeddings(body: Vec<u8>, credential: Option<&str>) -> Result<Completion, ProviderFailure> {
+    #[derive(Deserialize)]
+    struct Embeddings<'a> {
+        #[serde(borrow)]
+        data: Option<&'a RawValue>,
+        #[serde(borrow)]
+        error: Option<&'a RawValue>,
+        #[serde(borrow)]
+        usage: Option<&'a RawValue>,
+        model: Option<String>,
+    }
+    let unreadable = || ProviderFailure::of(ErrorClass::ServerError, "the provider's answer holds no embeddings");
+    let raw = String::from_utf8(body).map_err(|_| unreadable())?;
+    let answer: Embeddings<'_> = serde_json::from_str(&raw).map_err(|_| unreadable())?;
+    if answer.error.is_some() {
+        return Err(classify(&ErrorEvidence::inside_answer(raw.as_bytes(), credential)));
+    }
+    if answer.data.is_none() {
+        return Err(unreadable());
+    }
+    let usage_json = answer.usage.map(|usage| usage.get().to_owned());
+    let usage = usage_json.as_deref().and_then(|usage| serde_json::from_str(usage).ok());
+    Ok(Completion {
+        text: String::new(),
+        refusal: None,
+        // Nothing is written, and some providers count the prompt as the total.
+        usage: TokenUsage { output_tokens: 0, ..usage.as_ref().map(usage_of).unwrap_or_default() },
+        usage_json,
+        finish_reason: None,
+        model_reported: answer.model,
         raw,
     })
 }

@@ -1,12 +1,19 @@
 //! What goes into a provider call and what comes out of it.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use futures_util::stream::BoxStream;
+use memchr::memchr;
 use secrecy::SecretString;
-use tokenhub_domain::{AttemptId, Dialect, ForwardedHeader, ModelId, Provider, ProviderFailure, TokenUsage};
+use tokenhub_domain::{
+    AttemptId, CredentialId, Dialect, ForwardedHeader, ModelId, Provider, ProviderFailure, TokenUsage,
+};
+
+/// What a frame of one data line has beside name and payload: `event: `, `data: ` and three line ends.
+const FRAME_OVERHEAD_BYTES: usize = 16;
 
 /// The clocks of a provider.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,8 +41,8 @@ impl Default for Timeouts {
 pub struct Upstream {
     /// Who it is.
     pub provider: Provider,
-    /// Its key, sent as a bearer token.
-    pub credential: Option<SecretString>,
+    /// Its keys, by their names.
+    pub credentials: BTreeMap<CredentialId, SecretString>,
     /// Its clocks.
     pub timeouts: Timeouts,
 }
@@ -47,6 +54,8 @@ pub struct Call<'a> {
     pub attempt: &'a AttemptId,
     /// The model.
     pub model: &'a ModelId,
+    /// Which of the provider's keys.
+    pub credential: &'a CredentialId,
     /// The protocol of the body, and of the answer.
     pub dialect: Dialect,
     /// The request body, a JSON object; its `model`, `stream` and, where asked, output limit are replaced.
@@ -80,8 +89,8 @@ pub struct Completion {
 
 /// A streamed answer whose headers have come.
 pub struct Streaming {
-    /// Ends after the event of kind [`EventKind::Done`], after the last event of a provider that sends no such mark, or
-    /// with a failure. Dropping it closes the connection.
+    /// In the client's protocol. Ends after the event of kind [`EventKind::Done`], after the last event of a Chat
+    /// provider that sends no such mark, or with a failure. Dropping it closes the connection.
     pub events: BoxStream<'static, Result<StreamEvent, ProviderFailure>>,
 }
 
@@ -94,34 +103,54 @@ impl fmt::Debug for Streaming {
 /// What an event of a stream is there for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum EventKind {
-    /// Nothing to show yet: the role, an empty delta.
+    /// Nothing to show yet: the role, a start, a ping, an empty delta.
     Preamble,
     /// A piece of the answer: text, reasoning, a tool call.
     Content,
-    /// The finish reason and nothing else.
+    /// The finish reason and nothing to show.
     Finish,
-    /// Token counts and no choice.
+    /// Token counts and no choice; only Chat has it.
     UsageOnly,
-    /// The `[DONE]` mark.
+    /// The last event: `[DONE]`, `message_stop`, `response.completed` or `response.incomplete`.
     Done,
 }
 
 /// One event of a stream.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StreamEvent {
+    /// The `event` field; empty for Chat, whose events have none.
+    pub name: Bytes,
     /// The payload as it came, without the `data:` around it.
     pub raw: Bytes,
     /// What it is there for.
     pub kind: EventKind,
-    /// The counts in it; where several events have them, the last is the final one.
+    /// The counts so far; where several events have them, the last is the final one.
     pub usage: Option<TokenUsage>,
-    /// The usage object as JSON.
+    /// The provider's usage object as JSON, in its own protocol; for Messages with everything that was reported before.
     pub usage_json: Option<String>,
-    /// Why the model stopped.
+    /// Why the model stopped, in the provider's words.
     pub finish_reason: Option<String>,
 }
 
 impl StreamEvent {
+    /// The event as it goes over the wire, blank line included.
+    pub fn frame(&self) -> Bytes {
+        let mut frame = BytesMut::with_capacity(self.name.len() + self.raw.len() + FRAME_OVERHEAD_BYTES);
+        if !self.name.is_empty() {
+            frame.extend_from_slice(b"event: ");
+            frame.extend_from_slice(&self.name);
+            frame.extend_from_slice(b"\n");
+        }
+        let mut rest = &self.raw[..];
+        while let Some(end) = memchr(b'\n', rest) {
+            push_data_line(&mut frame, &rest[..end]);
+            rest = &rest[end + 1..];
+        }
+        push_data_line(&mut frame, rest);
+        frame.extend_from_slice(b"\n");
+        frame.freeze()
+    }
+
     /// Whether a client would see a piece of the answer.
     pub fn has_content(&self) -> bool {
         self.kind == EventKind::Content
@@ -138,6 +167,12 @@ impl StreamEvent {
     }
 }
 
+fn push_data_line(frame: &mut BytesMut, line: &[u8]) {
+    frame.extend_from_slice(b"data: ");
+    frame.extend_from_slice(line);
+    frame.extend_from_slice(b"\n");
+}
+
 /// A model in a provider's list.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ListedModel {
@@ -145,4 +180,33 @@ pub struct ListedModel {
     pub id: ModelId,
     /// Its window, when the provider tells.
     pub context_length: Option<u64>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sse::{EVENT_BYTES, Framer};
+
+    fn event(name: &'static str, raw: &'static str) -> StreamEvent {
+        let (name, raw) = (Bytes::from_static(name.as_bytes()), Bytes::from_static(raw.as_bytes()));
+        StreamEvent { name, raw, kind: EventKind::Preamble, usage: None, usage_json: None, finish_reason: None }
+    }
+
+    #[test]
+    fn a_frame_has_a_name_only_where_the_event_has_one_and_a_data_line_for_each_line() {
+        assert_eq!(event("", "[DONE]").frame(), "data: [DONE]\n\n");
+        assert_eq!(event("ping", "{}").frame(), "event: ping\ndata: {}\n\n");
+        assert_eq!(event("x", "a\n\nb").frame(), "event: x\ndata: a\ndata: \ndata: b\n\n");
+        assert_eq!(event("", "").frame(), "data: \n\n");
+    }
+
+    #[test]
+    fn a_frame_is_read_back_as_the_same_event() {
+        for (name, raw) in [("", "a"), ("ping", "{}"), ("x", " a\n b\n"), ("", "")] {
+            let mut framer = Framer::new(EVENT_BYTES);
+            framer.push(&event(name, raw).frame());
+            let read = framer.next_event().unwrap().unwrap();
+            assert_eq!((read.name.as_ref(), read.data.as_ref()), (name.as_bytes(), raw.as_bytes()));
+        }
+    }
 }

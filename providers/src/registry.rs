@@ -10,8 +10,8 @@ use tokenhub_domain::{ErrorClass, ProviderFailure, ProviderId};
 
 use crate::base_url::LinkLocal;
 use crate::call::{Call, Completion, ListedModel, Streaming, Upstream};
+use crate::endpoint::Endpoint;
 use crate::error::ProvidersError;
-use crate::openai::Endpoint;
 
 /// Makes ring the process's TLS implementation; further calls change nothing.
 pub fn install_tls() {
@@ -53,6 +53,11 @@ impl Providers {
     /// Sends one request and returns when the stream's headers have come.
     pub async fn stream(&self, provider: &ProviderId, call: Call<'_>) -> Result<Streaming, ProviderFailure> {
         self.endpoint(provider)?.stream(call).await
+    }
+
+    /// Has texts made into vectors, in the form of OpenAI's embeddings; the text of the completion is empty.
+    pub async fn embed(&self, provider: &ProviderId, call: Call<'_>) -> Result<Completion, ProviderFailure> {
+        self.endpoint(provider)?.embed(call).await
     }
 
     /// Asks for the models that the provider serves.

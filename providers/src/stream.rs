@@ -1,10 +1,16 @@
-//! Reads a streamed Chat Completions answer event by event and keeps its clocks.
+//! Reads a streamed answer event by event, in any of the three protocols, and keeps its clocks.
 //!
-//! Every payload is passed on byte for byte; the reader only looks for what the gateway must know: whether there is
-//! content yet, the token counts, the end, and an error in place of an event. A stream that ends without a finish
-//! reason or its `[DONE]` is broken, however politely the connection was closed.
+//! A payload is passed on byte for byte where the client speaks the provider's protocol, and converted where it does not.
+//! The reader itself only looks for what the gateway must know: whether there is content yet, the token counts, the end,
+//! and an error in place of an event. A stream that ends before its protocol's last event is broken, however politely the
+//! connection was closed.
 
-use std::collections::BTreeMap;
+mod chat;
+mod converted;
+mod messages;
+mod responses;
+mod sight;
+
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -12,19 +18,18 @@ use futures_util::StreamExt;
 use futures_util::stream::unfold;
 use reqwest::Response;
 use secrecy::{ExposeSecret, SecretString};
-use serde::Deserialize;
-use serde::de::IgnoredAny;
-use serde_json::value::RawValue;
-use tokenhub_domain::{ErrorClass, ProviderFailure, limits};
+use serde_json::{Map, Value};
+use tokenhub_domain::{Dialect, ErrorClass, ProviderFailure, TokenUsage, limits};
 use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::call::{EventKind, StreamEvent, Streaming};
 use crate::classify::{ErrorEvidence, classify};
+use crate::convert::{ReplyContext, usage};
 use crate::redact::redact;
 use crate::sse::{EVENT_BYTES, Event, Framer};
-use crate::usage::usage_of;
+use sight::{Sight, look};
 
-/// After `[DONE]` the end of the body is awaited this long, so that the connection can be used again.
+/// After the last event the end of the body is awaited this long, so that the connection can be used again.
 const DRAIN_WAIT: Duration = Duration::from_millis(50);
 /// Longest description of a broken connection.
 const CAUSE_BYTES: usize = 512;
@@ -37,19 +42,45 @@ pub(crate) struct Clocks {
     pub(crate) idle: Duration,
 }
 
-/// The events of `response`.
-pub(crate) fn open(response: Response, clocks: Clocks, credential: Option<SecretString>) -> Streaming {
-    let reader = Box::new(Reader {
-        response,
-        framer: Framer::new(EVENT_BYTES),
-        clocks,
-        credential,
-        progress: Progress::BeforeContent,
-        finish: Finish::Missing,
-        read_bytes: 0,
-    });
-    let events = unfold(reader, |mut reader| async move { reader.next().await.map(|item| (item, reader)) });
-    Streaming { events: events.boxed() }
+/// Which protocol comes in, and which one goes out.
+#[derive(Clone, Debug)]
+pub(crate) enum Reading {
+    /// Provider and client speak the same one.
+    Same(Dialect),
+    /// They do not.
+    Converted { upstream: Dialect, client: Dialect, context: Box<ReplyContext> },
+}
+
+impl Reading {
+    /// How to read a stream of `upstream` for a client that speaks `client`.
+    #[cfg_attr(not(test), expect(dead_code, reason = "every endpoint still speaks Chat"))]
+    pub(crate) fn new(upstream: Dialect, client: Dialect, context: ReplyContext) -> Self {
+        if upstream == client {
+            Self::Same(upstream)
+        } else {
+            Self::Converted { upstream, client, context: Box::new(context) }
+        }
+    }
+}
+
+/// The events of `response`, in the client's protocol.
+pub(crate) fn open(
+    response: Response,
+    clocks: Clocks,
+    credential: Option<SecretString>,
+    reading: Reading,
+) -> Streaming {
+    let (upstream, conversion) = match reading {
+        Reading::Same(dialect) => (dialect, None),
+        Reading::Converted { upstream, client, context } => (upstream, Some((client, context))),
+    };
+    let reader = Box::new(Reader::new(response, clocks, credential, upstream));
+    let events = unfold(reader, |mut reader| async move { reader.next().await.map(|item| (item, reader)) }).boxed();
+    let events = match conversion {
+        None => events,
+        Some((client, context)) => converted::convert(events, upstream, client, *context),
+    };
+    Streaming { events }
 }
 
 /// The failure of a stream whose first token did not come.
@@ -59,9 +90,11 @@ pub(crate) fn no_first_token() -> ProviderFailure {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Progress {
+    /// Not one event came.
+    Empty,
     BeforeContent,
     InContent,
-    /// `[DONE]` was passed on.
+    /// The last event was passed on.
     Done,
     /// Nothing more comes.
     Closed,
@@ -78,12 +111,29 @@ struct Reader {
     framer: Framer,
     clocks: Clocks,
     credential: Option<SecretString>,
+    dialect: Dialect,
     progress: Progress,
     finish: Finish,
+    /// Messages reports its counts in pieces; this is what they add up to.
+    counted: Map<String, Value>,
     read_bytes: usize,
 }
 
 impl Reader {
+    fn new(response: Response, clocks: Clocks, credential: Option<SecretString>, dialect: Dialect) -> Self {
+        Self {
+            response,
+            framer: Framer::new(EVENT_BYTES),
+            clocks,
+            credential,
+            dialect,
+            progress: Progress::Empty,
+            finish: Finish::Missing,
+            counted: Map::new(),
+            read_bytes: 0,
+        }
+    }
+
     async fn next(&mut self) -> Option<Result<StreamEvent, ProviderFailure>> {
         match self.progress {
             Progress::Closed => return None,
@@ -92,7 +142,7 @@ impl Reader {
                 self.progress = Progress::Closed;
                 return None;
             }
-            Progress::BeforeContent | Progress::InContent => {}
+            Progress::Empty | Progress::BeforeContent | Progress::InContent => {}
         }
         let item = self.next_item().await.transpose();
         match &item {
@@ -106,11 +156,14 @@ impl Reader {
         if event.finish_reason.is_some() {
             self.finish = Finish::Seen;
         }
-        match event.kind {
-            EventKind::Done => self.progress = Progress::Done,
-            EventKind::Content if self.progress == Progress::BeforeContent => self.progress = Progress::InContent,
-            EventKind::Content | EventKind::Preamble | EventKind::Finish | EventKind::UsageOnly => {}
-        }
+        self.progress = match (event.kind, self.progress) {
+            (EventKind::Done, _) => Progress::Done,
+            (EventKind::Content, _) => Progress::InContent,
+            (EventKind::Preamble | EventKind::Finish | EventKind::UsageOnly, Progress::Empty) => {
+                Progress::BeforeContent
+            }
+            (EventKind::Preamble | EventKind::Finish | EventKind::UsageOnly, progress) => progress,
+        };
     }
 
     async fn next_item(&mut self) -> Result<Option<StreamEvent>, ProviderFailure> {
@@ -118,7 +171,10 @@ impl Reader {
             let framed = self.framer.next_event();
             let framed = framed.map_err(|error| ProviderFailure::of(ErrorClass::ResultTooLarge, error.to_string()))?;
             if let Some(event) = framed {
-                return self.read(event).map(Some);
+                match self.read(event)? {
+                    Some(event) => return Ok(Some(event)),
+                    None => continue,
+                }
             }
             match self.next_chunk().await? {
                 Some(chunk) => self.take(&chunk)?,
@@ -129,7 +185,7 @@ impl Reader {
 
     async fn next_chunk(&mut self) -> Result<Option<Bytes>, ProviderFailure> {
         let patience = match self.progress {
-            Progress::BeforeContent => self.clocks.first_token,
+            Progress::Empty | Progress::BeforeContent => self.clocks.first_token,
             Progress::InContent | Progress::Done | Progress::Closed => Instant::now() + self.clocks.idle,
         };
         match timeout_at(patience.min(self.clocks.end), self.response.chunk()).await {
@@ -147,7 +203,7 @@ impl Reader {
             return ProviderFailure::of(ErrorClass::StepDeadline, "the stream did not end in time");
         }
         match self.progress {
-            Progress::BeforeContent => no_first_token(),
+            Progress::Empty | Progress::BeforeContent => no_first_token(),
             Progress::InContent | Progress::Done | Progress::Closed => self.broken("the stream fell silent"),
         }
     }
@@ -164,17 +220,50 @@ impl Reader {
 
     fn end(&mut self) -> Result<Option<StreamEvent>, ProviderFailure> {
         let framer = std::mem::replace(&mut self.framer, Framer::new(EVENT_BYTES));
-        if let Some(event) = framer.finish() {
-            return self.read(event).map(Some);
+        if let Some(event) = framer.finish()
+            && let Some(event) = self.read(event)?
+        {
+            return Ok(Some(event));
         }
-        match self.finish {
-            Finish::Seen => Ok(None),
-            Finish::Missing => Err(self.broken("the stream ended without a finish reason")),
+        match (self.dialect, self.finish, self.progress) {
+            (_, _, Progress::Empty) => Err(self.broken("the stream was empty")),
+            // Some compatible servers leave out the mark; their finish reason says that nothing is missing.
+            (Dialect::Chat, Finish::Seen, _) => Ok(None),
+            (Dialect::Chat, Finish::Missing, _) => Err(self.broken("the stream ended without a finish reason")),
+            (Dialect::Responses | Dialect::Messages, _, _) => {
+                Err(self.broken("the stream ended before its last event"))
+            }
         }
     }
 
-    fn read(&self, event: Event) -> Result<StreamEvent, ProviderFailure> {
-        read_event(event, self.secret()).ok_or_else(|| self.broken("an event of the stream is not JSON"))?
+    /// The event with what was seen in it; nothing for one that is not of the protocol and says nothing.
+    fn read(&mut self, event: Event) -> Result<Option<StreamEvent>, ProviderFailure> {
+        let (kind, usage, usage_json, finish_reason) = match look(self.dialect, &event) {
+            None => return Err(self.broken("an event of the stream is not JSON")),
+            Some(Sight::Skipped) => return Ok(None),
+            Some(Sight::Failure(body)) => return Err(classify(&ErrorEvidence::inside_answer(&body, self.secret()))),
+            Some(Sight::Event { kind, usage, finish_reason }) => {
+                let (usage, usage_json) = usage.and_then(|usage| self.count(usage.get())).unzip();
+                (kind, usage, usage_json, finish_reason.map(std::borrow::Cow::into_owned))
+            }
+        };
+        Ok(Some(StreamEvent { name: event.name, raw: event.data, kind, usage, usage_json, finish_reason }))
+    }
+
+    /// The counts so far. Messages repeats some of its fields and leaves others out: what is there replaces, nothing adds.
+    fn count(&mut self, usage_json: &str) -> Option<(TokenUsage, String)> {
+        let reported: Value = serde_json::from_str(usage_json).ok()?;
+        let (reported, usage_json) = match (self.dialect, reported) {
+            (Dialect::Messages, Value::Object(fields)) => {
+                self.counted.extend(fields.into_iter().filter(|(_, value)| !value.is_null()));
+                let counted = Value::Object(self.counted.clone());
+                let usage_json = counted.to_string();
+                (counted, usage_json)
+            }
+            (Dialect::Messages | Dialect::Chat | Dialect::Responses, reported) => (reported, usage_json.to_owned()),
+        };
+        let counts = usage(self.dialect, &reported);
+        Some((TokenUsage { input_tokens: counts.input, output_tokens: counts.output }, usage_json))
     }
 
     fn broken(&self, message: &str) -> ProviderFailure {
@@ -186,115 +275,5 @@ impl Reader {
     }
 }
 
-/// The parts of a chunk that matter here.
-#[derive(Default, Deserialize)]
-struct Chunk<'a> {
-    #[serde(borrow, default)]
-    choices: Option<Vec<Choice<'a>>>,
-    #[serde(borrow, default)]
-    usage: Option<&'a RawValue>,
-    #[serde(borrow, default)]
-    error: Option<&'a RawValue>,
-    #[serde(default)]
-    object: Option<String>,
-}
-
-#[derive(Deserialize)]
-struct Choice<'a> {
-    #[serde(borrow, default)]
-    delta: Option<BTreeMap<String, &'a RawValue>>,
-    #[serde(default)]
-    finish_reason: Option<String>,
-}
-
-/// One event, or the error that it is; nothing when it is not JSON.
-fn read_event(event: Event, credential: Option<&str>) -> Option<Result<StreamEvent, ProviderFailure>> {
-    let blank = |raw: Bytes, kind| StreamEvent { raw, kind, usage: None, usage_json: None, finish_reason: None };
-    if event.data.trim_ascii() == b"[DONE]" {
-        return Some(Ok(blank(event.data, EventKind::Done)));
-    }
-    let chunk: Chunk<'_> = match serde_json::from_slice(&event.data) {
-        Ok(chunk) => chunk,
-        // JSON of an unknown form is the client's to read.
-        Err(_) if serde_json::from_slice::<IgnoredAny>(&event.data).is_ok() => Chunk::default(),
-        Err(_) => return None,
-    };
-    if chunk.error.is_some() || event.name.as_ref() == b"error" || chunk.object.as_deref() == Some("error") {
-        return Some(Err(classify(&ErrorEvidence::inside_answer(&event.data, credential))));
-    }
-    let usage_json = chunk.usage.map(|usage| usage.get().to_owned());
-    let usage = usage_json.as_deref().and_then(|usage| serde_json::from_str(usage).ok()).map(|usage| usage_of(&usage));
-    let choices = chunk.choices.unwrap_or_default();
-    let kind = kind_of(&choices, usage_json.as_deref());
-    let finish_reason = choices.into_iter().find_map(|choice| choice.finish_reason);
-    Some(Ok(StreamEvent { kind, usage, usage_json, finish_reason, raw: event.data }))
-}
-
-fn kind_of(choices: &[Choice<'_>], usage_json: Option<&str>) -> EventKind {
-    let shows = |(field, value): (&String, &&RawValue)| {
-        field != "role" && !matches!(value.get(), "null" | "\"\"" | "[]" | "{}")
-    };
-    if choices.is_empty() && usage_json.is_some() {
-        EventKind::UsageOnly
-    } else if choices.iter().any(|choice| choice.delta.iter().flatten().any(shows)) {
-        EventKind::Content
-    } else if choices.iter().any(|choice| choice.finish_reason.is_some()) {
-        EventKind::Finish
-    } else {
-        EventKind::Preamble
-    }
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn read(payload: &str) -> Option<Result<StreamEvent, ProviderFailure>> {
-        read_event(Event { name: Bytes::new(), data: Bytes::copy_from_slice(payload.as_bytes()) }, Some("hush-hush"))
-    }
-
-    #[test]
-    fn each_event_has_its_kind_and_keeps_its_bytes() {
-        for (payload, wanted) in [
-            (
-                r#"{"choices":[{"index":0,"delta":{"role":"assistant","content":"","refusal":null}}]}"#,
-                EventKind::Preamble,
-            ),
-            (r#"{"choices":[],"prompt_filter_results":[]}"#, EventKind::Preamble),
-            (r#"{"choices":[{"delta":{"content":"é"},"finish_reason":null}],"usage":null}"#, EventKind::Content),
-            (r#"{"choices":[{"delta":{"reasoning_content":"hm"}}]}"#, EventKind::Content),
-            (r#"{"choices":[{"delta":{"tool_calls":[{"index":0}]}}]}"#, EventKind::Content),
-            (r#"{"choices":[{"delta":{},"finish_reason":"stop"}]}"#, EventKind::Finish),
-            (r#"{"choices":[{"delta":{"content":"x"},"finish_reason":"stop"}]}"#, EventKind::Content),
-            (r#"{"choices":[],"usage":{"prompt_tokens":1,"completion_tokens":2}}"#, EventKind::UsageOnly),
-            (r#"{"choices":"unknown form"}"#, EventKind::Preamble),
-            ("[DONE]", EventKind::Done),
-            (" [DONE] ", EventKind::Done),
-        ] {
-            let event = read(payload).unwrap().unwrap();
-            assert_eq!(event.kind, wanted, "{payload}");
-            assert_eq!(event.raw, payload);
-        }
-    }
-
-    #[test]
-    fn usage_and_finish_reason_are_found() {
-        let event = read(r#"{"choices":[],"usage":{"prompt_tokens":1, "completion_tokens":2}}"#).unwrap().unwrap();
-        assert_eq!(event.usage.map(|usage| (usage.input_tokens, usage.output_tokens)), Some((1, 2)));
-        assert_eq!(event.usage_json.as_deref(), Some(r#"{"prompt_tokens":1, "completion_tokens":2}"#));
-        let event = read(r#"{"choices":[{"delta":{},"finish_reason":"length"}]}"#).unwrap().unwrap();
-        assert_eq!(event.finish_reason.as_deref(), Some("length"));
-        assert_eq!(event.usage, None);
-    }
-
-    #[test]
-    fn an_error_in_place_of_an_event_is_classified_and_masked() {
-        let failure =
-            read(r#"{"error":{"message":"hush-hush is out","code":"insufficient_quota"}}"#).unwrap().unwrap_err();
-        assert_eq!(failure.class, ErrorClass::QuotaExhausted);
-        assert_eq!(failure.message, "[redacted] is out");
-        let failure = read(r#"{"object":"error","message":"boom"}"#).unwrap().unwrap_err();
-        assert_eq!(failure.class, ErrorClass::ServerError);
-        assert!(read(r#"{"choices":[{"delta":{"cont"#).is_none());
-    }
-}
+mod tests;

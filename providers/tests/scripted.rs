@@ -2,6 +2,8 @@
 
 #![expect(clippy::unwrap_used, reason = "a failing set-up is a failing test")]
 
+use std::collections::BTreeMap;
+use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -9,11 +11,10 @@ use futures_util::StreamExt;
 use secrecy::SecretString;
 use serde_json::{Value, json};
 use tokenhub_demo::{Finished, Reply, Rule, ScriptedProvider};
-use tokenhub_domain::{
-    AttemptId, Dialect, ErrorClass, ModelId, Provider, ProviderFailure, ProviderId, ProviderKind, ProviderOrigin,
-};
+use tokenhub_domain::{AttemptId, CredentialId, Dialect, ErrorClass, ModelId, Provider, ProviderFailure, ProviderKind};
 use tokenhub_providers::{Call, Completion, EventKind, Providers, StreamEvent, Timeouts, Upstream};
 
+static UNNAMED: LazyLock<CredentialId> = LazyLock::new(CredentialId::default);
 const SECRET: &str = "sesame-open-42";
 
 struct Setup {
@@ -23,15 +24,8 @@ struct Setup {
 
 fn upstream(base_url: &str, timeouts: Timeouts) -> Upstream {
     Upstream {
-        provider: Provider {
-            id: ProviderId::from("p"),
-            kind: ProviderKind::Openai,
-            base_url: base_url.to_owned(),
-            enabled: true,
-            origin: ProviderOrigin::Configured,
-            autoload_models: false,
-        },
-        credential: Some(SecretString::from(SECRET)),
+        provider: Provider::new("p", ProviderKind::Openai, base_url),
+        credentials: BTreeMap::from([(CredentialId::default(), SecretString::from(SECRET))]),
         timeouts,
     }
 }
@@ -54,7 +48,16 @@ fn call<'a>(
     max_output_tokens: Option<u64>,
     timeout: Duration,
 ) -> Call<'a> {
-    Call { attempt, model, dialect: Dialect::Chat, body, forwarded: &[], max_output_tokens, timeout }
+    Call {
+        attempt,
+        model,
+        credential: &UNNAMED,
+        dialect: Dialect::Chat,
+        body,
+        forwarded: &[],
+        max_output_tokens,
+        timeout,
+    }
 }
 
 impl Setup {
@@ -136,7 +139,7 @@ async fn a_call_carries_every_field_the_attempt_and_the_credential() {
 #[tokio::test]
 async fn without_a_credential_no_authorization_is_sent() {
     let provider = ScriptedProvider::start().await;
-    let open = Upstream { credential: None, ..upstream(provider.base_url(), Timeouts::default()) };
+    let open = Upstream { credentials: BTreeMap::new(), ..upstream(provider.base_url(), Timeouts::default()) };
     let setup = Setup { providers: Providers::new(vec![open]).unwrap(), provider };
     setup.complete().await.unwrap();
     assert_eq!(setup.provider.calls()[0].authorization, None);
@@ -378,6 +381,7 @@ fn set_ups_that_cannot_work_are_refused_by_name() {
     assert!(error(vec![upstream("http://169.254.169.254", timeouts)]).contains("provider p: the base url"));
     let twice = vec![upstream("http://127.0.0.1:1", timeouts), upstream("http://127.0.0.1:2", timeouts)];
     assert!(error(twice).contains("twice"));
-    let broken = Upstream { credential: Some(SecretString::from("a\nb")), ..upstream("http://127.0.0.1:1", timeouts) };
+    let key = BTreeMap::from([(CredentialId::default(), SecretString::from("a\nb"))]);
+    let broken = Upstream { credentials: key, ..upstream("http://127.0.0.1:1", timeouts) };
     assert!(error(vec![broken]).contains("credential"));
 }

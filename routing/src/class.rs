@@ -152,7 +152,7 @@ mod tests {
 
     fn candidate(provider: &str, window: Option<u64>) -> Candidate {
         Candidate {
-            deployment: Deployment { model: "m".into(), provider: provider.into() },
+            deployment: Deployment::new("m", provider),
             max_context_tokens: window,
             estimated_cost: NanoDollars(0),
             weight: 5,

@@ -6,8 +6,8 @@
 use std::collections::BTreeMap;
 
 use tokenhub_domain::{
-    Candidate, Catalogue, Model, ModelId, NanoDollars, ProviderId, RoutingProfile, SelectRequest, Shortlist,
-    ShortlistWish,
+    Candidate, Catalogue, CredentialId, Model, ModelId, NanoDollars, ProviderId, RoutingProfile, SelectRequest,
+    Shortlist, ShortlistWish,
 };
 
 /// Safety margin over the estimated input, in percent: estimates of four bytes a token are low for code.
@@ -70,7 +70,8 @@ pub fn shortlist(catalogue: &Catalogue, wish: &ShortlistWish, request: &SelectRe
             continue;
         }
         let signal = signals.of(&model.provider_id);
-        eligible.push(Rated { model, cost: estimate(model, request), signal });
+        let credentials = catalogue.provider(&model.provider_id).map_or(&[][..], |provider| &provider.credentials);
+        eligible.push(Rated { model, credentials, cost: estimate(model, request), signal });
     }
     if let Some(named) = &wish.model
         && eligible.is_empty()
@@ -112,6 +113,7 @@ fn estimate(model: &Model, request: &SelectRequest) -> NanoDollars {
 
 struct Rated<'a> {
     model: &'a Model,
+    credentials: &'a [CredentialId],
     cost: NanoDollars,
     signal: Signal,
 }
@@ -153,7 +155,7 @@ fn ranked(eligible: &[Rated<'_>], profile: RoutingProfile) -> Vec<Candidate> {
         .collect();
     // The sort is stable, so equal scores stay in configuration order, which is unique.
     scored.sort_by(|(left, _), (right, _)| left.total_cmp(right));
-    scored.into_iter().map(|(_, it)| candidate(it)).collect()
+    scored.into_iter().flat_map(|(_, it)| candidates(it)).collect()
 }
 
 #[expect(clippy::cast_precision_loss, reason = "only compared, and exact below 9 million dollars")]
@@ -165,30 +167,29 @@ fn ratio(value: f64, largest: f64) -> f64 {
     if largest > 0.0 { (value / largest).clamp(0.0, 1.0) } else { 0.0 }
 }
 
-fn candidate(rated: &Rated<'_>) -> Candidate {
-    Candidate {
-        deployment: rated.model.deployment(),
-        max_context_tokens: rated.model.max_context_tokens,
-        estimated_cost: rated.cost,
-        weight: rated.model.weight,
-    }
+/// One for each credential, in the order of their use.
+fn candidates(rated: &Rated<'_>) -> Vec<Candidate> {
+    let unnamed = [CredentialId::default()];
+    let credentials = if rated.credentials.is_empty() { &unnamed[..] } else { rated.credentials };
+    credentials
+        .iter()
+        .map(|credential| Candidate {
+            deployment: rated.model.deployment(credential.clone()),
+            max_context_tokens: rated.model.max_context_tokens,
+            estimated_cost: rated.cost,
+            weight: rated.model.weight,
+        })
+        .collect()
 }
 
 #[cfg(test)]
 mod tests {
-    use tokenhub_domain::{Policy, PricePerMillion, Provider, ProviderKind, ProviderOrigin};
+    use tokenhub_domain::{Policy, PricePerMillion, Provider, ProviderKind};
 
     use super::*;
 
     fn provider(id: &str) -> Provider {
-        Provider {
-            id: id.into(),
-            kind: ProviderKind::Openai,
-            base_url: "http://127.0.0.1:1".into(),
-            enabled: true,
-            origin: ProviderOrigin::Configured,
-            autoload_models: false,
-        }
+        Provider::new(id, ProviderKind::Openai, "http://127.0.0.1:1")
     }
 
     fn model(id: &str, provider: &str, weight: u32, usd_per_million: i64) -> Model {
@@ -198,6 +199,7 @@ mod tests {
             provider_id: provider.into(),
             weight,
             max_context_tokens: None,
+            max_output_tokens: None,
             input_price: price,
             output_price: price,
             enabled: true,

@@ -11,8 +11,7 @@ use std::{sync::Arc, time::Duration};
 use anyhow::Context;
 use temporalio_sdk::{Runtime, Worker, runtime::RuntimeOptions};
 use tokenhub_activities::{Activities, FaultPoints, World, WorldError, WorldParts};
-use tokenhub_config::{ExposeSecret, Live, Settings, TemporalSettings};
-use tokenhub_providers::{Timeouts, Upstream};
+use tokenhub_config::{Live, Settings, TemporalSettings};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 /// Between two tries to start polling again.
@@ -53,7 +52,7 @@ async fn open_world(
     stop: &CancellationToken,
 ) -> anyhow::Result<Option<Arc<World>>> {
     loop {
-        match World::open(parts(settings, faults.clone()), tracker, ledger_stop.clone()).await {
+        match World::open(WorldParts::of(settings, faults.clone()), tracker, ledger_stop.clone()).await {
             Ok(world) => return Ok(Some(Arc::new(world))),
             Err(WorldError::OpenStore(error)) if error.is_unavailable() => {
                 tracing::warn!(error = &error as &dyn std::error::Error, "waiting for the database");
@@ -102,36 +101,4 @@ async fn poll(
         }
     }
     Ok(())
-}
-
-/// What the activities need of the settings.
-fn parts(settings: &Settings, faults: FaultPoints) -> WorldParts {
-    WorldParts {
-        database_url: settings.database_url.clone(),
-        data_dir: settings.data_dir.clone(),
-        catalogue: settings.catalogue.clone(),
-        upstreams: upstreams(settings),
-        faults,
-    }
-}
-
-/// The providers of the settings, with their keys and clocks.
-fn upstreams(settings: &Settings) -> Vec<Upstream> {
-    let timeouts = Timeouts {
-        connect_ms: settings.timeouts.connect_ms,
-        headers_ms: settings.timeouts.headers_ms,
-        first_token_ms: settings.timeouts.first_token_ms,
-        idle_ms: settings.timeouts.idle_ms,
-        total_ms: settings.timeouts.total_ms,
-    };
-    settings
-        .catalogue
-        .providers
-        .iter()
-        .map(|provider| Upstream {
-            provider: provider.clone(),
-            credential: settings.credentials.get(&provider.id).map(|key| key.expose_secret().into()),
-            timeouts,
-        })
-        .collect()
 }

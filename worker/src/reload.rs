@@ -38,7 +38,7 @@ fn apply(live: &Live, world: &World) {
         }
     };
     let settings = live.settings();
-    match Providers::new(crate::upstreams(&settings)) {
+    match Providers::new(tokenhub_activities::upstreams(&settings)) {
         Ok(providers) => {
             world.providers.store(Arc::new(providers));
             let catalogue = tokenhub_activities::discovery::carry_over(&world.catalogue.load(), &settings.catalogue);

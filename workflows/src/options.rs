@@ -43,7 +43,7 @@ pub(crate) fn send(request: &SendRequest, cancellation: &WorkflowCancellationTok
 /// the same activity type, and the SDK's own ids only count.
 fn activity_id(request: &SendRequest) -> String {
     let SendRequest { step, deployment, try_number, .. } = request;
-    format!("{step}|{}|{}|{try_number}", deployment.provider, deployment.model)
+    format!("{step}|{}|{}|{try_number}", deployment.account(), deployment.model)
 }
 
 /// Options of a short step that only touches the database.

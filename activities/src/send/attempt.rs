@@ -52,6 +52,7 @@ pub(super) async fn call<P: Presence>(sending: &Sending<'_, P>) -> Result<Called
     let call = Call {
         attempt: &attempt,
         model: &request.deployment.model,
+        credential: &request.deployment.credential,
         dialect: request.dialect,
         body,
         forwarded: &request.forwarded,

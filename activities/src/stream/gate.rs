@@ -48,6 +48,7 @@ async fn begin(
     let call = Call {
         attempt: &attempt.id,
         model: &attempt.deployment.model,
+        credential: &attempt.deployment.credential,
         dialect: request.dialect,
         body: request.body.clone(),
         forwarded: &request.forwarded,

@@ -69,18 +69,12 @@ mod tests {
             provider_id: "demo".into(),
             weight: 5,
             max_context_tokens: None,
+            max_output_tokens: None,
             input_price: PricePerMillion(0),
             output_price: PricePerMillion(0),
             enabled: true,
         };
-        let provider = Provider {
-            id: "demo".into(),
-            kind: ProviderKind::Openai,
-            base_url: String::new(),
-            enabled: true,
-            origin: ProviderOrigin::Demo,
-            autoload_models: false,
-        };
+        let provider = Provider { origin: ProviderOrigin::Demo, ..Provider::new("demo", ProviderKind::Openai, "") };
         let catalogue = Catalogue { version: 1, providers: vec![provider], models: vec![model.clone()] };
         let shown = object(&catalogue, &model, 7);
         assert_eq!(

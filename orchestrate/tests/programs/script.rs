@@ -278,7 +278,7 @@ fn reply(step: &str, content: Text) -> Reply {
 pub(crate) fn candidate(name: &str) -> Candidate {
     let (model, provider) = name.split_once('@').unwrap_or((name, "p"));
     Candidate {
-        deployment: Deployment { model: model.into(), provider: provider.into() },
+        deployment: Deployment::new(model, provider),
         max_context_tokens: Some(8_000),
         estimated_cost: NanoDollars(1),
         weight: 5,

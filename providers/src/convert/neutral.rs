@@ -1,6 +1,6 @@
 //! What all conversions share: finish reasons, token counts, losses, and what a codec is told about both ends.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 use tokenhub_domain::{AttemptId, ModelId, ProviderId};
@@ -64,6 +64,94 @@ pub struct Target {
     pub issuer: Issuer,
     /// The largest output, when the catalogue knows it.
     pub max_output_tokens: Option<u64>,
+    /// What its model is known to understand; the default is what every model of the protocol does.
+    pub abilities: Abilities,
+}
+
+/// What an upstream understands beyond the common ground of its protocol.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Abilities {
+    /// How a Messages model is asked to think.
+    pub thinking: ThinkingForm,
+    /// Reasoning efforts that the model takes; empty when unknown.
+    pub efforts: Vec<Effort>,
+    /// What a Messages upstream does with a system message inside the conversation.
+    pub system_inside: SystemInside,
+    /// How a Chat upstream takes a system prompt of several blocks.
+    pub system_blocks: SystemBlocks,
+    /// Whether a Chat upstream wants the reasoning of earlier turns back.
+    pub reasoning_back: ReasoningBack,
+    /// What a Chat upstream calls the output limit.
+    pub output_limit: OutputLimit,
+}
+
+/// The field of the output limit towards Chat.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OutputLimit {
+    /// `max_completion_tokens`, without which newer models refuse the request.
+    #[default]
+    MaxCompletionTokens,
+    /// `max_tokens`, the only one that older compatible servers know.
+    MaxTokens,
+}
+
+/// How a Messages model is asked to think.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ThinkingForm {
+    /// By a number of tokens.
+    #[default]
+    Budget,
+    /// By an effort; the model chooses how long.
+    Adaptive,
+}
+
+/// A system message between other messages.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum SystemInside {
+    /// It is refused, so it travels as marked user text.
+    #[default]
+    Refused,
+    /// It is taken where it stands.
+    Taken,
+}
+
+/// A system prompt of several blocks towards Chat.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum SystemBlocks {
+    /// One text, joined by newlines, which every server takes.
+    #[default]
+    Joined,
+    /// A list of text parts.
+    Parts,
+}
+
+/// Reasoning of earlier turns towards Chat.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ReasoningBack {
+    /// Left out.
+    #[default]
+    Dropped,
+    /// Sent as `reasoning_content`, which some reasoning models demand beside tool calls.
+    Sent,
+}
+
+/// How hard a model is to think; from the least to the most.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Effort {
+    /// `none`
+    None,
+    /// `minimal`
+    Minimal,
+    /// `low`
+    Low,
+    /// `medium`
+    Medium,
+    /// `high`
+    High,
+    /// `xhigh`
+    ExtraHigh,
+    /// `max`
+    Max,
 }
 
 /// Long or illegal tool names: the name on the wire to the name the caller gave.
@@ -82,6 +170,8 @@ pub struct ReplyContext {
     pub issuer: Issuer,
     /// How to restore tool names.
     pub tool_names: ToolNames,
+    /// Tools (by the caller's names) whose input is free text and was wrapped as a function for the upstream.
+    pub free_form_tools: BTreeSet<String>,
 }
 
 /// A body that cannot be converted.

@@ -14,6 +14,16 @@ pub(crate) enum Delivery {
     Streamed,
 }
 
+impl Delivery {
+    /// What to accept.
+    pub(crate) fn media_type(self) -> &'static str {
+        match self {
+            Self::Whole => "application/json",
+            Self::Streamed => "text/event-stream",
+        }
+    }
+}
+
 /// The body for an upstream of the same protocol.
 pub(crate) fn request_body(
     dialect: Dialect,

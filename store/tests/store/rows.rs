@@ -1,8 +1,8 @@
 //! Values that the tests store.
 
 use tokenhub_domain::{
-    AttemptId, DurabilityMark, InstanceId, NanoDollars, Owner, PricePerMillion, Role, RunId, RunKind, RunStatus,
-    StepId, StepKey, StopReason, TenantId, UnixMicros, Usage, WorkflowId,
+    AttemptId, Deployment, DurabilityMark, InstanceId, NanoDollars, Owner, PricePerMillion, Role, RunId, RunKind,
+    RunStatus, StepId, StepKey, StopReason, TenantId, UnixMicros, Usage, WorkflowId,
 };
 use tokenhub_store::{AttemptOpen, FinishRow, IdempotencyScope, NewRun, Settlement, Waste};
 
@@ -56,7 +56,7 @@ pub(crate) fn result(status: RunStatus) -> FinishRow {
 }
 
 pub(crate) fn step_key(try_number: u32) -> StepKey {
-    StepKey::of(&"plan_1".into(), &"ballot/1".into(), &"provider".into(), &"org/model:1".into(), try_number)
+    StepKey::of(&"plan_1".into(), &"ballot/1".into(), &Deployment::new("org/model:1", "provider"), try_number)
 }
 
 pub(crate) fn attempt(try_number: u32) -> AttemptOpen {

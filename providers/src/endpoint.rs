@@ -1,0 +1,309 @@
+//! An upstream over HTTP: one pooled client, one call at a time, no retries.
+//!
+//! Owns the borders between the error classes that only the transport can see: before the first byte, after it, and the
+//! clocks. The connection is HTTP/1.1 with keep-alive; redirects are not followed, because they would carry the
+//! credential elsewhere.
+
+mod accounts;
+mod servers;
+
+use std::error::Error;
+use std::time::{Duration, SystemTime};
+
+use bytes::Bytes;
+use http::header::{ACCEPT, CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER};
+use reqwest::{Client, Response, redirect};
+use tokenhub_domain::{Dialect, ErrorClass, ProviderFailure, limits};
+use tokio::time::{Instant, timeout, timeout_at};
+
+use crate::answer::{read_completion, read_embeddings, read_models};
+use crate::base_url::{CheckedResolver, LinkLocal, is_loopback};
+use crate::call::{Call, Completion, ListedModel, Streaming, Timeouts, Upstream};
+use crate::classify::{ErrorEvidence, classify};
+use crate::error::ProvidersError;
+use crate::redact::redact;
+use crate::stream::{self, Clocks, Reading};
+use crate::wire::{Delivery, request_body};
+
+use accounts::{Account, Accounts, forward};
+use servers::Servers;
+
+/// The header that carries the ledger's id of the call.
+const ATTEMPT_HEADER: &str = "x-tokenhub-attempt-id";
+/// An idle connection is closed after this: many servers close theirs after 60 s, and a request sent into a closing
+/// connection is lost.
+const POOL_IDLE: Duration = Duration::from_secs(30);
+/// An error body that is not complete after this is read as far as it came; the status is evidence enough.
+const ERROR_BODY_WAIT: Duration = Duration::from_secs(5);
+/// Read of an error body: more than is kept, so that masking a secret happens before the cut.
+const ERROR_BODY_BYTES: usize = 4 * limits::PROVIDER_ERROR_BYTES;
+/// How long a model list may take.
+const LIST_WAIT: Duration = Duration::from_secs(15);
+/// Largest model list; the longest known one is under 1 MiB.
+const LIST_BYTES: usize = 8 * 1024 * 1024;
+/// Longest description of a transport failure.
+const CAUSE_BYTES: usize = 512;
+
+/// An upstream that can be called.
+#[derive(Debug)]
+pub(crate) struct Endpoint {
+    client: Client,
+    servers: Servers,
+    dialects: Vec<Dialect>,
+    accounts: Accounts,
+    timeouts: Timeouts,
+}
+
+impl Endpoint {
+    pub(crate) fn new(upstream: Upstream, link_local: LinkLocal) -> Result<Self, ProvidersError> {
+        let Upstream { provider, credentials, timeouts } = upstream;
+        let refused = |source| ProvidersError::BaseUrl { provider: provider.id.clone(), source };
+        let roots = std::iter::once(&provider.base_url).chain(&provider.replicas);
+        let servers = Servers::new(roots.map(String::as_str), link_local).map_err(refused)?;
+        let client = build_client(&servers, timeouts, link_local)
+            .map_err(|source| ProvidersError::Client { provider: provider.id.clone(), source })?;
+        let accounts = Accounts::new(&provider, credentials)?;
+        Ok(Self { client, servers, dialects: provider.dialects, accounts, timeouts })
+    }
+
+    pub(crate) async fn complete(&self, call: Call<'_>) -> Result<Completion, ProviderFailure> {
+        let limit = self.limit_of(&call);
+        let dialect = self.dialect_for(&call)?;
+        let body = body_of(&call, Delivery::Whole)?;
+        let exchange = async {
+            let account = self.accounts.get(call.credential)?;
+            let response = self.post(&call, account, dialect, body, Delivery::Whole).await?;
+            if !response.status().is_success() {
+                return Err(failure_of(response, account).await);
+            }
+            let body = whole_body(response, limits::PROVIDER_ANSWER_BYTES, account).await?;
+            read_completion(body, account.secret())
+        };
+        timeout(limit, exchange).await.unwrap_or_else(|_| Err(too_late(limit)))
+    }
+
+    pub(crate) async fn stream(&self, call: Call<'_>) -> Result<Streaming, ProviderFailure> {
+        let started = Instant::now();
+        let limit = self.limit_of(&call);
+        let clocks = Clocks {
+            first_token: started + Duration::from_millis(self.timeouts.first_token_ms),
+            end: started + limit,
+            idle: Duration::from_millis(self.timeouts.idle_ms),
+        };
+        let headers_by = started + Duration::from_millis(self.timeouts.headers_ms);
+        let dialect = self.dialect_for(&call)?;
+        let body = body_of(&call, Delivery::Streamed)?;
+        let account = self.accounts.get(call.credential)?;
+        let opening = self.post(&call, account, dialect, body, Delivery::Streamed);
+        let response = match timeout_at(headers_by.min(clocks.first_token).min(clocks.end), opening).await {
+            Ok(response) => response?,
+            Err(_) if Instant::now() >= clocks.end => return Err(too_late(limit)),
+            Err(_) => return Err(stream::no_first_token()),
+        };
+        if !response.status().is_success() {
+            return Err(failure_of(response, account).await);
+        }
+        if is_json(response.headers()) {
+            return Err(not_a_stream(response, clocks.end, account).await);
+        }
+        Ok(stream::open(response, clocks, account.credential(), Reading::Same(dialect)))
+    }
+
+    pub(crate) async fn embed(&self, call: Call<'_>) -> Result<Completion, ProviderFailure> {
+        let limit = self.limit_of(&call);
+        let body = body_of(&call, Delivery::Whole)?;
+        let exchange = async {
+            let account = self.accounts.get(call.credential)?;
+            let server = self.servers.pick();
+            let headers = headers_of(&call, account, Dialect::Chat);
+            let sent = self.client.post(server.embeddings_url()).headers(headers).body(body).send().await;
+            server.note(sent.as_ref().err());
+            let response = sent.map_err(|error| before_first_byte(error, account))?;
+            if !response.status().is_success() {
+                return Err(failure_of(response, account).await);
+            }
+            let body = whole_body(response, limits::PROVIDER_ANSWER_BYTES, account).await?;
+            read_embeddings(body, account.secret())
+        };
+        timeout(limit, exchange).await.unwrap_or_else(|_| Err(too_late(limit)))
+    }
+
+    pub(crate) async fn list_models(&self) -> Result<Vec<ListedModel>, ProviderFailure> {
+        let exchange = async {
+            let account = self.accounts.first()?;
+            let server = self.servers.pick();
+            let mut headers = HeaderMap::with_capacity(3);
+            headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
+            account.authenticate(&mut headers, self.dialects.first().copied().unwrap_or_default());
+            let sent = self.client.get(server.models_url()).headers(headers).send().await;
+            let response = sent.map_err(|error| before_first_byte(error, account))?;
+            if !response.status().is_success() {
+                return Err(failure_of(response, account).await);
+            }
+            read_models(&whole_body(response, LIST_BYTES, account).await?)
+        };
+        timeout(LIST_WAIT, exchange).await.unwrap_or_else(|_| Err(too_late(LIST_WAIT)))
+    }
+
+    /// The protocol that the upstream is asked in: the caller's where it speaks it.
+    fn dialect_for(&self, call: &Call<'_>) -> Result<Dialect, ProviderFailure> {
+        if self.dialects.contains(&call.dialect) {
+            return Ok(call.dialect);
+        }
+        let message = format!("the provider does not speak the {} protocol", call.dialect.as_str());
+        Err(ProviderFailure::of(ErrorClass::BadRequest, message))
+    }
+
+    fn limit_of(&self, call: &Call<'_>) -> Duration {
+        call.timeout.min(Duration::from_millis(self.timeouts.total_ms))
+    }
+
+    async fn post(
+        &self,
+        call: &Call<'_>,
+        account: &Account,
+        dialect: Dialect,
+        body: String,
+        delivery: Delivery,
+    ) -> Result<Response, ProviderFailure> {
+        let server = self.servers.pick();
+        let mut headers = headers_of(call, account, dialect);
+        headers.insert(ACCEPT, HeaderValue::from_static(delivery.media_type()));
+        let sent = self.client.post(server.chat_url(dialect)).headers(headers).body(body).send().await;
+        server.note(sent.as_ref().err());
+        sent.map_err(|error| before_first_byte(error, account))
+    }
+}
+
+fn headers_of(call: &Call<'_>, account: &Account, dialect: Dialect) -> HeaderMap {
+    let mut headers = HeaderMap::with_capacity(6);
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    // An id of ours is always a legal header value; one that is not is left out rather than failing the call.
+    if let Ok(attempt) = HeaderValue::from_str(call.attempt.as_str()) {
+        headers.insert(ATTEMPT_HEADER, attempt);
+    }
+    if dialect == call.dialect {
+        forward(call.forwarded, &mut headers);
+    }
+    account.authenticate(&mut headers, dialect);
+    headers
+}
+
+fn before_first_byte(error: reqwest::Error, account: &Account) -> ProviderFailure {
+    let place = if error.is_connect() { "could not connect" } else { "the connection broke before the answer" };
+    transport_failure(ErrorClass::Transport, place, &error.without_url(), account)
+}
+
+fn transport_failure(class: ErrorClass, place: &str, error: &dyn Error, account: &Account) -> ProviderFailure {
+    ProviderFailure::of(class, redact(&format!("{place}: {}", root_cause(error)), account.secret(), CAUSE_BYTES))
+}
+
+async fn whole_body(mut response: Response, limit_bytes: usize, account: &Account) -> Result<Vec<u8>, ProviderFailure> {
+    let announced = response.content_length().and_then(|length| usize::try_from(length).ok());
+    if announced.is_some_and(|length| length > limit_bytes) {
+        return Err(too_large(limit_bytes));
+    }
+    let mut body = Vec::with_capacity(announced.unwrap_or(0));
+    loop {
+        match response.chunk().await {
+            Ok(Some(chunk)) if body.len() + chunk.len() > limit_bytes => return Err(too_large(limit_bytes)),
+            Ok(Some(chunk)) => body.extend_from_slice(&chunk),
+            Ok(None) => return Ok(body),
+            Err(error) => {
+                let place = "the answer broke off";
+                return Err(transport_failure(ErrorClass::StreamBroken, place, &error.without_url(), account));
+            }
+        }
+    }
+}
+
+async fn failure_of(mut response: Response, account: &Account) -> ProviderFailure {
+    let status = response.status().as_u16();
+    let headers = response.headers().clone();
+    let header = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
+    let mut body = Vec::new();
+    // Whatever stops the reading, the status and the part that came are classified.
+    let _ = timeout(ERROR_BODY_WAIT, read_up_to(&mut response, &mut body)).await;
+    classify(&ErrorEvidence {
+        status,
+        retry_after_ms: header("retry-after-ms"),
+        retry_after: header(RETRY_AFTER.as_str()),
+        should_retry: header("x-should-retry"),
+        body: &body,
+        now: SystemTime::now(),
+        credential: account.secret(),
+    })
+}
+
+/// A 200 of JSON in place of a stream: mostly an error that a gateway wrapped.
+async fn not_a_stream(response: Response, end: Instant, account: &Account) -> ProviderFailure {
+    let reading = whole_body(response, limits::PROVIDER_ANSWER_BYTES, account);
+    match timeout_at(end, reading).await {
+        Ok(Ok(body)) => match read_completion(body, account.secret()) {
+            Ok(_) => ProviderFailure::of(ErrorClass::ServerError, "the provider does not stream this model"),
+            Err(failure) => failure,
+        },
+        Ok(Err(failure)) => failure,
+        Err(_) => ProviderFailure::of(ErrorClass::StepDeadline, "the answer did not end in time"),
+    }
+}
+
+fn body_of(call: &Call<'_>, delivery: Delivery) -> Result<String, ProviderFailure> {
+    let unreadable = || ProviderFailure::of(ErrorClass::BadRequest, "the request body is not a JSON object");
+    let body = std::str::from_utf8(&call.body).map_err(|_| unreadable())?;
+    request_body(call.dialect, call.model, body, call.max_output_tokens, delivery).map_err(|_| unreadable())
+}
+
+fn build_client(servers: &Servers, timeouts: Timeouts, link_local: LinkLocal) -> Result<Client, reqwest::Error> {
+    let mut builder = Client::builder()
+        .http1_only()
+        .connect_timeout(Duration::from_millis(timeouts.connect_ms))
+        .pool_idle_timeout(POOL_IDLE)
+        .redirect(redirect::Policy::none())
+        .retry(reqwest::retry::never())
+        .user_agent(concat!("tokenhub/", env!("CARGO_PKG_VERSION")));
+    if servers.all(|url| url.scheme() == "http") {
+        // Loading the system's certificates takes milliseconds and fails where there are none.
+        builder = builder.tls_certs_only([]);
+    }
+    if servers.all(is_loopback) {
+        builder = builder.no_proxy();
+    }
+    match link_local {
+        LinkLocal::Refused => builder.dns_resolver(CheckedResolver),
+        LinkLocal::Allowed => builder,
+    }
+    .build()
+}
+
+async fn read_up_to(response: &mut Response, body: &mut Vec<u8>) {
+    while let Ok(Some(chunk)) = response.chunk().await {
+        let room = ERROR_BODY_BYTES - body.len();
+        body.extend_from_slice(&chunk[..chunk.len().min(room)]);
+        if chunk.len() >= room {
+            return;
+        }
+    }
+}
+
+fn is_json(headers: &HeaderMap) -> bool {
+    let content_type = headers.get(CONTENT_TYPE).map_or(&[][..], HeaderValue::as_bytes);
+    Bytes::copy_from_slice(content_type).to_ascii_lowercase().starts_with(b"application/json")
+}
+
+fn root_cause(error: &dyn Error) -> String {
+    let mut cause = error;
+    while let Some(deeper) = cause.source() {
+        cause = deeper;
+    }
+    cause.to_string()
+}
+
+fn too_late(limit: Duration) -> ProviderFailure {
+    let message = format!("the call did not end within {} ms", limit.as_millis());
+    ProviderFailure::of(ErrorClass::StepDeadline, message)
+}
+
+fn too_large(limit_bytes: usize) -> ProviderFailure {
+    ProviderFailure::of(ErrorClass::ResultTooLarge, format!("the answer is larger than {limit_bytes} bytes"))
+}
