@@ -48,10 +48,10 @@ class Messages:
         options = self.options(tools, schema, thinks)
         return self.answer(at.messages.create(model=model, messages=history, timeout=timeout, **options))
 
-    def stream(self, history, tools=False, schema=None, thinks=False, timeout=None):
+    def stream(self, history, tools=False, schema=None, thinks=False, model=MODEL, timeout=None):
         options = self.options(tools, schema, thinks)
         pieces, types = 0, []
-        with client.messages.stream(model=MODEL, messages=history, timeout=timeout, **options) as stream:
+        with client.messages.stream(model=model, messages=history, timeout=timeout, **options) as stream:
             for event in stream:
                 pieces += event.type == "content_block_delta"
                 types.append(event.type)
@@ -77,8 +77,10 @@ def count_tokens():
     messages = [{"role": "user", "content": "Count to three."}]
     bare = client.messages.count_tokens(model=MODEL, messages=messages).input_tokens
     assert bare > 0
-    # The tools are part of what is counted: a client that compacts its history relies on it.
-    assert client.messages.count_tokens(model=MODEL, messages=messages, tools=[TOOL]).input_tokens > bare
+    with_tools = client.messages.count_tokens(model=MODEL, messages=messages, tools=[TOOL]).input_tokens
+    # The tools are part of what is counted: a client that compacts its history relies on it. The template of a small
+    # model may have no place for them.
+    assert with_tools >= bare if PLAIN else with_tools > bare, (with_tools, bare)
 
 
 main(adapter_cases(Messages()), [("count tokens", count_tokens)])

@@ -1,8 +1,9 @@
 """What every protocol of every SDK must do, written once over a small adapter for each protocol.
 
-HUB_URL, HUB_KEY and HUB_MODEL name the gateway and the model. HUB_CASES is `scripted` when the model's upstream plays
-`script.json`, and `plain` when a real model answers, of which only the form is known. Prints one JSON line for each
-case; the exit code is 1 when one of them failed.
+HUB_URL, HUB_KEY and HUB_MODEL name the gateway and the model. Models with `-limited`, `-failing` and `-breaking` after
+that name are there for the failures, so that they cool nothing down for the others. HUB_CASES is `scripted` when the
+upstream plays `script.json`, and `plain` when a real model answers, of which only the form is known. HUB_UPSTREAM is
+the type of the upstream. Prints one JSON line for each case; the exit code is 1 when one of them failed.
 """
 
 import json
@@ -31,6 +32,7 @@ URL = os.environ["HUB_URL"]
 KEY = os.environ["HUB_KEY"]
 MODEL = os.environ["HUB_MODEL"]
 PLAIN = os.environ.get("HUB_CASES") == "plain"
+UPSTREAM = os.environ.get("HUB_UPSTREAM", "openai")
 UNKNOWN_KEY = "tokenhub_" + "f" * 64
 UNKNOWN_MODEL = "nobody-has-this"
 # One dot.
@@ -184,13 +186,14 @@ def unknown_model(adapter):
 
 
 def rate_limit(adapter):
-    act = lambda: adapter.ask(adapter.user("Say that it is too much."))
+    act = lambda: adapter.ask(adapter.user("Say that it is too much."), model=MODEL + "-limited")
     error = refused(adapter, adapter.sdk.RateLimitError, act)
     assert int(error.response.headers["retry-after"]) >= 1, error.response.headers
 
 
 def server_error(adapter):
-    refused(adapter, adapter.sdk.InternalServerError, lambda: adapter.ask(adapter.user("Fail inside.")))
+    act = lambda: adapter.ask(adapter.user("Fail inside."), model=MODEL + "-failing")
+    refused(adapter, adapter.sdk.InternalServerError, act)
 
 
 def late(adapter):
@@ -205,7 +208,7 @@ def late(adapter):
 def broken_stream(adapter):
     """A broken answer must not look like a whole one."""
     try:
-        answer = adapter.stream(adapter.user("Break off."))
+        answer = adapter.stream(adapter.user("Break off."), model=MODEL + "-breaking")
     except adapter.sdk.APIConnectionError as error:
         raise AssertionError("the break must be told in the protocol's own way") from error
     except adapter.sdk.APIError:

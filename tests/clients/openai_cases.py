@@ -2,7 +2,7 @@
 
 import json
 
-from cases import KEY, MODEL, PLAIN, URL, WEATHER, Answer, adapter_cases, equal, main, refused
+from cases import KEY, MODEL, PLAIN, UPSTREAM, URL, WEATHER, Answer, adapter_cases, equal, main, refused
 
 import openai
 
@@ -52,10 +52,10 @@ class Chat(OpenAi):
         options = self.options(tools, schema, thinks)
         return self.answer(completions.create(model=model, messages=history, timeout=timeout, **options))
 
-    def stream(self, history, tools=False, schema=None, thinks=False, timeout=None):
+    def stream(self, history, tools=False, schema=None, thinks=False, model=MODEL, timeout=None):
         options = self.options(tools, schema, thinks) | {"stream_options": {"include_usage": True}}
         pieces = 0
-        with client.chat.completions.stream(model=MODEL, messages=history, timeout=timeout, **options) as stream:
+        with client.chat.completions.stream(model=model, messages=history, timeout=timeout, **options) as stream:
             thought = ""
             for event in stream:
                 if event.type == "chunk":
@@ -111,10 +111,10 @@ class Responses(OpenAi):
         options = self.options(tools, schema, thinks)
         return self.answer(self.at(key).responses.create(model=model, input=history, timeout=timeout, **options))
 
-    def stream(self, history, tools=False, schema=None, thinks=False, timeout=None):
+    def stream(self, history, tools=False, schema=None, thinks=False, model=MODEL, timeout=None):
         options = self.options(tools, schema, thinks)
         pieces, numbers, types, last = 0, [], [], None
-        with client.responses.create(model=MODEL, input=history, stream=True, timeout=timeout, **options) as stream:
+        with client.responses.create(model=model, input=history, stream=True, timeout=timeout, **options) as stream:
             for event in stream:
                 pieces += event.type.endswith(".delta")
                 numbers.append(event.sequence_number)
@@ -159,5 +159,6 @@ def too_large():
     refused(chat, openai.APIStatusError, lambda: chat.ask(chat.user("x" * (33 << 20))), status=413)
 
 
-others = [] if PLAIN else [("embeddings", embeddings), ("too large", too_large)]
+# Only one kind of upstream has embeddings.
+others = [("embeddings", embeddings), ("too large", too_large)] if UPSTREAM == "openai" and not PLAIN else []
 main(adapter_cases(Chat()), adapter_cases(Responses()), others)

@@ -17,6 +17,7 @@ export const PLAIN = process.env.HUB_CASES === 'plain';
 // The SDKs refuse a timeout that is there and undefined.
 export const within = ({ timeoutMs }) => (timeoutMs ? { timeout: timeoutMs } : {});
 export const UNKNOWN_KEY = 'tokenhub_' + 'f'.repeat(64);
+const failing = (how) => ({ model: `${MODEL}-${how}` });
 const UNKNOWN_MODEL = 'nobody-has-this';
 // One dot.
 const PNG = 'iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mP8z8BQDwAEhQGAhKmMIQAAAABJRU5ErkJggg==';
@@ -129,11 +130,11 @@ const scriptedCases = {
     assert(failure.message.includes(UNKNOWN_MODEL), failure.message);
   },
   'rate limit': async (adapter) => {
-    const failure = await refused(adapter, 429, () => adapter.ask(adapter.user('Say that it is too much.'), {}));
+    const failure = await refused(adapter, 429, () => adapter.ask(adapter.user('Say that it is too much.'), failing('limited')));
     const headers = new Headers(failure.headers);
     assert(Number(headers.get('retry-after')) >= 1, JSON.stringify([...headers]));
   },
-  'server error': (adapter) => refused(adapter, 500, () => adapter.ask(adapter.user('Fail inside.'), {})),
+  'server error': (adapter) => refused(adapter, 500, () => adapter.ask(adapter.user('Fail inside.'), failing('failing'))),
   late: async (adapter) => {
     for (const ask of [adapter.ask, adapter.stream]) {
       const failure = await failureOf(adapter, () => ask(adapter.user('Answer late.'), { timeoutMs: 500 }));
@@ -142,7 +143,7 @@ const scriptedCases = {
   },
   // A broken answer must not look like a whole one, and the break must be told in the protocol's own way.
   'broken stream': async (adapter) => {
-    const failure = await failureOf(adapter, () => adapter.stream(adapter.user('Break off.'), {}));
+    const failure = await failureOf(adapter, () => adapter.stream(adapter.user('Break off.'), failing('breaking')));
     equal(failure.kind, 'stream', failure.message);
   },
 };

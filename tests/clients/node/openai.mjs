@@ -43,7 +43,7 @@ const chat = {
     return chat.answer(await at(options.key).chat.completions.create(body, within(options)));
   },
   stream: async (messages, options) => {
-    const body = { model: MODEL, messages, ...chat.options(options), stream_options: { include_usage: true } };
+    const body = { model: options.model ?? MODEL, messages, ...chat.options(options), stream_options: { include_usage: true } };
     const stream = client.chat.completions.stream(body, within(options));
     let pieces = 0;
     let reasoning = '';
@@ -87,7 +87,7 @@ const responses = {
     return responses.answer(await at(options.key).responses.create(body, within(options)));
   },
   stream: async (input, options) => {
-    const body = { model: MODEL, input, ...responses.options(options) };
+    const body = { model: options.model ?? MODEL, input, ...responses.options(options) };
     const stream = client.responses.stream(body, within(options));
     let pieces = 0;
     for await (const event of stream) {
