@@ -64,7 +64,7 @@ pub(crate) async fn play(
     let end = if reply.status >= 400 { Finished::Failed(reply.status) } else { Finished::Answered };
     let (content_type, score, request_id) = if let Some(fast) = &prepared.fast {
         let bytes = fast.body(dialect, request.delivery);
-        let score = score::of(reply, dialect, Matter::Body(bytes), None);
+        let score = score::of(reply, dialect, Matter::Body(bytes));
         (speech_type(dialect, request.delivery), score, HeaderValue::from_static("req_fast"))
     } else {
         let request_id = next_request_id();
@@ -114,6 +114,9 @@ fn headers(
     if let Some(limits) = reply.rate_limits {
         limits.write(dialect, &mut headers);
     }
+    if reply.headers.is_empty() {
+        return Ok(headers);
+    }
     let usual = headers.clone();
     for (name, value) in &reply.headers {
         let name = HeaderName::try_from(name).map_err(|_| Cut)?;
@@ -138,7 +141,7 @@ fn speech_type(dialect: Dialect, delivery: Delivery) -> HeaderValue {
 /// Media type and score; nothing when the scripted media type is none.
 fn compose(reply: &Reply, request: &Request, request_id: &str) -> Option<(HeaderValue, Score)> {
     let dialect = request.dialect();
-    let body = |text: String| score::of(reply, dialect, Matter::Body(Bytes::from(text)), None);
+    let body = |text: String| score::of(reply, dialect, Matter::Body(Bytes::from(text)));
     let said = match for_dialect(&reply.content, dialect) {
         Content::Json(value) => return Some((JSON, body(value.to_string()))),
         Content::Error(error) => {
@@ -151,7 +154,8 @@ fn compose(reply: &Reply, request: &Request, request_id: &str) -> Option<(Header
             let sentence = |payload: &String| Sentence { bytes: scripted_event(dialect, payload), role: Role::Token };
             let sentences = payloads.iter().map(sentence).collect();
             let content_type = speech_type(dialect, Delivery::Streamed);
-            return Some((content_type, score::of(reply, dialect, Matter::Stream(sentences), None)));
+            let speech = speech(reply, request, Said { parts: Cow::Borrowed(&[]), message: None });
+            return Some((content_type, score::of(reply, dialect, Matter::Stream(sentences, &speech))));
         }
         Content::Message(message) => Said { parts: Cow::Owned(parts_of(message)), message: Some(message) },
         Content::Parts(parts) => Said { parts: Cow::Borrowed(parts), message: None },
@@ -172,8 +176,7 @@ fn compose(reply: &Reply, request: &Request, request_id: &str) -> Option<(Header
     Some((JSON, body(natural.to_string())))
 }
 
-fn for_dialect(content: &Content, dialect: Dialect) -> &Content {
-    let mut content = content;
+fn for_dialect(mut content: &Content, dialect: Dialect) -> &Content {
     while let Content::ByDialect(contents) = content {
         content = match dialect {
             Dialect::Chat => &contents.chat,
@@ -203,10 +206,21 @@ impl Said<'_> {
 }
 
 fn speak(reply: &Reply, request: &Request, said: Said<'_>) -> (HeaderValue, Score) {
+    let dialect = request.dialect();
+    let speech = speech(reply, request, said);
+    let matter = match request.delivery {
+        Delivery::Whole => Matter::Body(wire::whole(dialect, &speech)),
+        Delivery::Streamed | Delivery::StreamedWithUsage => {
+            Matter::Stream(wire::stream(dialect, &speech, request.delivery), &speech)
+        }
+    };
+    (speech_type(dialect, request.delivery), score::of(reply, dialect, matter))
+}
+
+fn speech<'a>(reply: &'a Reply, request: &'a Request, said: Said<'a>) -> Speech<'a> {
     let (prompt_tokens, completion_tokens) = reply.usage.unwrap_or_else(|| (prompt_tokens(request), said.tokens()));
     let usage = Usage { prompt_tokens, completion_tokens, details: reply.token_details };
-    let dialect = request.dialect();
-    let speech = Speech {
+    Speech {
         id: reply.id.as_deref(),
         model: &request.model,
         ended: ended(reply, &said.parts),
@@ -214,15 +228,8 @@ fn speak(reply: &Reply, request: &Request, said: Said<'_>) -> (HeaderValue, Scor
         message: said.message,
         usage: (!reply.omit.contains(&Omission::Usage)).then_some(usage),
         tool_order: reply.tool_order,
-        asked: if dialect == Dialect::Responses { request.fields() } else { Map::new() },
-    };
-    let matter = match request.delivery {
-        Delivery::Whole => Matter::Body(wire::whole(dialect, &speech)),
-        Delivery::Streamed | Delivery::StreamedWithUsage => {
-            Matter::Stream(wire::stream(dialect, &speech, request.delivery))
-        }
-    };
-    (speech_type(dialect, request.delivery), score::of(reply, dialect, matter, Some(&speech)))
+        asked: if request.dialect() == Dialect::Responses { request.fields() } else { Map::new() },
+    }
 }
 
 /// Tools count as well where tokens are counted for their own sake.

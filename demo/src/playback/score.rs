@@ -12,11 +12,11 @@ use crate::wire::sse::{Role, Sentence, keep_alive, malformed};
 
 /// What there is to play.
 #[derive(Debug)]
-pub(crate) enum Matter {
+pub(crate) enum Matter<'a> {
     /// A body in one.
     Body(Bytes),
-    /// The events of a stream.
-    Stream(Vec<Sentence>),
+    /// The events of a stream, and the speech that an error in it would end.
+    Stream(Vec<Sentence>, &'a Speech<'a>),
 }
 
 /// A step.
@@ -43,12 +43,11 @@ pub(crate) struct Score {
     pub(crate) end: End,
 }
 
-/// How `reply` plays `matter`. Without a speech, a stream is one of scripted payloads, and its errors have no answer that
-/// they could belong to.
-pub(crate) fn of(reply: &Reply, dialect: Dialect, matter: Matter, speech: Option<&Speech<'_>>) -> Score {
+/// How `reply` plays `matter`.
+pub(crate) fn of(reply: &Reply, dialect: Dialect, matter: Matter<'_>) -> Score {
     let (acts, end) = match matter {
         Matter::Body(bytes) => body_acts(reply, dialect, bytes),
-        Matter::Stream(sentences) => stream_acts(reply, dialect, sentences, speech),
+        Matter::Stream(sentences, speech) => stream_acts(reply, dialect, sentences, speech),
     };
     let (acts, end) = match reply.ending {
         Ending::Whole
@@ -94,21 +93,13 @@ fn body_acts(reply: &Reply, dialect: Dialect, bytes: Bytes) -> (Vec<Act>, End) {
     }
 }
 
-fn stream_acts(
-    reply: &Reply,
-    dialect: Dialect,
-    mut sentences: Vec<Sentence>,
-    speech: Option<&Speech<'_>>,
-) -> (Vec<Act>, End) {
+fn stream_acts(reply: &Reply, dialect: Dialect, mut sentences: Vec<Sentence>, speech: &Speech<'_>) -> (Vec<Act>, End) {
     sentences.retain(|sentence| !is_omitted(&reply.omit, sentence.role));
     let break_off = break_off(reply.ending, dialect).map(|(tokens, end)| (place(&sentences, Some(tokens)), end));
     let mut acts = Vec::with_capacity(sentences.len());
     for position in 0..=sentences.len() {
         for interlude in reply.interludes.iter().filter(|one| place(&sentences, one.after_tokens) == position) {
-            let error = |error, form| match speech {
-                Some(speech) => in_stream(dialect, error, form, speech, position),
-                None => keep_alive(dialect),
-            };
+            let error = |error, form| in_stream(dialect, error, form, speech, position);
             acts.push(match &interlude.what {
                 Noise::Comment(text) => Act::Write(Bytes::from(format!(": {text}\n\n"))),
                 Noise::KeepAlive => Act::Write(keep_alive(dialect)),

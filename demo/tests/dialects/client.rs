@@ -7,8 +7,10 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tokenhub_demo::ScriptedProvider;
 
-/// A stream that is silent this long will stay so.
-const SILENCE: Duration = Duration::from_millis(300);
+/// Longest wait for the next bytes of an answer that is to come.
+const PATIENCE: Duration = Duration::from_secs(20);
+/// A connection that is to fall silent has done so after this.
+const SILENCE: Duration = Duration::from_secs(1);
 
 pub(crate) const CHAT: &str = "/v1/chat/completions";
 pub(crate) const RESPONSES: &str = "/v1/responses";
@@ -77,8 +79,18 @@ pub(crate) fn request(
     headers: &[(&str, &str)],
     body: &str,
 ) -> Answer {
+    exchange(provider, (method, path), headers, body, PATIENCE)
+}
+
+fn exchange(
+    provider: &ScriptedProvider,
+    (method, path): (&str, &str),
+    headers: &[(&str, &str)],
+    body: &str,
+    patience: Duration,
+) -> Answer {
     let mut stream = TcpStream::connect(provider.base_url().trim_start_matches("http://")).unwrap();
-    stream.set_read_timeout(Some(SILENCE)).unwrap();
+    stream.set_read_timeout(Some(patience)).unwrap();
     let more: Vec<String> = headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
     let more = more.concat();
     let length = body.len();
@@ -162,10 +174,19 @@ pub(crate) fn ask(provider: &ScriptedProvider, path: &str) -> Answer {
 
 /// Asks for a stream, with usage where that must be said.
 pub(crate) fn ask_stream(provider: &ScriptedProvider, path: &str) -> Answer {
+    post(provider, path, &stream_body(path))
+}
+
+/// The same with a stream that is to fall silent.
+pub(crate) fn ask_silent_stream(provider: &ScriptedProvider, path: &str) -> Answer {
+    exchange(provider, ("POST", path), &[], &stream_body(path).to_string(), SILENCE)
+}
+
+fn stream_body(path: &str) -> Value {
     let mut body = body(path);
     body["stream"] = json!(true);
     if path == CHAT {
         body["stream_options"] = json!({"include_usage": true});
     }
-    post(provider, path, &body)
+    body
 }

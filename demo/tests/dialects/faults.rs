@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 use tokenhub_demo::{Ending, Finished, Noise, Omission, Reply, Rule, ScriptedProvider};
 
-use crate::client::{CHAT, End, GENERATING, MESSAGES, RESPONSES, ask, ask_stream};
+use crate::client::{CHAT, End, GENERATING, MESSAGES, RESPONSES, ask, ask_silent_stream, ask_stream};
 
 async fn scripted(reply: Reply) -> ScriptedProvider {
     let provider = ScriptedProvider::start().await;
@@ -46,7 +46,7 @@ async fn a_stream_falls_silent_before_the_first_token_or_after_some() {
     for path in GENERATING {
         for tokens in [0, 3] {
             let provider = scripted(speech().stall_after_tokens(tokens)).await;
-            let answer = ask_stream(&provider, path);
+            let answer = ask_silent_stream(&provider, path);
             assert_eq!(answer.end, End::Silent, "{path} {tokens}");
             assert_eq!(words(path, &answer.text()), tokens, "{path}");
             let noticed = |calls: &[tokenhub_demo::SeenCall]| calls[0].finished == Finished::Aborted;
@@ -98,6 +98,15 @@ async fn a_bare_error_event_is_another_form_in_responses() {
     let provider = scripted(speech().after_tokens(1, Noise::ErrorEvent(error))).await;
     let (name, last) = ask_stream(&provider, RESPONSES).events().pop().unwrap();
     assert_eq!((name.as_str(), &last["message"], &last["code"]), ("error", &json!("m"), &json!(null)));
+}
+
+#[tokio::test]
+async fn scripted_payloads_have_the_names_of_their_types_and_can_end_in_an_error() {
+    let payloads = [r#"{"type":"response.created","sequence_number":0}"#, r#"{"type":"odd"}"#];
+    let provider = scripted(Reply::events(payloads).after_tokens(1, Noise::error("x", "m"))).await;
+    assert_eq!(ask_stream(&provider, RESPONSES).event_names(), ["response.created", "response.failed"]);
+    assert_eq!(ask_stream(&provider, MESSAGES).event_names(), ["response.created", "error"]);
+    assert_eq!(ask_stream(&provider, CHAT).event_names(), ["", ""]);
 }
 
 #[tokio::test]
@@ -175,7 +184,7 @@ async fn a_pause_and_gaps_take_their_time() {
 async fn headers_can_hang_in_their_middle() {
     let provider = scripted(speech().ending(Ending::HangInHeaders)).await;
     for path in GENERATING {
-        let answer = ask(&provider, path);
+        let answer = ask_silent_stream(&provider, path);
         assert_eq!((answer.status, answer.end), (0, End::Silent));
         assert!(answer.raw.starts_with(b"HTTP/1.1 200 OK\r\n"), "{:?}", answer.raw);
     }
