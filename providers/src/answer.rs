@@ -5,34 +5,56 @@
 use serde::Deserialize;
 use serde_json::Value;
 use serde_json::value::RawValue;
-use tokenhub_domain::{ErrorClass, ModelId, ProviderFailure, TokenUsage, answer_text};
+use tokenhub_domain::{Dialect, ErrorClass, ModelId, ProviderFailure, TokenUsage};
 
 use crate::call::{Completion, ListedModel};
 use crate::classify::{ErrorEvidence, classify};
+use crate::convert::{Finish, facts};
 use crate::usage::usage_of;
 
 /// Reads the body of a 2xx answer.
-pub(crate) fn read_completion(body: Vec<u8>, credential: Option<&str>) -> Result<Completion, ProviderFailure> {
+pub(crate) fn read_completion(
+    dialect: Dialect,
+    body: Vec<u8>,
+    credential: Option<&str>,
+) -> Result<Completion, ProviderFailure> {
     let unreadable = || ProviderFailure::of(ErrorClass::ServerError, "the provider's answer is not JSON");
     let raw = String::from_utf8(body).map_err(|_| unreadable())?;
     let answer: Value = serde_json::from_str(&raw).map_err(|_| unreadable())?;
     if answer.get("error").is_some_and(|error| !error.is_null()) {
         return Err(classify(&ErrorEvidence::inside_answer(raw.as_bytes(), credential)));
     }
-    let Some(choice) = answer.pointer("/choices/0") else {
-        return Err(ProviderFailure::of(ErrorClass::ServerError, "the provider's answer has no choice"));
+    let (content, what) = match dialect {
+        Dialect::Chat => ("/choices/0", "choice"),
+        Dialect::Responses => ("/output", "output"),
+        Dialect::Messages => ("/content", "content"),
     };
-    let finish_reason = choice.get("finish_reason").and_then(Value::as_str).map(str::to_owned);
-    let usage = answer.get("usage").filter(|usage| usage.is_object());
+    if answer.pointer(content).is_none() {
+        return Err(ProviderFailure::of(ErrorClass::ServerError, format!("the provider's answer has no {what}")));
+    }
+    let facts = facts(dialect, &answer);
+    let usage = facts.usage.unwrap_or_default();
     Ok(Completion {
-        text: answer_text(&answer),
-        refusal: refusal_in(choice, finish_reason.as_deref()),
-        usage: usage.map(usage_of).unwrap_or_default(),
-        usage_json: usage.map(Value::to_string),
-        finish_reason,
-        model_reported: answer.get("model").and_then(Value::as_str).map(str::to_owned),
+        text: facts.text,
+        refusal: facts.refusal.map(|refusal| refused(refusal, facts.finish.as_ref())),
+        usage: TokenUsage { input_tokens: usage.input, output_tokens: usage.output },
+        usage_json: facts.usage_json,
+        finish_reason: facts.finish_raw,
+        model_reported: facts.model,
+        losses: Vec::new(),
         raw,
     })
+}
+
+/// An answer that is nothing but a refusal.
+fn refused(refusal: String, finish: Option<&Finish>) -> ProviderFailure {
+    let code = if finish == Some(&Finish::ContentFilter) { "content_filter" } else { "refusal" };
+    let message = if refusal.is_empty() { "the provider filtered the answer".to_owned() } else { refusal };
+    ProviderFailure {
+        code: Some(code.to_owned()),
+        status: Some(200),
+        ..ProviderFailure::of(ErrorClass::ContentFiltered, message)
+    }
 }
 
 /// Reads the body of a 2xx answer that holds vectors: only the bill is of interest.
@@ -65,29 +87,9 @@ pub(crate) fn read_embeddings(body: Vec<u8>, credential: Option<&str>) -> Result
         usage: TokenUsage { output_tokens: 0, ..usage.as_ref().map(usage_of).unwrap_or_default() },
         usage_json,
         finish_reason: None,
+        losses: Vec::new(),
         model_reported: answer.model,
         raw,
-    })
-}
-
-/// An answer that is only a refusal. One that was cut short by a filter still has its text and is an answer.
-fn refusal_in(choice: &Value, finish_reason: Option<&str>) -> Option<ProviderFailure> {
-    let field = |name: &str| choice.pointer("/message").and_then(|message| message.get(name));
-    let is_blank = |value: Option<&Value>| match value {
-        None | Some(Value::Null) => true,
-        Some(Value::String(text)) => text.is_empty(),
-        Some(Value::Array(parts)) => parts.is_empty(),
-        Some(Value::Bool(_) | Value::Number(_) | Value::Object(_)) => false,
-    };
-    if !is_blank(field("content")) || !is_blank(field("tool_calls")) {
-        return None;
-    }
-    let refusal = field("refusal").and_then(Value::as_str).filter(|refusal| !refusal.is_empty());
-    let filtered = finish_reason == Some("content_filter");
-    (refusal.is_some() || filtered).then(|| ProviderFailure {
-        code: Some(if filtered { "content_filter" } else { "refusal" }.to_owned()),
-        status: Some(200),
-        ..ProviderFailure::of(ErrorClass::ContentFiltered, refusal.unwrap_or("the provider filtered the answer"))
     })
 }
 
@@ -116,14 +118,14 @@ mod tests {
     use super::*;
 
     fn read(answer: &Value) -> Result<Completion, ErrorClass> {
-        read_completion(answer.to_string().into_bytes(), None).map_err(|failure| failure.class)
+        read_completion(Dialect::Chat, answer.to_string().into_bytes(), None).map_err(|failure| failure.class)
     }
 
     #[test]
     fn an_answer_keeps_its_bytes_and_gives_text_usage_reason_and_model() {
         let raw = r#"{ "model":"m-2024", "x_new": [1],  "choices":[{"message":{"content":"hi"},"finish_reason":"length"}],
             "usage":{"prompt_tokens":3,"completion_tokens":2,"z":{}} }"#;
-        let completion = read_completion(raw.as_bytes().to_vec(), None).unwrap();
+        let completion = read_completion(Dialect::Chat, raw.as_bytes().to_vec(), None).unwrap();
         assert_eq!(completion.raw, raw);
         assert_eq!(completion.text, "hi");
         assert_eq!((completion.usage.input_tokens, completion.usage.output_tokens), (3, 2));
@@ -138,8 +140,8 @@ mod tests {
         assert_eq!(read(&json!({"error": {"code": "insufficient_quota"}})), Err(ErrorClass::QuotaExhausted));
         assert_eq!(read(&json!({})), Err(ErrorClass::ServerError));
         assert_eq!(read(&json!({"choices": []})), Err(ErrorClass::ServerError));
-        assert!(read_completion(b"<html>".to_vec(), None).is_err());
-        assert!(read_completion(vec![b'"', 0xFF, b'"'], None).is_err());
+        assert!(read_completion(Dialect::Chat, b"<html>".to_vec(), None).is_err());
+        assert!(read_completion(Dialect::Chat, vec![b'"', 0xFF, b'"'], None).is_err());
         assert!(read(&json!({"error": null, "choices": [{"message": {"content": "a"}}]})).is_ok());
     }
 

@@ -12,6 +12,8 @@ use tokenhub_domain::{
     AttemptId, CredentialId, Dialect, ForwardedHeader, ModelId, Provider, ProviderFailure, TokenUsage,
 };
 
+use crate::convert::Loss;
+
 /// What a frame of one data line has beside name and payload: `event: `, `data: ` and three line ends.
 const FRAME_OVERHEAD_BYTES: usize = 16;
 
@@ -64,6 +66,8 @@ pub struct Call<'a> {
     pub forwarded: &'a [ForwardedHeader],
     /// Replaces the body's output limit.
     pub max_output_tokens: Option<u64>,
+    /// The longest answer of the model, when known: the limit towards a protocol that demands one.
+    pub model_output_tokens: Option<u64>,
     /// The call must end within this, or within the provider's total if that is shorter.
     pub timeout: Duration,
 }
@@ -71,7 +75,7 @@ pub struct Call<'a> {
 /// A whole answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Completion {
-    /// The body, byte for byte.
+    /// The body: the provider's, byte for byte, or what it is in the caller's protocol.
     pub raw: String,
     /// Its text.
     pub text: String,
@@ -85,10 +89,14 @@ pub struct Completion {
     pub finish_reason: Option<String>,
     /// The model that the provider says answered.
     pub model_reported: Option<String>,
+    /// What the provider's protocol, or the caller's, could not express.
+    pub losses: Vec<Loss>,
 }
 
 /// A streamed answer whose headers have come.
 pub struct Streaming {
+    /// What the provider's protocol could not express of the request.
+    pub losses: Vec<Loss>,
     /// In the client's protocol. Ends after the event of kind [`EventKind::Done`], after the last event of a Chat
     /// provider that sends no such mark, or with a failure. Dropping it closes the connection.
     pub events: BoxStream<'static, Result<StreamEvent, ProviderFailure>>,

@@ -15,6 +15,7 @@ mod effort;
 mod estimate;
 mod facts;
 mod finish;
+mod foreign;
 mod ids;
 mod messages;
 mod neutral;
@@ -26,14 +27,17 @@ mod request;
 mod responses;
 pub mod stream;
 mod tool_names;
+mod topic;
 mod usage;
 
 use answer::Reply;
 use read::{Losses, invalid};
+use topic::Topic;
 
 pub use estimate::estimate_input_tokens;
 pub use facts::{ReplyFacts, facts};
 pub use finish::{Produced, WireFinish, finish_loss, finish_of, finish_to_wire};
+pub use foreign::drop_foreign_reasoning;
 pub use ids::{ItemKind, item_id, made_tool_id, reply_id, wire_tool_id};
 pub use neutral::{
     Abilities, ConvertError, Effort, Finish, Issuer, Loss, OutputLimit, ReasoningBack, ReplyContext, SystemBlocks,
@@ -86,13 +90,14 @@ pub fn request(
         return Ok(ConvertedRequest { body: body.clone(), ..ConvertedRequest::default() });
     }
     let mut losses = Losses::default();
-    let decoded = match from {
+    let mut decoded = match from {
         Dialect::Chat => chat::decode(body, &mut losses)?,
         Dialect::Responses => responses::decode(body, &mut losses)?,
         Dialect::Messages => messages::decode(body, &mut losses)?,
     };
+    decoded.from = from;
     if decoded.max_output_tokens == Some(0) {
-        return Err(invalid("max_tokens", "must be at least 1"));
+        return Err(invalid(Topic::OutputLimit.field(from), "must be at least 1"));
     }
     match to {
         Dialect::Chat => chat::encode(decoded, target, losses),
@@ -135,10 +140,10 @@ fn read_reply(dialect: Dialect, body: &Value, losses: &mut Losses) -> Result<Rep
 }
 
 /// The asked limit, at most the model's.
-fn clamp_output(asked: u64, target: &Target, losses: &mut Losses) -> u64 {
+fn clamp_output(asked: u64, from: Dialect, target: &Target, losses: &mut Losses) -> u64 {
     match target.max_output_tokens {
         Some(max) if asked > max => {
-            losses.add("max_tokens", format!("the model gives at most {max} tokens"));
+            losses.add(Topic::OutputLimit.field(from), format!("the model gives at most {max} tokens"));
             max
         }
         Some(_) | None => asked,

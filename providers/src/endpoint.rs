@@ -6,6 +6,7 @@
 
 mod accounts;
 mod servers;
+mod translation;
 
 use std::error::Error;
 use std::time::{Duration, SystemTime};
@@ -13,7 +14,7 @@ use std::time::{Duration, SystemTime};
 use bytes::Bytes;
 use http::header::{ACCEPT, CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER};
 use reqwest::{Client, Response, redirect};
-use tokenhub_domain::{Dialect, ErrorClass, ProviderFailure, limits};
+use tokenhub_domain::{Dialect, ErrorClass, ProviderFailure, ProviderId, limits};
 use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::answer::{read_completion, read_embeddings, read_models};
@@ -22,11 +23,12 @@ use crate::call::{Call, Completion, ListedModel, Streaming, Timeouts, Upstream};
 use crate::classify::{ErrorEvidence, classify};
 use crate::error::ProvidersError;
 use crate::redact::redact;
-use crate::stream::{self, Clocks, Reading};
-use crate::wire::{Delivery, request_body};
+use crate::stream::{self, Clocks};
+use crate::wire::Delivery;
 
 use accounts::{Account, Accounts, forward};
 use servers::Servers;
+use translation::{Translation, own_body};
 
 /// The header that carries the ledger's id of the call.
 const ATTEMPT_HEADER: &str = "x-tokenhub-attempt-id";
@@ -47,6 +49,7 @@ const CAUSE_BYTES: usize = 512;
 /// An upstream that can be called.
 #[derive(Debug)]
 pub(crate) struct Endpoint {
+    provider: ProviderId,
     client: Client,
     servers: Servers,
     dialects: Vec<Dialect>,
@@ -63,21 +66,20 @@ impl Endpoint {
         let client = build_client(&servers, timeouts, link_local)
             .map_err(|source| ProvidersError::Client { provider: provider.id.clone(), source })?;
         let accounts = Accounts::new(&provider, credentials)?;
-        Ok(Self { client, servers, dialects: provider.dialects, accounts, timeouts })
+        Ok(Self { provider: provider.id, client, servers, dialects: provider.dialects, accounts, timeouts })
     }
 
     pub(crate) async fn complete(&self, call: Call<'_>) -> Result<Completion, ProviderFailure> {
         let limit = self.limit_of(&call);
-        let dialect = self.dialect_for(&call)?;
-        let body = body_of(&call, Delivery::Whole)?;
+        let mut translation = self.translate(&call, Delivery::Whole)?;
         let exchange = async {
             let account = self.accounts.get(call.credential)?;
-            let response = self.post(&call, account, dialect, body, Delivery::Whole).await?;
+            let response = self.post(&call, account, &mut translation, Delivery::Whole).await?;
             if !response.status().is_success() {
                 return Err(failure_of(response, account).await);
             }
             let body = whole_body(response, limits::PROVIDER_ANSWER_BYTES, account).await?;
-            read_completion(body, account.secret())
+            translation.answer(body, account.secret())
         };
         timeout(limit, exchange).await.unwrap_or_else(|_| Err(too_late(limit)))
     }
@@ -91,10 +93,9 @@ impl Endpoint {
             idle: Duration::from_millis(self.timeouts.idle_ms),
         };
         let headers_by = started + Duration::from_millis(self.timeouts.headers_ms);
-        let dialect = self.dialect_for(&call)?;
-        let body = body_of(&call, Delivery::Streamed)?;
+        let mut translation = self.translate(&call, Delivery::Streamed)?;
         let account = self.accounts.get(call.credential)?;
-        let opening = self.post(&call, account, dialect, body, Delivery::Streamed);
+        let opening = self.post(&call, account, &mut translation, Delivery::Streamed);
         let response = match timeout_at(headers_by.min(clocks.first_token).min(clocks.end), opening).await {
             Ok(response) => response?,
             Err(_) if Instant::now() >= clocks.end => return Err(too_late(limit)),
@@ -104,14 +105,15 @@ impl Endpoint {
             return Err(failure_of(response, account).await);
         }
         if is_json(response.headers()) {
-            return Err(not_a_stream(response, clocks.end, account).await);
+            return Err(not_a_stream(response, clocks.end, translation.upstream, account).await);
         }
-        Ok(stream::open(response, clocks, account.credential(), Reading::Same(dialect)))
+        let (reading, losses) = translation.reading();
+        Ok(Streaming { losses, ..stream::open(response, clocks, account.credential(), reading) })
     }
 
     pub(crate) async fn embed(&self, call: Call<'_>) -> Result<Completion, ProviderFailure> {
         let limit = self.limit_of(&call);
-        let body = body_of(&call, Delivery::Whole)?;
+        let body = own_body(&call)?;
         let exchange = async {
             let account = self.accounts.get(call.credential)?;
             let server = self.servers.pick();
@@ -145,13 +147,9 @@ impl Endpoint {
         timeout(LIST_WAIT, exchange).await.unwrap_or_else(|_| Err(too_late(LIST_WAIT)))
     }
 
-    /// The protocol that the upstream is asked in: the caller's where it speaks it.
-    fn dialect_for(&self, call: &Call<'_>) -> Result<Dialect, ProviderFailure> {
-        if self.dialects.contains(&call.dialect) {
-            return Ok(call.dialect);
-        }
-        let message = format!("the provider does not speak the {} protocol", call.dialect.as_str());
-        Err(ProviderFailure::of(ErrorClass::BadRequest, message))
+    fn translate(&self, call: &Call<'_>, delivery: Delivery) -> Result<Translation, ProviderFailure> {
+        let now_secs = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs());
+        Translation::of(call, &self.provider, &self.dialects, delivery, now_secs)
     }
 
     fn limit_of(&self, call: &Call<'_>) -> Duration {
@@ -162,13 +160,14 @@ impl Endpoint {
         &self,
         call: &Call<'_>,
         account: &Account,
-        dialect: Dialect,
-        body: String,
+        translation: &mut Translation,
         delivery: Delivery,
     ) -> Result<Response, ProviderFailure> {
+        let dialect = translation.upstream;
         let server = self.servers.pick();
         let mut headers = headers_of(call, account, dialect);
         headers.insert(ACCEPT, HeaderValue::from_static(delivery.media_type()));
+        let body = std::mem::take(&mut translation.body);
         let sent = self.client.post(server.chat_url(dialect)).headers(headers).body(body).send().await;
         server.note(sent.as_ref().err());
         sent.map_err(|error| before_first_byte(error, account))
@@ -236,22 +235,16 @@ async fn failure_of(mut response: Response, account: &Account) -> ProviderFailur
 }
 
 /// A 200 of JSON in place of a stream: mostly an error that a gateway wrapped.
-async fn not_a_stream(response: Response, end: Instant, account: &Account) -> ProviderFailure {
+async fn not_a_stream(response: Response, end: Instant, dialect: Dialect, account: &Account) -> ProviderFailure {
     let reading = whole_body(response, limits::PROVIDER_ANSWER_BYTES, account);
     match timeout_at(end, reading).await {
-        Ok(Ok(body)) => match read_completion(body, account.secret()) {
+        Ok(Ok(body)) => match read_completion(dialect, body, account.secret()) {
             Ok(_) => ProviderFailure::of(ErrorClass::ServerError, "the provider does not stream this model"),
             Err(failure) => failure,
         },
         Ok(Err(failure)) => failure,
         Err(_) => ProviderFailure::of(ErrorClass::StepDeadline, "the answer did not end in time"),
     }
-}
-
-fn body_of(call: &Call<'_>, delivery: Delivery) -> Result<String, ProviderFailure> {
-    let unreadable = || ProviderFailure::of(ErrorClass::BadRequest, "the request body is not a JSON object");
-    let body = std::str::from_utf8(&call.body).map_err(|_| unreadable())?;
-    request_body(call.dialect, call.model, body, call.max_output_tokens, delivery).map_err(|_| unreadable())
 }
 
 fn build_client(servers: &Servers, timeouts: Timeouts, link_local: LinkLocal) -> Result<Client, reqwest::Error> {

@@ -80,7 +80,7 @@ pub(crate) fn open(
         None => events,
         Some((client, context)) => converted::convert(events, upstream, client, *context),
     };
-    Streaming { events }
+    Streaming { losses: Vec::new(), events }
 }
 
 /// The failure of a stream whose first token did not come.

@@ -5,4 +5,5 @@
 mod patch;
 mod request;
 
-pub(crate) use request::{Delivery, request_body};
+pub(crate) use patch::Fields;
+pub(crate) use request::{Delivery, request_body, with_model};

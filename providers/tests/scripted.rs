@@ -56,6 +56,7 @@ fn call<'a>(
         body,
         forwarded: &[],
         max_output_tokens,
+        model_output_tokens: None,
         timeout,
     }
 }

@@ -57,6 +57,7 @@ pub(super) async fn call<P: Presence>(sending: &Sending<'_, P>) -> Result<Called
         body,
         forwarded: &request.forwarded,
         max_output_tokens: request.max_output_tokens,
+        model_output_tokens: world.catalogue.load().model(&request.deployment).and_then(|it| it.max_output_tokens),
         timeout: Duration::from_millis(request.timeout_ms),
     };
     let result = tokio::select! {

@@ -53,6 +53,7 @@ async fn begin(
         body: request.body.clone(),
         forwarded: &request.forwarded,
         max_output_tokens,
+        model_output_tokens: world.catalogue.load().model(&attempt.deployment).and_then(|it| it.max_output_tokens),
         timeout: Duration::from_millis(tokenhub_domain::limits::RUN_DEADLINE_MS),
     };
     let mut rest = providers.stream(&attempt.deployment.provider, call).await?.events.boxed();

@@ -1,7 +1,7 @@
 //! The neutral form of a whole reply, and what is settled about it once for all protocols.
 //!
 //! Readers fill it as the upstream wrote it; [`settle`] then gives tool calls the caller's names, free text in place of its
-//! wrapper, and ids that are there and differ.
+//! wrapper, and ids that are there and differ, and leaves out reasoning of which there is nothing.
 
 use std::collections::BTreeSet;
 
@@ -60,6 +60,8 @@ impl Reply {
 
 /// Gives tool calls the caller's names, their own form of input, and ids that differ.
 pub(crate) fn settle(reply: &mut Reply, context: &ReplyContext, losses: &mut Losses) {
+    let is_empty = |part: &ReplyPart| matches!(part, ReplyPart::Reasoning { text, opaque: None } if text.is_empty());
+    reply.parts.retain(|part| !is_empty(part));
     let mut used = BTreeSet::new();
     let mut index = 0;
     for part in &mut reply.parts {

@@ -12,8 +12,9 @@ use super::ids::hash_digits;
 use super::neutral::{Abilities, Effort};
 use super::read::{At, Losses, invalid};
 use super::request::{
-    Audio, Document, FreeForm, Function, Image, OutputFormat, Part, Request, Sampling, Source, Thinking, ThinkingAsk,
+    Audio, Document, FreeForm, Function, Image, OutputFormat, Part, Request, Sampling, Source, ThinkingAsk,
 };
+use super::topic::Topic;
 
 /// The longest `user` that both take.
 const USER_CHARS_MAX: usize = 64;
@@ -195,7 +196,8 @@ pub(crate) fn read_effort(at: Option<At<'_>>, losses: &mut Losses) -> Result<Opt
 }
 
 /// The effort to ask for, as far as the target takes it. Neither protocol has `max`.
-pub(crate) fn effort_to_ask(thinking: &Thinking, abilities: &Abilities, losses: &mut Losses) -> Option<Effort> {
+pub(crate) fn effort_to_ask(request: &Request, abilities: &Abilities, losses: &mut Losses) -> Option<Effort> {
+    let thinking = &request.thinking;
     let known = abilities.efforts.as_slice();
     let (wanted, is_translated) = match (thinking.ask, thinking.effort) {
         (Some(ThinkingAsk::Off), _) => (Effort::None, true),
@@ -205,7 +207,10 @@ pub(crate) fn effort_to_ask(thinking: &Thinking, abilities: &Abilities, losses: 
     };
     let asked = if is_translated || !known.is_empty() { fit(known, wanted) } else { Some(wanted) };
     if asked.is_none() {
-        losses.add("thinking", "whether the model can answer without thinking is not known, so it is not asked to");
+        losses.add(
+            Topic::Thinking.field(request.from),
+            "whether the model can answer without thinking is not known, so it is not asked to",
+        );
     } else if wanted == Effort::Max && asked != Some(Effort::Max) {
         losses.add("output_config.effort", "the target's model has no such effort");
     }

@@ -96,9 +96,8 @@ fn answers_to(turn: &Turn, answers: &mut Answers, losses: &mut Losses) -> Vec<Pa
         found.push(answers.remove(&call.id).unwrap_or_else(|| {
             losses.add(&*call.path, "the call has no result: one that says so was added");
             let content = vec![Part::Text("The tool call was interrupted and has no result.".to_owned())];
-            let free_form = matches!(call.input, super::request::ToolInput::Text(_));
             let (id, path) = (call.id.clone(), call.path.clone());
-            (usize::MAX, ToolResult { id, content, outcome: ToolOutcome::Failed, free_form, path })
+            (usize::MAX, ToolResult { id, content, outcome: ToolOutcome::Failed, path })
         }));
     }
     found.sort_by_key(|(order, _)| *order);
@@ -118,7 +117,7 @@ mod tests {
     fn result(id: &str, text: &str) -> Part {
         let content = vec![Part::Text(text.to_owned())];
         let outcome = ToolOutcome::Done;
-        Part::ToolResult(ToolResult { id: id.to_owned(), content, outcome, free_form: false, path: String::new() })
+        Part::ToolResult(ToolResult { id: id.to_owned(), content, outcome, path: String::new() })
     }
 
     fn turn(role: Role, parts: Vec<Part>) -> Turn {
@@ -133,10 +132,19 @@ mod tests {
                 Part::ToolCall(call) => format!("call:{}", call.id),
                 Part::ToolResult(result) => match &result.content[0] {
                     Part::Text(text) if text.len() < 9 => format!("result:{}={text}", result.id),
-                    _ => format!("error:{}", result.id),
+                    Part::Text(_)
+                    | Part::Refusal(_)
+                    | Part::Image(_)
+                    | Part::Document(_)
+                    | Part::Audio(_)
+                    | Part::Reasoning(_)
+                    | Part::ToolCall(_)
+                    | Part::ToolResult(_) => format!("error:{}", result.id),
                 },
                 Part::Text(text) => text.clone(),
-                _ => "other".to_owned(),
+                Part::Refusal(_) | Part::Image(_) | Part::Document(_) | Part::Audio(_) | Part::Reasoning(_) => {
+                    "other".to_owned()
+                }
             });
             words.collect::<Vec<_>>().join(" ")
         };

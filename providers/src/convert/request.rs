@@ -1,15 +1,19 @@
 //! The neutral form of a request: what every protocol can say, with the boundaries and order that the source gave.
 //!
-//! Types only. Decoders fill it, encoders read it, `pairing` puts its tool calls and results in order. Cache marks are not
+//! Decoders fill it, encoders read it, `pairing` puts its tool calls and results in order. Cache marks are not
 //! in it: only Messages has them, and Messages to Messages is no conversion.
 
 use serde_json::{Number, Value};
+use tokenhub_domain::Dialect;
 
-use super::Effort;
+use super::read::invalid;
+use super::{ConvertError, Effort};
 
 /// A request.
 #[derive(Debug, Default)]
 pub(crate) struct Request {
+    /// The protocol that it came in, for the names of its fields.
+    pub(crate) from: Dialect,
     pub(crate) model: Option<Value>,
     /// System and developer blocks before the conversation.
     pub(crate) system: Vec<String>,
@@ -29,6 +33,23 @@ pub(crate) struct Request {
     /// Fields that Chat and Responses share by name and meaning, and Messages lacks.
     pub(crate) open_ai: Vec<(&'static str, Value)>,
     pub(crate) verbosity: Option<Value>,
+}
+
+impl Request {
+    /// A system message: part of the system prompt before the conversation, and in its place inside it.
+    pub(crate) fn push_system(&mut self, turn: Turn) -> Result<(), ConvertError> {
+        let mut texts = Vec::new();
+        for part in &turn.parts {
+            let Part::Text(text) = part else { return Err(invalid(turn.path, "a system message holds text only")) };
+            texts.push(text.clone());
+        }
+        if self.turns.is_empty() {
+            self.system.extend(texts);
+        } else {
+            self.turns.push(turn);
+        }
+        Ok(())
+    }
 }
 
 /// How tokens are drawn.
@@ -153,8 +174,6 @@ pub(crate) struct ToolResult {
     pub(crate) id: String,
     pub(crate) content: Vec<Part>,
     pub(crate) outcome: ToolOutcome,
-    /// What the tool takes, which decides the item type in Responses.
-    pub(crate) free_form: bool,
     pub(crate) path: String,
 }
 

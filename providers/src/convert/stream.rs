@@ -15,13 +15,14 @@ mod json_end;
 mod pieces;
 mod text;
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use tokenhub_domain::Dialect;
 
-use super::{Finish, Loss, Produced, ReplyContext, UsageCounts, finish_loss, finish_of};
+use super::{Finish, Loss, Produced, ReplyContext, UsageCounts, finish_loss, finish_of, made_tool_id};
 use crate::call::EventKind;
 use decode_chat::ChatDecoder;
 use decode_messages::MessagesDecoder;
@@ -103,7 +104,9 @@ pub struct StreamConverter {
     row: Row,
     pieces: Vec<Piece>,
     progress: Progress,
+    context: Arc<ReplyContext>,
     produced: Produced,
+    call_ids: BTreeSet<String>,
     usage: Option<UsageCounts>,
     losses: Vec<Loss>,
 }
@@ -137,9 +140,9 @@ impl StreamConverter {
             Dialect::Responses => Box::new(ResponsesDecoder::new(Arc::clone(&context))),
         };
         let encoder: Box<dyn Encode> = match to {
-            Dialect::Chat => Box::new(ChatEncoder::new(context)),
-            Dialect::Messages => Box::new(MessagesEncoder::new(context)),
-            Dialect::Responses => Box::new(ResponsesEncoder::new(context)),
+            Dialect::Chat => Box::new(ChatEncoder::new(Arc::clone(&context))),
+            Dialect::Messages => Box::new(MessagesEncoder::new(Arc::clone(&context))),
+            Dialect::Responses => Box::new(ResponsesEncoder::new(Arc::clone(&context))),
         };
         Self {
             from,
@@ -149,7 +152,9 @@ impl StreamConverter {
             row: Row::default(),
             pieces: Vec::new(),
             progress: Progress::Before,
+            context,
             produced: Produced::default(),
+            call_ids: BTreeSet::new(),
             usage: None,
             losses: Vec::new(),
         }
@@ -196,9 +201,9 @@ impl StreamConverter {
                     self.usage = usage.or(self.usage);
                     self.start();
                 }
-                Piece::Open(id, block) => {
+                Piece::Open(id, mut block) => {
                     self.start();
-                    self.note(&block);
+                    self.note(&mut block);
                     self.row.open(id, block, self.encoder.as_mut());
                 }
                 Piece::Delta(id, text) => self.row.delta(id, &text, self.encoder.as_mut())?,
@@ -220,6 +225,10 @@ impl StreamConverter {
                     self.end_with(&finish);
                 }
                 Piece::End => {
+                    if self.usage.is_none() {
+                        let reason = "the upstream told no token counts".to_owned();
+                        self.losses.push(Loss { field: "usage".to_owned(), reason });
+                    }
                     self.encoder.end(self.usage);
                     self.progress = Progress::Ended;
                 }
@@ -235,9 +244,16 @@ impl StreamConverter {
         }
     }
 
-    fn note(&mut self, block: &Block) {
+    /// Counts a block, and gives a call an id of its own where the upstream did not.
+    fn note(&mut self, block: &mut Block) {
         match block {
-            Block::Tool { .. } => self.produced.tool_calls += 1,
+            Block::Tool { id, .. } => {
+                if id.is_empty() || self.call_ids.contains(id) {
+                    *id = made_tool_id(&self.context.attempt, self.produced.tool_calls);
+                }
+                self.call_ids.insert(id.clone());
+                self.produced.tool_calls += 1;
+            }
             Block::Refusal => self.produced.refusals += 1,
             Block::Redacted(_) => self.lose_opaque(),
             Block::Text | Block::Reasoning => {}

@@ -99,15 +99,11 @@ fn to_chat(counts: &UsageCounts) -> Value {
     })
 }
 
-/// Clients of this protocol require the three totals and both details.
+/// Clients of this protocol require the three totals and every detail.
 fn to_responses(counts: &UsageCounts) -> Value {
-    let mut input_details = json!({"cached_tokens": counts.cache_read});
-    if counts.cache_write > 0 {
-        input_details["cache_write_tokens"] = json!(counts.cache_write);
-    }
     json!({
         "input_tokens": counts.input,
-        "input_tokens_details": input_details,
+        "input_tokens_details": {"cached_tokens": counts.cache_read, "cache_write_tokens": counts.cache_write},
         "output_tokens": counts.output,
         "output_tokens_details": {"reasoning_tokens": counts.reasoning},
         "total_tokens": counts.input.saturating_add(counts.output),

@@ -48,6 +48,11 @@ pub(crate) fn request_body(
     patch(body, &fields, &edits)
 }
 
+/// The body with its model set and nothing else.
+pub(crate) fn with_model(body: &str, fields: &Fields<'_>, model: &ModelId) -> Result<String, NotAnObject> {
+    patch(body, fields, &[Edit { field: "model", json: json!(model).to_string() }])
+}
+
 fn limit_field(dialect: Dialect, fields: &Fields<'_>) -> &'static str {
     match dialect {
         Dialect::Chat if fields.get("max_completion_tokens").is_some() => "max_completion_tokens",

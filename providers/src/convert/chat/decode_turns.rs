@@ -42,15 +42,7 @@ pub(crate) fn read_messages(
 
 fn read_system(message: &At<'_>, role: Role, request: &mut Request, losses: &mut Losses) -> Result<(), ConvertError> {
     let parts = read_content(message.get("content").as_ref(), losses)?;
-    if !request.turns.is_empty() {
-        request.turns.push(Turn { role, parts, path: message.path.clone() });
-        return Ok(());
-    }
-    for part in parts {
-        let Part::Text(text) = part else { return Err(message.invalid("a system message holds text only")) };
-        request.system.push(text);
-    }
-    Ok(())
+    request.push_system(Turn { role, parts, path: message.path.clone() })
 }
 
 /// Results in a row belong to one turn.
@@ -59,7 +51,6 @@ fn push_result(message: &At<'_>, request: &mut Request, losses: &mut Losses) -> 
         id: message.need_text("tool_call_id")?.to_owned(),
         content: read_content(message.get("content").as_ref(), losses)?,
         outcome: ToolOutcome::Done,
-        free_form: false,
         path: message.path.clone(),
     });
     let is_result = |part: &Part| matches!(part, Part::ToolResult(_));

@@ -8,6 +8,7 @@ use super::super::open_ai;
 use super::super::read::Losses;
 use super::super::request::{OutputFormat, Request, Tool, ToolChoice};
 use super::super::tool_names::map_tool_name;
+use super::super::topic::Topic;
 use super::super::{ConvertError, ConvertedRequest};
 use super::encode_turns::write_messages;
 
@@ -29,7 +30,7 @@ pub(crate) fn encode(
     body.insert("messages".to_owned(), Value::Array(messages));
     write_tools(&mut request, &mut body, &mut converted, &mut losses);
     if let Some(limit) = request.max_output_tokens {
-        let limit = super::super::clamp_output(limit, target, &mut losses);
+        let limit = super::super::clamp_output(limit, request.from, target, &mut losses);
         let field = match target.abilities.output_limit {
             OutputLimit::MaxCompletionTokens => "max_completion_tokens",
             OutputLimit::MaxTokens => "max_tokens",
@@ -37,13 +38,13 @@ pub(crate) fn encode(
         body.insert(field.to_owned(), json!(limit));
     }
     if request.stop.len() > STOP_MAX {
-        losses.add("stop_sequences", format!("only the first {STOP_MAX} can be sent"));
+        losses.add(Topic::Stop.field(request.from), format!("only the first {STOP_MAX} can be sent"));
         request.stop.truncate(STOP_MAX);
     }
     if !request.stop.is_empty() {
         body.insert("stop".to_owned(), json!(request.stop));
     }
-    if let Some(effort) = open_ai::effort_to_ask(&request.thinking, &target.abilities, &mut losses) {
+    if let Some(effort) = open_ai::effort_to_ask(&request, &target.abilities, &mut losses) {
         body.insert("reasoning_effort".to_owned(), json!(effort.as_str()));
     }
     if request.thinking.summary.is_some() {

@@ -14,6 +14,7 @@ use super::super::request::{
     Document, Part, Request, Role, Source, ToolCall, ToolInput, ToolOutcome, ToolResult, Turn,
 };
 use super::super::tool_names::{map_tool_name, wrap_free_form};
+use super::super::topic::Topic;
 use super::super::{ConvertError, ConvertedRequest, wire_tool_id};
 
 /// Writes `messages`.
@@ -23,6 +24,7 @@ pub(crate) fn write_messages(
     converted: &mut ConvertedRequest,
     losses: &mut Losses,
 ) -> Result<Vec<Value>, ConvertError> {
+    let conversation = Topic::Conversation.field(request.from);
     let mut messages = Vec::new();
     let system = std::mem::take(&mut request.system);
     if !system.is_empty() {
@@ -30,7 +32,7 @@ pub(crate) fn write_messages(
     }
     let turns = settle(std::mem::take(&mut request.turns), losses);
     if turns.last().is_some_and(|turn| turn.role == Role::Assistant) {
-        losses.add("messages", "the last message is the assistant's, and the target starts a new one");
+        losses.add(conversation, "the last message is the assistant's, and the target starts a new one");
     }
     let before = messages.len();
     for turn in turns {
@@ -41,7 +43,7 @@ pub(crate) fn write_messages(
         }
     }
     if messages.len() == before {
-        return Err(invalid("messages", "there is no message with content"));
+        return Err(invalid(conversation, "there is no message with content"));
     }
     Ok(messages)
 }
@@ -127,6 +129,7 @@ fn result_message(result: ToolResult, losses: &mut Losses) -> Value {
     let text = texts.join("\n");
     let content = match result.outcome {
         ToolOutcome::Done => text,
+        ToolOutcome::Failed if text.is_empty() => "Error".to_owned(),
         ToolOutcome::Failed => format!("Error: {text}"),
     };
     json!({"role": "tool", "tool_call_id": wire_tool_id(Dialect::Chat, &result.id), "content": content})

@@ -130,11 +130,14 @@ pub(crate) fn message_of(reply: &Reply) -> Value {
     for part in &reply.parts {
         match part {
             ReplyPart::Text { text: piece, links } => {
-                text.push_str(piece);
+                // Places are counted in the whole text.
+                let before = text.chars().count() as u64;
+                let place = |at: &Value| at.as_u64().map_or_else(|| at.clone(), |at| json!(at + before));
                 annotations.extend(links.iter().map(|link| {
-                    json!({"type": "url_citation", "url_citation": {
-                        "url": link.url, "title": link.title, "start_index": link.start, "end_index": link.end}})
+                    json!({"type": "url_citation", "url_citation": {"url": link.url, "title": link.title,
+                        "start_index": place(&link.start), "end_index": place(&link.end)}})
                 }));
+                text.push_str(piece);
             }
             ReplyPart::Refusal(piece) => refusal.push_str(piece),
             ReplyPart::Reasoning { text: piece, .. } => reasoning.push_str(piece),

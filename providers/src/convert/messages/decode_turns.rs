@@ -63,7 +63,11 @@ pub(crate) fn read_messages(
             other => return Err(invalid(message.path_of("role"), format!("{other:?} is not a role"))),
         };
         let parts = read_content(&message.need("content")?, losses)?;
-        request.turns.push(Turn { role, parts, path: message.path });
+        let turn = Turn { role, parts, path: message.path };
+        match role {
+            Role::System | Role::Developer => request.push_system(turn)?,
+            Role::User | Role::Assistant => request.turns.push(turn),
+        }
     }
     Ok(())
 }
@@ -125,7 +129,6 @@ fn read_result(block: &At<'_>, losses: &mut Losses) -> Result<ToolResult, Conver
         id: block.need_text("tool_use_id")?.to_owned(),
         content: block.get("content").map_or(Ok(Vec::new()), |content| read_content(&content, losses))?,
         outcome: if is_error { ToolOutcome::Failed } else { ToolOutcome::Done },
-        free_form: false,
         path: block.path.clone(),
     })
 }

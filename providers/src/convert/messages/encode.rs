@@ -9,6 +9,7 @@ use super::super::open_ai;
 use super::super::read::Losses;
 use super::super::request::{OutputFormat, Request, Tool, ToolChoice};
 use super::super::tool_names::map_tool_name;
+use super::super::topic::Topic;
 use super::super::{ConvertError, ConvertedRequest, UNKNOWN_OUTPUT_LIMIT_TOKENS, clamp_output};
 use super::encode_turns::write_messages;
 use super::thinking;
@@ -26,7 +27,7 @@ pub(crate) fn encode(
 ) -> Result<ConvertedRequest, ConvertError> {
     let mut converted = ConvertedRequest::default();
     let max_tokens = match request.max_output_tokens {
-        Some(asked) => clamp_output(asked, target, &mut losses),
+        Some(asked) => clamp_output(asked, request.from, target, &mut losses),
         None => target.max_output_tokens.unwrap_or(UNKNOWN_OUTPUT_LIMIT_TOKENS),
     };
     let mut body = Map::new();
@@ -50,7 +51,8 @@ pub(crate) fn encode(
     if let Some(stream) = request.stream.take() {
         body.insert("stream".to_owned(), stream);
     }
-    thinking::apply(thinking::plan(&request.thinking, max_tokens, target), &mut body, &mut losses);
+    let plan = thinking::plan(&request.thinking, max_tokens, target);
+    thinking::apply(plan, request.from, &mut body, &mut losses);
     converted.body = body;
     converted.losses = losses.0;
     Ok(converted)
@@ -59,13 +61,14 @@ pub(crate) fn encode(
 /// A schema is enforced; for any object there is only a request in words.
 fn write_output(request: &mut Request, losses: &mut Losses) -> Option<Value> {
     if request.verbosity.take().is_some() {
-        losses.add("verbosity", "the target's protocol has no verbosity");
+        losses.add(Topic::Verbosity.field(request.from), "the target's protocol has no verbosity");
     }
     match request.output.take()? {
         OutputFormat::Text => None,
         OutputFormat::AnyObject => {
             request.system.push(ANY_OBJECT_HINT.to_owned());
-            losses.add("response_format", "any JSON object is asked for in words and not enforced");
+            losses
+                .add(Topic::OutputFormat.field(request.from), "any JSON object is asked for in words and not enforced");
             None
         }
         OutputFormat::Schema { schema, .. } => Some(json!({"format": {"type": "json_schema", "schema": schema}})),
@@ -88,7 +91,7 @@ fn write_sampling(request: &mut Request, body: &mut Map<String, Value>, losses: 
     }
     let (stops, blank): (Vec<_>, Vec<_>) = request.stop.drain(..).partition(|stop| !stop.trim().is_empty());
     if !blank.is_empty() {
-        losses.add("stop", "the target does not stop at white space");
+        losses.add(Topic::Stop.field(request.from), "the target does not stop at white space");
     }
     if !stops.is_empty() {
         body.insert("stop_sequences".to_owned(), json!(stops));

@@ -12,9 +12,10 @@ use super::super::pairing::settle;
 use super::super::read::{Losses, invalid};
 use super::super::reasoning::{Opaque, unwrap};
 use super::super::request::{
-    Document, Image, Part, Reasoning, Request, Role, Source, ToolCall, ToolInput, ToolOutcome, ToolResult, Turn,
+    Audio, Document, Image, Part, Reasoning, Request, Role, Source, ToolCall, ToolInput, ToolOutcome, ToolResult, Turn,
 };
 use super::super::tool_names::{FREE_FORM_FIELD, map_tool_name};
+use super::super::topic::Topic;
 use super::super::{ConvertError, ConvertedRequest, wire_tool_id};
 use super::MALFORMED_FIELD;
 
@@ -25,6 +26,7 @@ pub(crate) fn write_messages(
     converted: &mut ConvertedRequest,
     losses: &mut Losses,
 ) -> Result<Vec<Value>, ConvertError> {
+    let conversation = Topic::Conversation.field(request.from);
     let mut messages: Vec<(&'static str, Vec<Value>)> = Vec::new();
     for turn in settle(std::mem::take(&mut request.turns), losses) {
         let (role, blocks) = write_turn(turn, target, converted, losses)?;
@@ -32,24 +34,15 @@ pub(crate) fn write_messages(
             continue;
         }
         match messages.last_mut() {
-            Some((last, earlier)) if *last == role => merge(earlier, blocks),
+            Some((last, earlier)) if *last == role => earlier.extend(blocks),
             _ => messages.push((role, blocks)),
         }
     }
     match messages.first() {
-        None => Err(invalid("messages", "there is no message with content")),
-        Some(("assistant", _)) => Err(invalid("messages", "the conversation must begin with a user message")),
+        None => Err(invalid(conversation, "there is no message with content")),
+        Some(("assistant", _)) => Err(invalid(conversation, "the conversation must begin with a user message")),
         Some(_) => Ok(messages.into_iter().map(|(role, content)| json!({"role": role, "content": content})).collect()),
     }
-}
-
-/// Results stay in front of everything else that their turn holds.
-fn merge(earlier: &mut Vec<Value>, later: Vec<Value>) {
-    let is_result = |block: &Value| block["type"] == "tool_result";
-    let (results, rest): (Vec<_>, Vec<_>) = later.into_iter().partition(is_result);
-    let at = earlier.iter().take_while(|block| is_result(block)).count();
-    earlier.splice(at..at, results);
-    earlier.extend(rest);
 }
 
 fn write_turn(
@@ -172,11 +165,11 @@ fn write_assistant(
             Part::Text(text) | Part::Refusal(text) => blocks.extend(text_block(&text)),
             Part::Reasoning(reasoning) => blocks.extend(thinking_block(reasoning, target, losses)),
             Part::ToolCall(call) => blocks.push(tool_use(call, converted, losses)),
-            Part::Image(Image { path, .. }) | Part::Document(Document { path, .. }) => {
+            Part::Image(Image { path, .. })
+            | Part::Document(Document { path, .. })
+            | Part::Audio(Audio { path, .. })
+            | Part::ToolResult(ToolResult { path, .. }) => {
                 losses.add(path, "an assistant message towards Messages holds text only");
-            }
-            Part::Audio(_) | Part::ToolResult(_) => {
-                losses.add("messages", "an assistant message towards Messages holds text only");
             }
         }
     }

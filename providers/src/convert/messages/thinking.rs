@@ -4,11 +4,13 @@
 //! tool, and signed thinking in front of tool calls that are being answered.
 
 use serde_json::{Map, Value, json};
+use tokenhub_domain::Dialect;
 
 use super::super::effort::{BUDGET_MIN_TOKENS, budget_of, fit};
 use super::super::neutral::{Effort, Target, ThinkingForm};
 use super::super::read::Losses;
 use super::super::request::{Thinking, ThinkingAsk};
+use super::super::topic::Topic;
 
 /// The lowest `top_p` beside thinking.
 const TOP_P_MIN: f64 = 0.95;
@@ -48,7 +50,7 @@ fn capped(tokens: u64, max_tokens: u64) -> Plan {
 }
 
 /// Writes the plan, and takes out of `body` (which is complete otherwise) what thinking forbids.
-pub(crate) fn apply(plan: Plan, body: &mut Map<String, Value>, losses: &mut Losses) {
+pub(crate) fn apply(plan: Plan, from: Dialect, body: &mut Map<String, Value>, losses: &mut Losses) {
     match plan {
         Plan::Absent => return,
         Plan::Disabled => {
@@ -56,7 +58,10 @@ pub(crate) fn apply(plan: Plan, body: &mut Map<String, Value>, losses: &mut Loss
             return;
         }
         Plan::Budget(_) if continues_unsigned_tool_call(body) => {
-            losses.add("reasoning", "the answered tool call has no signed thinking, so this request does not think");
+            losses.add(
+                Topic::Thinking.field(from),
+                "the answered tool call has no signed thinking, so this request does not think",
+            );
             return;
         }
         Plan::Budget(tokens) => {

@@ -55,8 +55,8 @@ fn read_item(item: &At<'_>, request: &mut Request, losses: &mut Losses) -> Resul
             let action = item.get("action").map_or_else(|| "{}".to_owned(), |action| action.value.to_string());
             push_call(item, LOCAL_SHELL, ToolInput::Json(action), request)
         }
-        kind @ ("function_call_output" | "custom_tool_call_output" | "local_shell_call_output") => {
-            let result = read_result(item, kind == "custom_tool_call_output", losses)?;
+        "function_call_output" | "custom_tool_call_output" | "local_shell_call_output" => {
+            let result = read_result(item, losses)?;
             push(request, Role::User, Part::ToolResult(result), item);
             Ok(())
         }
@@ -96,12 +96,8 @@ fn read_message(item: &At<'_>, request: &mut Request, losses: &mut Losses) -> Re
         other => return Err(invalid(item.path_of("role"), format!("{other:?} is not a role"))),
     };
     let parts = item.get("content").map_or(Ok(Vec::new()), |content| read_content(&content, losses))?;
-    if matches!(role, Role::System | Role::Developer) && request.turns.is_empty() {
-        for part in parts {
-            let Part::Text(text) = part else { return Err(item.invalid("a system message holds text only")) };
-            request.system.push(text);
-        }
-        return Ok(());
+    if matches!(role, Role::System | Role::Developer) {
+        return request.push_system(Turn { role, parts, path: item.path.clone() });
     }
     match request.turns.last_mut() {
         Some(turn) if role == Role::Assistant && takes_text(turn) => turn.parts.extend(parts),
@@ -163,7 +159,7 @@ fn read_reasoning(item: &At<'_>) -> Result<Part, ConvertError> {
     Ok(Part::Reasoning(Reasoning { text, opaque, path: item.path.clone() }))
 }
 
-fn read_result(item: &At<'_>, free_form: bool, losses: &mut Losses) -> Result<ToolResult, ConvertError> {
+fn read_result(item: &At<'_>, losses: &mut Losses) -> Result<ToolResult, ConvertError> {
     let id = item
         .get("call_id")
         .or_else(|| item.get("id"))
@@ -179,7 +175,6 @@ fn read_result(item: &At<'_>, free_form: bool, losses: &mut Losses) -> Result<To
         id: id.text()?.to_owned(),
         content,
         outcome: if is_incomplete { ToolOutcome::Failed } else { ToolOutcome::Done },
-        free_form,
         path: item.path.clone(),
     })
 }

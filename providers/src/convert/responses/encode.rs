@@ -10,8 +10,12 @@ use super::super::open_ai;
 use super::super::read::Losses;
 use super::super::request::{OutputFormat, Request, Tool, ToolChoice};
 use super::super::tool_names::map_tool_name;
+use super::super::topic::Topic;
 use super::super::{ConvertError, ConvertedRequest, clamp_output};
 use super::encode_items::{Items, write_input};
+
+/// The smallest output limit that the protocol takes; clients probe with less.
+const OUTPUT_MIN_TOKENS: u64 = 16;
 
 /// Writes a request. Nothing is stored at the provider: the client sends its whole history.
 pub(crate) fn encode(
@@ -28,14 +32,18 @@ pub(crate) fn encode(
         body.insert("instructions".to_owned(), json!(request.system.join("\n")));
     }
     let turns = std::mem::take(&mut request.turns);
-    let Items { input, has_reasoning } = write_input(turns, target, &mut converted, &mut losses)?;
+    let Items { input, has_reasoning } = write_input(turns, request.from, target, &mut converted, &mut losses)?;
     body.insert("input".to_owned(), Value::Array(input));
     write_tools(&mut request, &mut body, &mut converted);
-    if let Some(limit) = request.max_output_tokens {
-        body.insert("max_output_tokens".to_owned(), json!(clamp_output(limit, target, &mut losses)));
+    if let Some(asked) = request.max_output_tokens {
+        let limit = clamp_output(asked, request.from, target, &mut losses).max(OUTPUT_MIN_TOKENS);
+        if limit > asked {
+            losses.add(Topic::OutputLimit.field(request.from), format!("the target takes at least {limit}"));
+        }
+        body.insert("max_output_tokens".to_owned(), json!(limit));
     }
     if !request.stop.is_empty() {
-        losses.add("stop", "the target's protocol has no stop sequences");
+        losses.add(Topic::Stop.field(request.from), "the target's protocol has no stop sequences");
     }
     write_text(&mut request, &mut body);
     write_reasoning(&request, has_reasoning, target, &mut body, &mut losses);
@@ -79,7 +87,7 @@ fn write_reasoning(
     losses: &mut Losses,
 ) {
     let mut reasoning = Map::new();
-    let effort = open_ai::effort_to_ask(&request.thinking, &target.abilities, losses);
+    let effort = open_ai::effort_to_ask(request, &target.abilities, losses);
     reasoning.extend(effort.map(|effort| ("effort".to_owned(), json!(effort.as_str()))));
     reasoning.extend(request.thinking.summary.clone().map(|summary| ("summary".to_owned(), summary)));
     let is_asked = !reasoning.is_empty();

@@ -17,6 +17,7 @@ use super::super::request::{
     Document, Image, Part, Reasoning, Role, Source, ToolCall, ToolInput, ToolOutcome, ToolResult, Turn,
 };
 use super::super::tool_names::map_tool_name;
+use super::super::topic::Topic;
 use super::super::{ConvertError, ConvertedRequest, wire_tool_id};
 
 /// The items of `input`.
@@ -29,14 +30,16 @@ pub(crate) struct Items {
 /// Writes `input`.
 pub(crate) fn write_input(
     turns: Vec<Turn>,
+    from: Dialect,
     target: &Target,
     converted: &mut ConvertedRequest,
     losses: &mut Losses,
 ) -> Result<Items, ConvertError> {
+    let conversation = Topic::Conversation.field(from);
     let mut items = Items { input: Vec::new(), has_reasoning: false };
     let turns = settle(turns, losses);
     if turns.last().is_some_and(|turn| turn.role == Role::Assistant) {
-        losses.add("messages", "the last message is the assistant's, and the target starts a new one");
+        losses.add(conversation, "the last message is the assistant's, and the target starts a new one");
     }
     let free_form = free_form_ids(&turns);
     for turn in turns {
@@ -48,7 +51,7 @@ pub(crate) fn write_input(
         }
     }
     if items.input.is_empty() {
-        return Err(invalid("messages", "there is no message with content"));
+        return Err(invalid(conversation, "there is no message with content"));
     }
     Ok(items)
 }
@@ -151,7 +154,7 @@ fn output_item(
             }
         }
     }
-    let is_free_form = result.free_form || free_form.contains(&result.id);
+    let is_free_form = free_form.contains(&result.id);
     let mut item = json!({
         "type": if is_free_form { "custom_tool_call_output" } else { "function_call_output" },
         "call_id": wire_tool_id(Dialect::Responses, &result.id),

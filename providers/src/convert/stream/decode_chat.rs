@@ -14,7 +14,7 @@ use super::json_end::JsonEnd;
 use super::pieces::{Block, BlockId, Piece};
 use super::text::{Joiner, Wire};
 use super::{Decode, StreamError};
-use crate::convert::{ReplyContext, made_tool_id, restore_tool, usage};
+use crate::convert::{ReplyContext, restore_tool, usage};
 
 #[derive(Deserialize)]
 struct Chunk<'a> {
@@ -48,6 +48,11 @@ struct Delta<'a> {
     refusal: Option<Wire<'a>>,
     #[serde(borrow, default)]
     tool_calls: Option<Vec<CallDelta<'a>>>,
+    /// The older form of a call.
+    #[serde(borrow, default)]
+    function_call: Option<FunctionDelta<'a>>,
+    #[serde(borrow, default)]
+    annotations: Option<Vec<&'a RawValue>>,
 }
 
 #[derive(Deserialize)]
@@ -64,8 +69,9 @@ struct CallDelta<'a> {
 struct FunctionDelta<'a> {
     #[serde(default)]
     name: Option<String>,
+    /// A text; some servers send the object itself.
     #[serde(borrow, default)]
-    arguments: Option<Wire<'a>>,
+    arguments: Option<&'a RawValue>,
 }
 
 /// A part of a `content` that is a list.
@@ -73,6 +79,8 @@ struct FunctionDelta<'a> {
 struct Part<'a> {
     #[serde(borrow, default)]
     text: Option<Wire<'a>>,
+    #[serde(borrow, default)]
+    refusal: Option<Wire<'a>>,
     #[serde(borrow, default)]
     thinking: Option<Vec<Part<'a>>>,
 }
@@ -171,17 +179,22 @@ impl ChatDecoder {
                         self.say(Saying::Reasoning, thought, pieces);
                     }
                     self.say(Saying::Text, part.text.unwrap_or_default(), pieces);
+                    self.say(Saying::Refusal, part.refusal.unwrap_or_default(), pieces);
                 }
             }
         }
         self.say(Saying::Refusal, delta.refusal.unwrap_or_default(), pieces);
-        for call in delta.tool_calls.into_iter().flatten() {
-            self.read_call(call, pieces);
+        if delta.annotations.is_some_and(|annotations| !annotations.is_empty()) {
+            pieces.push(Piece::Lost { field: "annotations".to_owned() });
+        }
+        let older = delta.function_call.map(|function| CallDelta { index: None, id: None, function: Some(function) });
+        for call in delta.tool_calls.into_iter().flatten().chain(older) {
+            self.read_call(call, pieces)?;
         }
         Ok(())
     }
 
-    fn read_call(&mut self, delta: CallDelta<'_>, pieces: &mut Vec<Piece>) {
+    fn read_call(&mut self, delta: CallDelta<'_>, pieces: &mut Vec<Piece>) -> Result<(), StreamError> {
         let id = delta.id.filter(|id| !id.is_empty());
         let (name, arguments) = delta.function.map_or((None, None), |function| (function.name, function.arguments));
         let name = name.filter(|name| !name.is_empty());
@@ -190,7 +203,11 @@ impl ChatDecoder {
         if call.id.is_none() {
             call.id = id;
         }
-        let text = call.joiner.add(arguments.unwrap_or_default());
+        let text = match arguments.map(RawValue::get) {
+            None | Some("null") => String::new(),
+            Some(text) if text.starts_with('"') => call.joiner.add(parse(text)?),
+            Some(object) => object.to_owned(),
+        };
         call.json.add(&text);
         if let Some(block) = call.block {
             pieces.push(Piece::Delta(block, text));
@@ -201,6 +218,7 @@ impl ChatDecoder {
                 self.begin_call(position, &name, pieces);
             }
         }
+        Ok(())
     }
 
     /// The call that a delta belongs to. Some servers number none of their calls, or all of them 0: then a new id with a
@@ -224,8 +242,7 @@ impl ChatDecoder {
     }
 
     fn begin_call(&mut self, position: usize, name: &str, pieces: &mut Vec<Piece>) {
-        let id = self.calls[position].id.clone();
-        let id = id.unwrap_or_else(|| made_tool_id(&self.context.attempt, position));
+        let id = self.calls[position].id.clone().unwrap_or_default();
         let (name, kind) = restore_tool(&self.context, name);
         let tool = Block::Tool { id, name: name.to_owned(), kind };
         let block = self.open(tool, pieces);

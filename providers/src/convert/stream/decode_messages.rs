@@ -13,7 +13,7 @@ use tokenhub_domain::Dialect;
 use super::pieces::{Block, BlockId, Piece};
 use super::text::{Joiner, Wire};
 use super::{Decode, StreamError};
-use crate::convert::{Opaque, ReplyContext, UsageCounts, restore_tool, usage};
+use crate::convert::{ReplyContext, UsageCounts, restore_tool, usage};
 
 #[derive(Deserialize)]
 struct MessagesEvent<'a> {
@@ -118,7 +118,7 @@ impl MessagesDecoder {
         let block = match start.kind.as_str() {
             "text" => Block::Text,
             "thinking" => Block::Reasoning,
-            "redacted_thinking" => Block::Redacted(Opaque::Redacted(start.data)),
+            "redacted_thinking" => Block::Redacted(start.data),
             "tool_use" => {
                 let (name, kind) = restore_tool(&self.context, &start.name);
                 Block::Tool { id: start.id, name: name.to_owned(), kind }

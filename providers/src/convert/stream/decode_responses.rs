@@ -15,7 +15,7 @@ use tokenhub_domain::Dialect;
 use super::pieces::{Block, BlockId, Piece};
 use super::text::{Joiner, Wire};
 use super::{Decode, StreamError};
-use crate::convert::{Opaque, ReplyContext, ToolKind, restore_tool, usage, wrap_free_form};
+use crate::convert::{ReplyContext, ToolKind, restore_tool, usage, wrap_free_form};
 
 /// Between two parts of one chain of thought.
 const PART_BREAK: &str = "\n\n";
@@ -170,9 +170,17 @@ impl ResponsesDecoder {
         Some(id)
     }
 
+    /// A chain of thought may come as a summary and as itself; what is said first is told.
+    fn is_said_otherwise(&self, item: usize, place: Place, block: &Block) -> bool {
+        let other = |said: &Place| {
+            matches!((said, place), (Place::Summary(_), Place::Content(_)) | (Place::Content(_), Place::Summary(_)))
+        };
+        *block == Block::Reasoning && self.items.get(&item).is_some_and(|seen| seen.said.keys().any(other))
+    }
+
     /// A piece of a text.
     fn say(&mut self, item: usize, place: Place, block: Block, text: Wire<'_>, pieces: &mut Vec<Piece>) {
-        if text.is_empty() {
+        if text.is_empty() || self.is_said_otherwise(item, place, &block) {
             return;
         }
         let Some(id) = self.block_at(item, place, block, pieces) else { return };
@@ -265,12 +273,11 @@ impl ResponsesDecoder {
 
     fn sign(&mut self, index: usize, encrypted: Option<String>, pieces: &mut Vec<Piece>) {
         let Some(encrypted) = encrypted.filter(|encrypted| !encrypted.is_empty()) else { return };
-        if let Some(block) = self.items.get(&index).and_then(|seen| seen.block) {
-            pieces.push(Piece::Signature(block, encrypted));
-        } else {
-            let block = self.open(Block::Redacted(Opaque::Signature(encrypted)), pieces);
-            self.items.entry(index).or_default().block = Some(block);
-        }
+        let known = self.items.get(&index).and_then(|seen| seen.block);
+        // The thought may be hidden; what continues it is worth keeping all the same.
+        let block = known.unwrap_or_else(|| self.open(Block::Reasoning, pieces));
+        self.items.entry(index).or_default().block = Some(block);
+        pieces.push(Piece::Signature(block, encrypted));
     }
 
     fn close_item(&mut self, index: usize, pieces: &mut Vec<Piece>) {
@@ -331,7 +338,10 @@ impl ResponsesDecoder {
             "response.function_call_arguments.done" => {
                 self.complete(item, Place::Arguments, unnamed(), event.arguments, pieces);
             }
-            // Parts of items say nothing that their texts do not; the rest no other protocol can say.
+            "response.output_text.annotation.added" => {
+                pieces.push(Piece::Lost { field: format!("output[{item}].annotations") });
+            }
+            // Parts of items say nothing that their texts do not.
             _ => {}
         }
         Ok(())

@@ -6,15 +6,15 @@
 use std::sync::Arc;
 
 use serde::Serialize;
-use serde_json::{Value, json};
+use serde_json::json;
 use tokenhub_domain::Dialect;
 
 use super::OutEvent;
 use super::pieces::{Block, Encode};
 use crate::call::EventKind;
 use crate::convert::{
-    Finish, Produced, ReplyContext, ToolKind, UsageCounts, WireFinish, finish_to_wire, render_usage, reply_id,
-    unwrap_free_form, wire_tool_id, wrap, wrap_signature,
+    Finish, Opaque, Produced, ReplyContext, UsageCounts, WireFinish, finish_to_wire, render_usage, reply_id,
+    wire_tool_id, wrap, wrap_signature,
 };
 
 #[derive(Serialize)]
@@ -44,8 +44,6 @@ enum Open {
     Thinking,
     Redacted,
     Tool,
-    /// The wrapped input of a free-form tool, which can be read only as a whole.
-    FreeForm(String),
 }
 
 #[derive(Debug)]
@@ -111,17 +109,14 @@ impl Encode for MessagesEncoder {
             Block::Reasoning => {
                 (json!({"type": "thinking", "thinking": "", "signature": ""}), Open::Thinking, EventKind::Preamble)
             }
-            Block::Redacted(opaque) => {
-                let data = wrap(&self.context.issuer, opaque);
+            Block::Redacted(data) => {
+                let data = wrap(&self.context.issuer, &Opaque::Redacted(data.clone()));
                 (json!({"type": "redacted_thinking", "data": data}), Open::Redacted, EventKind::Content)
             }
-            Block::Tool { id, name, kind } => {
+            // Messages has no free-form tools: the input of one keeps its wrapper.
+            Block::Tool { id, name, kind: _ } => {
                 let id = wire_tool_id(Dialect::Messages, id);
-                let open = match kind {
-                    ToolKind::Function => Open::Tool,
-                    ToolKind::FreeForm => Open::FreeForm(String::new()),
-                };
-                (json!({"type": "tool_use", "id": id, "name": name, "input": {}}), open, EventKind::Content)
+                (json!({"type": "tool_use", "id": id, "name": name, "input": {}}), Open::Tool, EventKind::Content)
             }
         };
         let name = "content_block_start";
@@ -131,12 +126,11 @@ impl Encode for MessagesEncoder {
     }
 
     fn delta(&mut self, text: &str) {
-        match &mut self.open {
+        match self.open {
             Open::Nothing | Open::Redacted => {}
             Open::Text => self.write_delta(Delta::Text { text }),
             Open::Thinking => self.write_delta(Delta::Thinking { thinking: text }),
             Open::Tool => self.write_delta(Delta::InputJson { partial_json: text }),
-            Open::FreeForm(wrapped) => wrapped.push_str(text),
         }
     }
 
@@ -146,13 +140,7 @@ impl Encode for MessagesEncoder {
     }
 
     fn close(&mut self) {
-        match std::mem::replace(&mut self.open, Open::Nothing) {
-            Open::FreeForm(wrapped) => {
-                let input = Value::String(unwrap_free_form(&wrapped)).to_string();
-                self.write_delta(Delta::InputJson { partial_json: &input });
-            }
-            Open::Nothing | Open::Text | Open::Thinking | Open::Redacted | Open::Tool => {}
-        }
+        self.open = Open::Nothing;
         let (name, index) = ("content_block_stop", self.blocks.saturating_sub(1));
         self.write(name, &json!({"type": name, "index": index}), EventKind::Preamble);
     }

@@ -1,7 +1,8 @@
 //! Neutral pieces into Responses events.
 //!
-//! Each block is an output item of its own. Everything that was sent in pieces is sent again when it is whole, and the
-//! finished items once more in the last event: clients take their history from there.
+//! Texts and refusals in a row are the parts of one message; every other block is an item of its own. Everything that was
+//! sent in pieces is sent again when it is whole, and the finished items once more in the last event: clients take their
+//! history from there.
 
 use std::sync::Arc;
 
@@ -12,48 +13,122 @@ use super::OutEvent;
 use super::pieces::{Block, Encode};
 use crate::call::EventKind;
 use crate::convert::{
-    Finish, ItemKind, Produced, ReplyContext, ToolKind, UsageCounts, WireFinish, finish_to_wire, item_id, render_usage,
-    reply_id, unwrap_free_form, wire_tool_id, wrap, wrap_signature,
+    Finish, ItemKind, Opaque, Produced, ReplyContext, ToolKind, UsageCounts, WireFinish, finish_to_wire, item_id,
+    render_usage, response_object, unwrap_free_form, wire_tool_id, wrap, wrap_signature,
 };
-
-/// A response of which nothing is known yet.
-pub(super) fn envelope(id: &str, model: &str, created_secs: u64) -> Value {
-    json!({
-        "id": id,
-        "object": "response",
-        "created_at": created_secs,
-        "status": "in_progress",
-        "error": null,
-        "incomplete_details": null,
-        "instructions": null,
-        "metadata": {},
-        "model": model,
-        "output": [],
-        "parallel_tool_calls": true,
-        "temperature": null,
-        "tool_choice": "auto",
-        "tools": [],
-        "top_p": null,
-        "usage": null,
-    })
-}
 
 /// The item that is open.
 #[derive(Debug)]
 struct Open {
     id: String,
     form: Form,
-    /// What was sent of it.
+    /// Its finished parts.
+    parts: Vec<Value>,
+    /// What was sent of the part, or of the call.
     text: String,
     encrypted: Option<String>,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 enum Form {
     Text,
     Refusal,
     Reasoning,
     Call { call_id: String, name: String, kind: ToolKind },
+}
+
+impl Form {
+    fn of(block: &Block) -> Self {
+        match block {
+            Block::Text => Self::Text,
+            Block::Refusal => Self::Refusal,
+            Block::Reasoning | Block::Redacted(_) => Self::Reasoning,
+            Block::Tool { id, name, kind } => {
+                Self::Call { call_id: wire_tool_id(Dialect::Responses, id), name: name.clone(), kind: *kind }
+            }
+        }
+    }
+
+    fn item_kind(&self) -> ItemKind {
+        match self {
+            Self::Text | Self::Refusal => ItemKind::Message,
+            Self::Reasoning => ItemKind::Reasoning,
+            Self::Call { kind: ToolKind::Function, .. } => ItemKind::FunctionCall,
+            Self::Call { kind: ToolKind::FreeForm, .. } => ItemKind::CustomToolCall,
+        }
+    }
+
+    fn is_message(&self) -> bool {
+        self.item_kind() == ItemKind::Message
+    }
+
+    /// The part that holds `text`; nothing for a call, which has none.
+    fn part(&self, text: &str) -> Option<Value> {
+        match self {
+            Self::Text => Some(json!({"type": "output_text", "text": text, "annotations": []})),
+            Self::Refusal => Some(json!({"type": "refusal", "refusal": text})),
+            Self::Reasoning => Some(json!({"type": "summary_text", "text": text})),
+            Self::Call { .. } => None,
+        }
+    }
+}
+
+impl Open {
+    fn item(&self, status: &str) -> Value {
+        let (id, parts) = (&self.id, &self.parts);
+        match &self.form {
+            Form::Text | Form::Refusal => {
+                json!({"id": id, "type": "message", "status": status, "role": "assistant", "content": parts})
+            }
+            Form::Reasoning => {
+                let mut item = json!({"id": id, "type": "reasoning", "summary": parts});
+                if let Some(encrypted) = &self.encrypted {
+                    item["encrypted_content"] = json!(encrypted);
+                }
+                item
+            }
+            Form::Call { call_id, name, kind } => {
+                let (item_type, field) = match kind {
+                    ToolKind::Function => ("function_call", "arguments"),
+                    ToolKind::FreeForm => ("custom_tool_call", "input"),
+                };
+                json!({"id": id, "type": item_type, "status": status, "call_id": call_id, "name": name,
+                    field: self.text})
+            }
+        }
+    }
+
+    /// The names of the events of a part: of the piece, the whole text, the start and the end of the part.
+    fn event_names(&self) -> [&'static str; 4] {
+        const TEXT_PART: [&str; 2] = ["response.content_part.added", "response.content_part.done"];
+        let ([delta, done], [added, part_done]) = match &self.form {
+            Form::Text => (["response.output_text.delta", "response.output_text.done"], TEXT_PART),
+            Form::Refusal => (["response.refusal.delta", "response.refusal.done"], TEXT_PART),
+            Form::Reasoning => (
+                ["response.reasoning_summary_text.delta", "response.reasoning_summary_text.done"],
+                ["response.reasoning_summary_part.added", "response.reasoning_summary_part.done"],
+            ),
+            Form::Call { kind: ToolKind::Function, .. } => {
+                (["response.function_call_arguments.delta", "response.function_call_arguments.done"], ["", ""])
+            }
+            Form::Call { kind: ToolKind::FreeForm, .. } => {
+                (["response.custom_tool_call_input.delta", "response.custom_tool_call_input.done"], ["", ""])
+            }
+        };
+        [delta, done, added, part_done]
+    }
+
+    /// The whole text under its field, as the event that repeats it has it.
+    fn whole(&self) -> Value {
+        let text = &self.text;
+        match &self.form {
+            Form::Text => json!({"text": text, "logprobs": []}),
+            Form::Refusal => json!({"refusal": text}),
+            Form::Reasoning => json!({"text": text}),
+            Form::Call { kind: ToolKind::Function, name, .. } => json!({"name": name, "arguments": text}),
+            Form::Call { kind: ToolKind::FreeForm, .. } => json!({"input": text}),
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -82,114 +157,56 @@ impl ResponsesEncoder {
         self.out.push(OutEvent { name, data: Value::Object(data).to_string(), kind });
     }
 
-    fn response(&self) -> Value {
-        let id = reply_id(Dialect::Responses, &self.context.attempt);
-        envelope(&id, &self.context.model, self.context.created_secs)
-    }
-
-    fn id_of(&self, form: &Form) -> String {
-        let kind = match form {
-            Form::Text | Form::Refusal => ItemKind::Message,
-            Form::Reasoning => ItemKind::Reasoning,
-            Form::Call { kind: ToolKind::Function, .. } => ItemKind::FunctionCall,
-            Form::Call { kind: ToolKind::FreeForm, .. } => ItemKind::CustomToolCall,
-        };
-        item_id(kind, &self.context.attempt, self.output.len())
-    }
-
-    /// The part that holds `text`; nothing for a call, which has none.
-    fn part_of(form: &Form, text: &str) -> Option<Value> {
-        match form {
-            Form::Text => Some(json!({"type": "output_text", "annotations": [], "logprobs": [], "text": text})),
-            Form::Refusal => Some(json!({"type": "refusal", "refusal": text})),
-            Form::Reasoning => Some(json!({"type": "summary_text", "text": text})),
-            Form::Call { .. } => None,
-        }
-    }
-
-    fn item(open: &Open, status: &str) -> Value {
-        let parts: Vec<Value> =
-            if open.text.is_empty() { Vec::new() } else { Self::part_of(&open.form, &open.text).into_iter().collect() };
-        match &open.form {
-            Form::Text | Form::Refusal => {
-                json!({"id": open.id, "type": "message", "status": status, "role": "assistant", "content": parts})
-            }
-            Form::Reasoning => {
-                let encrypted = &open.encrypted;
-                json!({"id": open.id, "type": "reasoning", "summary": parts, "encrypted_content": encrypted})
-            }
-            Form::Call { call_id, name, kind } => {
-                let (item_type, field) = match kind {
-                    ToolKind::Function => ("function_call", "arguments"),
-                    ToolKind::FreeForm => ("custom_tool_call", "input"),
-                };
-                json!({"id": open.id, "type": item_type, "status": status, "call_id": call_id, "name": name,
-                    field: open.text})
-            }
-        }
-    }
-
-    /// The place of a part, and `fields`.
-    fn at(&self, open: &Open, fields: Value) -> Value {
+    /// An event of the part that is open.
+    fn write_at(&mut self, name: &'static str, open: &Open, fields: Value, kind: EventKind) {
         let mut place = json!({"item_id": open.id, "output_index": self.output.len()});
         match open.form {
-            Form::Text | Form::Refusal => place["content_index"] = json!(0),
-            Form::Reasoning => place["summary_index"] = json!(0),
+            Form::Text | Form::Refusal => place["content_index"] = json!(open.parts.len()),
+            Form::Reasoning => place["summary_index"] = json!(open.parts.len()),
             Form::Call { .. } => {}
         }
         if let (Value::Object(place), Value::Object(fields)) = (&mut place, fields) {
             place.extend(fields);
         }
-        place
+        self.write(name, place, kind);
+    }
+
+    fn write_delta(&mut self, open: &Open, text: &str) {
+        let [name, ..] = open.event_names();
+        let fields = match open.form {
+            Form::Text => json!({"delta": text, "logprobs": []}),
+            Form::Refusal | Form::Reasoning | Form::Call { .. } => json!({"delta": text}),
+        };
+        self.write_at(name, open, fields, EventKind::Content);
     }
 
     /// The first word of a text opens its part.
     fn open_part(&mut self, open: &Open) {
-        if let Some(part) = Self::part_of(&open.form, "") {
-            let name = match open.form {
-                Form::Text | Form::Refusal | Form::Call { .. } => "response.content_part.added",
-                Form::Reasoning => "response.reasoning_summary_part.added",
-            };
-            self.write(name, self.at(open, json!({"part": part})), EventKind::Preamble);
+        if let Some(part) = open.form.part("") {
+            let [_, _, name, _] = open.event_names();
+            self.write_at(name, open, json!({"part": part}), EventKind::Preamble);
         }
     }
 
-    fn write_delta(&mut self, open: &Open, text: &str) {
-        let (name, fields) = match &open.form {
-            Form::Text => ("response.output_text.delta", json!({"delta": text, "logprobs": []})),
-            Form::Refusal => ("response.refusal.delta", json!({"delta": text})),
-            Form::Reasoning => ("response.reasoning_summary_text.delta", json!({"delta": text})),
-            Form::Call { kind: ToolKind::Function, .. } => {
-                ("response.function_call_arguments.delta", json!({"delta": text}))
-            }
-            Form::Call { kind: ToolKind::FreeForm, .. } => {
-                ("response.custom_tool_call_input.delta", json!({"delta": text}))
-            }
-        };
-        self.write(name, self.at(open, fields), EventKind::Content);
+    fn close_part(&mut self, open: &mut Open) {
+        if open.text.is_empty() {
+            return;
+        }
+        let [_, done, _, part_done] = open.event_names();
+        self.write_at(done, open, open.whole(), EventKind::Preamble);
+        if let Some(part) = open.form.part(&open.text) {
+            self.write_at(part_done, open, json!({"part": part}), EventKind::Preamble);
+            open.parts.push(part);
+            open.text.clear();
+        }
     }
 
-    /// Everything that repeats the whole text.
-    fn write_done(&mut self, open: &Open) {
-        let text = &open.text;
-        let (name, fields) = match &open.form {
-            Form::Text => ("response.output_text.done", json!({"text": text, "logprobs": []})),
-            Form::Refusal => ("response.refusal.done", json!({"refusal": text})),
-            Form::Reasoning => ("response.reasoning_summary_text.done", json!({"text": text})),
-            Form::Call { kind: ToolKind::Function, name, .. } => {
-                ("response.function_call_arguments.done", json!({"name": name, "arguments": text}))
-            }
-            Form::Call { kind: ToolKind::FreeForm, .. } => {
-                ("response.custom_tool_call_input.done", json!({"input": text}))
-            }
-        };
-        self.write(name, self.at(open, fields), EventKind::Preamble);
-        if let Some(part) = Self::part_of(&open.form, text) {
-            let name = match open.form {
-                Form::Text | Form::Refusal | Form::Call { .. } => "response.content_part.done",
-                Form::Reasoning => "response.reasoning_summary_part.done",
-            };
-            self.write(name, self.at(open, json!({"part": part})), EventKind::Preamble);
+    fn close_item(&mut self) {
+        if let Some(open) = self.open.take() {
+            let item = open.item("completed");
+            let fields = json!({"output_index": self.output.len(), "item": item});
+            self.write("response.output_item.done", fields, EventKind::Content);
+            self.output.push(item);
         }
     }
 }
@@ -197,28 +214,29 @@ impl ResponsesEncoder {
 impl Encode for ResponsesEncoder {
     fn start(&mut self, _usage: Option<UsageCounts>) {
         for name in ["response.created", "response.in_progress"] {
-            self.write(name, json!({"response": self.response()}), EventKind::Preamble);
+            let response = response_object(&self.context, "in_progress");
+            self.write(name, json!({"response": response}), EventKind::Preamble);
         }
     }
 
     fn open(&mut self, block: &Block) {
-        let (form, encrypted) = match block {
-            Block::Text => (Form::Text, None),
-            Block::Refusal => (Form::Refusal, None),
-            Block::Reasoning => (Form::Reasoning, None),
-            Block::Redacted(opaque) => (Form::Reasoning, Some(wrap(&self.context.issuer, opaque))),
-            Block::Tool { id, name, kind } => {
-                let call_id = wire_tool_id(Dialect::Responses, id);
-                (Form::Call { call_id, name: name.clone(), kind: *kind }, None)
+        let form = Form::of(block);
+        if let Some(open) = self.open.as_mut().filter(|open| open.form.is_message() && form.is_message()) {
+            open.form = form;
+            return;
+        }
+        self.close_item();
+        let (encrypted, kind) = match block {
+            Block::Text | Block::Refusal | Block::Reasoning => (None, EventKind::Preamble),
+            Block::Redacted(data) => {
+                let encrypted = wrap(&self.context.issuer, &Opaque::Redacted(data.clone()));
+                (Some(encrypted), EventKind::Content)
             }
+            Block::Tool { .. } => (None, EventKind::Content),
         };
-        let kind = match &form {
-            Form::Text | Form::Refusal | Form::Reasoning if encrypted.is_none() => EventKind::Preamble,
-            Form::Text | Form::Refusal | Form::Reasoning | Form::Call { .. } => EventKind::Content,
-        };
-        let open = Open { id: self.id_of(&form), form, text: String::new(), encrypted };
-        let item = Self::item(&open, "in_progress");
-        let fields = json!({"output_index": self.output.len(), "item": item});
+        let id = item_id(form.item_kind(), &self.context.attempt, self.output.len());
+        let open = Open { id, form, parts: Vec::new(), text: String::new(), encrypted };
+        let fields = json!({"output_index": self.output.len(), "item": open.item("in_progress")});
         self.write("response.output_item.added", fields, kind);
         self.open = Some(open);
     }
@@ -252,33 +270,31 @@ impl Encode for ResponsesEncoder {
             let input = open.text.clone();
             self.write_delta(&open, &input);
         }
-        if !open.text.is_empty() {
-            self.write_done(&open);
+        self.close_part(&mut open);
+        let goes_on = open.form.is_message();
+        self.open = Some(open);
+        if !goes_on {
+            self.close_item();
         }
-        let item = Self::item(&open, "completed");
-        let fields = json!({"output_index": self.output.len(), "item": item});
-        self.write("response.output_item.done", fields, EventKind::Content);
-        self.output.push(item);
     }
 
     fn finish(&mut self, finish: &Finish, produced: Produced) {
+        self.close_item();
         self.finish = Some(finish_to_wire(Dialect::Responses, finish, produced));
     }
 
     fn final_usage(&mut self, _usage: UsageCounts) {}
 
     fn end(&mut self, usage: Option<UsageCounts>) {
-        let mut response = self.response();
-        let WireFinish { reason, detail } =
-            self.finish.take().unwrap_or(WireFinish { reason: "completed", detail: None });
-        response["status"] = json!(reason);
-        response["output"] = Value::Array(std::mem::take(&mut self.output));
+        let finish = self.finish.take().unwrap_or(WireFinish { reason: "completed", detail: None });
+        let mut response = response_object(&self.context, finish.reason);
+        response.insert("output".to_owned(), Value::Array(std::mem::take(&mut self.output)));
         if let Some(usage) = usage {
-            response["usage"] = render_usage(Dialect::Responses, &usage);
+            response.insert("usage".to_owned(), render_usage(Dialect::Responses, &usage));
         }
-        let name = match detail {
+        let name = match finish.detail {
             Some(detail) => {
-                response["incomplete_details"] = json!({"reason": detail});
+                response.insert("incomplete_details".to_owned(), json!({"reason": detail}));
                 "response.incomplete"
             }
             None => "response.completed",

@@ -7,6 +7,7 @@ use tokenhub_domain::Dialect;
 
 use super::OutEvent;
 use crate::call::EventKind;
+use crate::convert::{ReplyContext, response_object};
 
 /// What went wrong, in the words of the client's protocol.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,14 +25,12 @@ pub struct StreamFault<'a> {
 }
 
 /// The reply that breaks off; only Responses repeats it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug)]
 pub struct ReplyPlace<'a> {
-    /// The id that the client was told.
-    pub id: &'a str,
-    /// The model that the client asked for.
-    pub model: &'a str,
-    /// Seconds since 1970.
-    pub created_secs: u64,
+    /// What the client was told of it.
+    pub context: &'a ReplyContext,
+    /// The id that the client was told, where it came from the upstream and is not made from the attempt.
+    pub response_id: Option<&'a str>,
     /// The number of this event: as many as events were sent.
     pub sequence_number: u64,
 }
@@ -51,9 +50,12 @@ pub fn error_event(dialect: Dialect, fault: &StreamFault<'_>, place: &ReplyPlace
             ("error", data)
         }
         Dialect::Responses => {
-            let mut response = super::encode_responses::envelope(place.id, place.model, place.created_secs);
-            response["status"] = json!("failed");
-            response["error"] = json!({"code": fault.code.unwrap_or(fault.kind), "message": fault.message});
+            let mut response = response_object(place.context, "failed");
+            if let Some(id) = place.response_id {
+                response.insert("id".to_owned(), json!(id));
+            }
+            let error = json!({"code": fault.code.unwrap_or(fault.kind), "message": fault.message});
+            response.insert("error".to_owned(), error);
             let name = "response.failed";
             (name, json!({"type": name, "sequence_number": place.sequence_number, "response": response}))
         }

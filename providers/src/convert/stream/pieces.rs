@@ -6,7 +6,7 @@
 use std::collections::VecDeque;
 
 use super::StreamError;
-use crate::convert::{Finish, Opaque, Produced, ToolKind, UsageCounts};
+use crate::convert::{Finish, Produced, ToolKind, UsageCounts};
 
 /// A block of one reply; counted by the decoder.
 pub(super) type BlockId = usize;
@@ -21,10 +21,10 @@ pub(super) enum Block {
     /// Thoughts, with a signature where the model signs.
     Reasoning,
     /// Thoughts that only their issuer can read; the block is complete with its start.
-    Redacted(Opaque),
+    Redacted(String),
     /// A call of one of the client's tools; its text is JSON.
     Tool {
-        /// The call's id.
+        /// The call's id; empty where the upstream gave none.
         id: String,
         /// The tool, as the client named it.
         name: String,
@@ -91,7 +91,7 @@ pub(super) struct Row {
 #[derive(Debug)]
 struct Live {
     id: BlockId,
-    /// A tool call of which no byte of arguments came yet.
+    /// A tool call whose arguments are blank so far.
     owes_arguments: bool,
 }
 
@@ -119,7 +119,7 @@ impl Row {
         }
         match &mut self.live {
             Some(live) if live.id == id => {
-                live.owes_arguments = false;
+                live.owes_arguments &= text.trim().is_empty();
                 encoder.delta(text);
             }
             Some(_) | None => match self.waiting.iter_mut().find(|waiting| waiting.id == id) {
@@ -185,7 +185,7 @@ impl Row {
             let Some(next) = self.waiting.pop_front() else { return };
             self.begin(next.id, &next.block, encoder);
             if let Some(live) = self.live.as_mut().filter(|_| !next.text.is_empty()) {
-                live.owes_arguments = false;
+                live.owes_arguments &= next.text.trim().is_empty();
                 encoder.delta(&next.text);
             }
             if let Some(signature) = &next.signature {

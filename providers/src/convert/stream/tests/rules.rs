@@ -11,10 +11,9 @@ fn messages_outline(deltas: &[&str], finish: &str) -> Vec<String> {
     outline(&complete(Chat, Messages, &chat_stream(deltas, finish)))
 }
 
-fn response(event: &'static str, fields: Value) -> InEvent {
-    let mut data = json!({"type": event});
-    data.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
-    (event, data.to_string())
+fn response(event: &'static str, mut fields: Value) -> InEvent {
+    fields["type"] = json!(event);
+    (event, fields.to_string())
 }
 
 fn completed(output: &Value) -> InEvent {

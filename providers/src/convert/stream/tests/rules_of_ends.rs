@@ -130,7 +130,8 @@ fn rule_13_an_error_has_the_form_of_the_clients_protocol() {
         param: None,
         request_id: Some("req_1"),
     };
-    let place = ReplyPlace { id: "resp_1", model: "m", created_secs: 5, sequence_number: 9 };
+    let context = super::context();
+    let place = ReplyPlace { context: &context, response_id: None, sequence_number: 9 };
     let event = |dialect| {
         let event = error_event(dialect, &fault, &place);
         (event.name, serde_json::from_str::<Value>(&event.data).unwrap())
@@ -146,10 +147,10 @@ fn rule_13_an_error_has_the_form_of_the_clients_protocol() {
     );
     let response = &data["response"];
     assert_eq!(response["error"], json!({"code": "overloaded", "message": "broke"}));
-    assert_eq!(
-        (&response["id"], &response["status"], &response["model"]),
-        (&json!("resp_1"), &json!("failed"), &json!("m"))
-    );
+    let told = (&response["id"], &response["status"], &response["model"]);
+    assert_eq!(told, (&json!("resp_7"), &json!("failed"), &json!("asked-for")));
+    let passed_on = ReplyPlace { response_id: Some("resp_upstream"), ..place };
+    assert!(error_event(Responses, &fault, &passed_on).data.contains(r#""id":"resp_upstream""#));
 }
 
 #[test]

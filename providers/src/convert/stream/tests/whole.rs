@@ -162,8 +162,7 @@ fn messages_delta(block: &str, delta: &Value, reply: &mut Whole) {
 fn responses(events: &[OutEvent]) -> Whole {
     let mut reply = Whole::default();
     let mut done: Vec<Value> = Vec::new();
-    let mut open: Option<Value> = None;
-    let mut pieces = String::new();
+    let mut open: Option<Item> = None;
     for (position, event) in events.iter().enumerate() {
         let data: Value = serde_json::from_str(&event.data).unwrap();
         assert_eq!((&data["type"], &data["sequence_number"]), (&json!(event.name), &json!(position)));
@@ -173,70 +172,135 @@ fn responses(events: &[OutEvent]) -> Whole {
                 assert_eq!(data["response"]["status"], "in_progress");
             }
             "response.output_item.added" => {
-                assert_eq!((&open, &data["output_index"]), (&None, &json!(done.len())));
-                open = Some(data["item"].clone());
-                pieces.clear();
+                assert_eq!((open.is_none(), &data["output_index"]), (true, &json!(done.len())));
+                open = Some(Item { begun: data["item"].clone(), pieces: String::new(), parts: Vec::new() });
             }
             "response.output_item.done" => {
-                let (item, begun) = (data["item"].clone(), open.take().unwrap());
-                assert_eq!((&item["id"], &item["type"]), (&begun["id"], &begun["type"]));
+                let (item, told) = (data["item"].clone(), open.take().unwrap());
+                assert_eq!((&item["id"], &item["type"]), (&told.begun["id"], &told.begun["type"]));
                 assert_eq!(data["output_index"], done.len());
-                responses_item(&item, &pieces, &mut reply);
+                assert_eq!(texts_of(&item), told.parts, "the item is what its pieces were");
                 done.push(item);
             }
             "response.completed" | "response.incomplete" => {
                 let response = &data["response"];
                 assert_eq!(response["output"], json!(done), "the output is what was sent");
-                assert_eq!((&response["id"], &response["model"]), (&json!("resp_7"), &json!("asked-for")));
                 assert_eq!(format!("response.{}", text(&response["status"])), event.name);
-                let detail = response["incomplete_details"]["reason"].as_str();
-                reply.finish = [text(&response["status"])].into_iter().chain(detail).collect::<Vec<_>>().join(" ");
-                reply.usage = response["usage"].clone();
+                reply = whole_response(response);
             }
-            name => responses_piece(name, &data, (open.as_ref().unwrap(), done.len()), &mut pieces),
+            name => open.as_mut().unwrap().take(name, &data, done.len()),
         }
     }
-    assert_eq!(open, None);
+    assert!(open.is_none());
     reply
 }
 
-fn responses_piece(name: &str, data: &Value, (item, index): (&Value, usize), pieces: &mut String) {
-    assert_eq!((&data["item_id"], &data["output_index"]), (&item["id"], &json!(index)), "{name}");
-    let place = if name.contains("summary") { "summary_index" } else { "content_index" };
-    assert_eq!(data.get(place).is_some(), item["type"] == "message" || item["type"] == "reasoning", "{name}");
-    let told = |field: &str| data[field].as_str().or(data["part"][field].as_str()).map(str::to_owned);
-    match name.rsplit_once('.').unwrap().1 {
-        "added" => assert_eq!(told("text").or(told("refusal")).as_deref(), Some("")),
-        "delta" => pieces.push_str(text(&data["delta"])),
-        "done" => {
-            let whole = ["text", "refusal", "arguments", "input"].into_iter().find_map(told);
-            assert_eq!(whole.as_ref(), Some(&*pieces), "{name} repeats the pieces");
+/// An item that is being sent.
+struct Item {
+    begun: Value,
+    pieces: String,
+    parts: Vec<String>,
+}
+
+impl Item {
+    fn take(&mut self, name: &str, data: &Value, output_index: usize) {
+        assert_eq!((&data["item_id"], &data["output_index"]), (&self.begun["id"], &json!(output_index)), "{name}");
+        let is_call = self.begun.get("call_id").is_some();
+        let ending = name.rsplit_once('.').unwrap().1;
+        // The event that ends a part comes behind the one that repeats its text.
+        let part = self.parts.len() - usize::from(name.contains("_part.done"));
+        let place = if name.contains("summary") { "summary_index" } else { "content_index" };
+        assert_eq!(data.get(place), if is_call { None } else { Some(json!(part)) }.as_ref(), "{name}");
+        let told = |field: &str| data[field].as_str().or(data["part"][field].as_str()).map(str::to_owned);
+        let whole = ["text", "refusal", "arguments", "input"].into_iter().find_map(told);
+        match ending {
+            "added" => assert_eq!(whole.as_deref(), Some("")),
+            "delta" => self.pieces.push_str(text(&data["delta"])),
+            "done" if name.contains("_part.") => assert_eq!(whole.as_ref(), self.parts.last()),
+            "done" => {
+                assert_eq!(whole.as_ref(), Some(&self.pieces), "{name} repeats the pieces");
+                self.parts.push(std::mem::take(&mut self.pieces));
+            }
+            other => panic!("{other} is no event"),
         }
-        other => panic!("{other} is no event"),
     }
 }
 
-fn responses_item(item: &Value, pieces: &str, reply: &mut Whole) {
-    let part = |list: &str, field: &str| item[list][0][field].as_str().unwrap_or_default().to_owned();
-    let whole = match text(&item["type"]) {
-        "message" => {
-            let (said, refused) = (part("content", "text"), part("content", "refusal"));
-            reply.text.push_str(&said);
-            reply.refusal.push_str(&refused);
-            said + &refused
+fn texts_of(item: &Value) -> Vec<String> {
+    let parts = ["content", "summary"].into_iter().find_map(|list| item[list].as_array());
+    match parts {
+        Some(parts) => {
+            parts.iter().map(|part| text(part.get("text").or(part.get("refusal")).unwrap()).to_owned()).collect()
         }
-        "reasoning" => {
-            let thought = part("summary", "text");
-            reply.reasoning.push_str(&thought);
-            reply.signatures.extend(item["encrypted_content"].as_str().map(str::to_owned));
-            thought
+        None => vec![text(item.get("arguments").or(item.get("input")).unwrap()).to_owned()],
+    }
+}
+
+/// A reply that comes in one body.
+pub(super) fn whole_body(dialect: Dialect, body: &Value) -> Whole {
+    match dialect {
+        Dialect::Chat => whole_completion(body),
+        Dialect::Messages => whole_message(body),
+        Dialect::Responses => whole_response(body),
+    }
+}
+
+fn whole_completion(body: &Value) -> Whole {
+    let message = &body["choices"][0]["message"];
+    let said = |field: &str| message[field].as_str().unwrap_or_default().to_owned();
+    let calls = message["tool_calls"].as_array().into_iter().flatten().map(|call| {
+        let form = &call[text(&call["type"])];
+        let arguments = form.get("arguments").or(form.get("input")).unwrap();
+        Call::of(text(&call["id"]), text(&form["name"]), text(arguments))
+    });
+    Whole {
+        text: said("content"),
+        refusal: said("refusal"),
+        reasoning: said("reasoning_content"),
+        signatures: Vec::new(),
+        calls: calls.collect(),
+        finish: text(&body["choices"][0]["finish_reason"]).to_owned(),
+        usage: body["usage"].clone(),
+    }
+}
+
+fn whole_message(body: &Value) -> Whole {
+    let finish = text(&body["stop_reason"]).to_owned();
+    let mut reply = Whole { finish, usage: body["usage"].clone(), ..Whole::default() };
+    for block in body["content"].as_array().unwrap() {
+        match text(&block["type"]) {
+            "text" => reply.text.push_str(text(&block["text"])),
+            "thinking" => {
+                reply.reasoning.push_str(text(&block["thinking"]));
+                reply.signatures.extend(block["signature"].as_str().filter(|text| !text.is_empty()).map(str::to_owned));
+            }
+            "redacted_thinking" => reply.signatures.push(text(&block["data"]).to_owned()),
+            _ => reply.calls.push(Call::of(text(&block["id"]), text(&block["name"]), &block["input"].to_string())),
         }
-        kind => {
-            let field = if kind == "function_call" { "arguments" } else { "input" };
-            let arguments = text(&item[field]).to_owned();
-            reply.calls.push(Call::of(text(&item["call_id"]), text(&item["name"]), &arguments));
-            arguments
+    }
+    reply
+}
+
+fn whole_response(body: &Value) -> Whole {
+    assert_eq!((&body["id"], &body["model"]), (&json!("resp_7"), &json!("asked-for")));
+    let detail = body["incomplete_details"]["reason"].as_str();
+    let finish = [text(&body["status"])].into_iter().chain(detail).collect::<Vec<_>>().join(" ");
+    let mut reply = Whole { finish, usage: body["usage"].clone(), ..Whole::default() };
+    for item in body["output"].as_array().unwrap() {
+        let texts = texts_of(item).concat();
+        match text(&item["type"]) {
+            "message" => {
+                for part in item["content"].as_array().unwrap() {
+                    reply.text.push_str(part["text"].as_str().unwrap_or_default());
+                    reply.refusal.push_str(part["refusal"].as_str().unwrap_or_default());
+                }
+            }
+            "reasoning" => {
+                reply.reasoning.push_str(&texts);
+                reply.signatures.extend(item["encrypted_content"].as_str().map(str::to_owned));
+            }
+            _ => reply.calls.push(Call::of(text(&item["call_id"]), text(&item["name"]), &texts)),
         }
-    };
-    assert_eq!(whole, pieces, "the item is what its pieces were");
+    }
+    reply
 }

@@ -37,6 +37,56 @@ impl Told {
         }
     }
 
+    /// The same reply in one body.
+    pub(super) fn body(&self, dialect: Dialect) -> Value {
+        let last = |events: &[InEvent], back: usize| -> Value {
+            serde_json::from_str(&events[events.len() - back].1).unwrap()
+        };
+        match dialect {
+            Dialect::Chat => {
+                let said = |pick: fn(&Part) -> Option<&String>| self.parts.iter().filter_map(pick).cloned().collect();
+                let content: String = said(|part| if let Part::Text(text) = part { Some(text) } else { None });
+                let thought: String = said(|part| if let Part::Reasoning(text) = part { Some(text) } else { None });
+                let calls: Vec<Value> = self
+                    .parts
+                    .iter()
+                    .filter_map(|part| match part {
+                        Part::Call(arguments) => Some(arguments),
+                        Part::Text(_) | Part::Reasoning(_) => None,
+                    })
+                    .enumerate()
+                    .map(|(index, arguments)| {
+                        json!({"id": format!("call_{index}"), "type": "function",
+                        "function": {"name": "f", "arguments": arguments}})
+                    })
+                    .collect();
+                let message = json!({"content": content, "reasoning_content": thought, "tool_calls": calls});
+                let reason = if self.limited { "length" } else { "stop" };
+                let usage = last(&self.chat(), 2)["usage"].clone();
+                json!({"choices": [{"index": 0, "message": message, "finish_reason": reason}], "usage": usage})
+            }
+            Dialect::Messages => {
+                let content: Vec<Value> = self
+                    .parts
+                    .iter()
+                    .enumerate()
+                    .map(|(index, part)| match part {
+                        Part::Text(text) => json!({"type": "text", "text": text}),
+                        Part::Reasoning(text) => json!({"type": "thinking", "thinking": text, "signature": "sig"}),
+                        Part::Call(arguments) => {
+                            let input: Value = serde_json::from_str(arguments).unwrap();
+                            json!({"type": "tool_use", "id": format!("call_{index}"), "name": "f", "input": input})
+                        }
+                    })
+                    .collect();
+                let reason = last(&self.messages(), 2)["delta"]["stop_reason"].clone();
+                let usage = json!({"input_tokens": 60, "cache_read_input_tokens": 40, "output_tokens": 10});
+                json!({"content": content, "stop_reason": reason, "usage": usage})
+            }
+            Dialect::Responses => last(&self.responses(), 1)["response"].clone(),
+        }
+    }
+
     fn pieces(&self, text: &str) -> Vec<String> {
         let mut sizes = self.cuts.iter().copied().cycle();
         let mut rest: Vec<char> = text.chars().collect();
