@@ -62,7 +62,11 @@ class Chat(OpenAi):
                     pieces += 1
                     for choice in event.chunk.choices:
                         thought += getattr(choice.delta, "reasoning_content", None) or ""
-            answer = self.answer(stream.get_final_completion())
+            try:
+                completion = stream.get_final_completion()
+            except openai.LengthFinishReasonError as error:
+                completion = error.completion
+        answer = self.answer(completion)
         answer.pieces, answer.reasoning = pieces, thought
         return answer
 
