@@ -4,6 +4,7 @@
 
 pub(crate) mod chat;
 pub(crate) mod count_tokens;
+pub(crate) mod embeddings;
 mod fields;
 pub(crate) mod plan;
 mod policy;

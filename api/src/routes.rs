@@ -2,6 +2,7 @@
 
 mod chat;
 mod count_tokens;
+mod embeddings;
 mod entry;
 mod health;
 mod models;
@@ -81,6 +82,7 @@ fn protocol_routes(router: Router<AppState>, prefix: &str) -> Router<AppState> {
         .route(&at("/v1/responses/{id}/cancel"), post(responses::cancel))
         .route(&at("/v1/messages"), protocol::serve(&MESSAGES))
         .route(&at("/v1/messages/count_tokens"), post(count_tokens::count))
+        .route(&at("/v1/embeddings"), post(embeddings::create))
         .route(&at("/v1/models"), get(models::list))
         .route(&at("/v1/models/{*id}"), get(models::show))
 }

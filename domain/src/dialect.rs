@@ -13,6 +13,17 @@ pub struct ForwardedHeader {
     pub value: String,
 }
 
+/// What a provider is asked to do with a body.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Operation {
+    /// Answer it.
+    #[default]
+    Chat,
+    /// Make vectors of its texts.
+    Embeddings,
+}
+
 /// A wire protocol of a chat.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

@@ -22,7 +22,7 @@ mod time;
 
 pub use catalogue::{Catalogue, CredentialHeader, Deployment, Model, Provider, ProviderKind, ProviderOrigin};
 pub use content::{ContentHash, ContentRef, Text};
-pub use dialect::{Dialect, ForwardedHeader};
+pub use dialect::{Dialect, ForwardedHeader, Operation};
 pub use error_class::{ErrorClass, ProviderFailure};
 pub use ids::{
     ApiKeyId, AttemptId, CredentialId, InstanceId, ModelId, PrincipalId, ProviderId, RequestId, RunId, StepId, StepKey,

@@ -5,7 +5,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Dialect, ForwardedHeader, ModelId, Policy, RunContext, RunKind, Text, limits};
+use crate::{Dialect, ForwardedHeader, ModelId, Operation, Policy, RunContext, RunKind, Text, limits};
 
 /// A run of any kind.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -49,6 +49,9 @@ pub struct SpecBase {
     /// The protocol of the caller, in which `original` is written and a chat is answered.
     #[serde(default)]
     pub dialect: Dialect,
+    /// What a provider is to do with it.
+    #[serde(default)]
+    pub operation: Operation,
     /// The caller's request body, a JSON object. Its `model` and `stream` are set again for each call.
     pub original: Text,
     /// Headers of the caller that go to a provider of the same protocol.

@@ -3,8 +3,8 @@
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    AttemptId, Deployment, Dialect, ErrorClass, ForwardedHeader, ModelId, NanoDollars, Outcome, Policy, Prompt,
-    ProviderFailure, RoutingProfile, StepId, Text,
+    AttemptId, Deployment, Dialect, ErrorClass, ForwardedHeader, ModelId, NanoDollars, Operation, Outcome, Policy,
+    Prompt, ProviderFailure, RoutingProfile, StepId, Text,
 };
 
 /// What a call is for.
@@ -139,6 +139,9 @@ pub struct SendRequest {
     /// Headers of the caller that go to a provider of the same protocol.
     #[serde(default)]
     pub forwarded: Vec<ForwardedHeader>,
+    /// What a provider is to do with it.
+    #[serde(default)]
+    pub operation: Operation,
     /// What to send.
     pub prompt: Prompt,
     /// What to return.

@@ -118,6 +118,7 @@ impl Attempt {
             try_number: self.try_number,
             deployment: self.candidate.deployment.clone(),
             dialect: run.base.dialect,
+            operation: run.base.operation,
             forwarded: run.base.forwarded.clone(),
             prompt: ask.prompt.clone(),
             form: ask.form,

@@ -4,10 +4,10 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use tokenhub_domain::{
-    AttemptId, Derived, ErrorClass, NanoDollars, Prompt, ProviderFailure, Reply, ReplyForm, Segment, SendOutcome, Text,
-    render,
+    AttemptId, Derived, ErrorClass, NanoDollars, Operation, Prompt, ProviderFailure, Reply, ReplyForm, Segment,
+    SendOutcome, SendRequest, Text, render,
 };
-use tokenhub_providers::{Call, Completion};
+use tokenhub_providers::{Call, Completion, Providers};
 use tokenhub_store::{AttemptOpen, Settlement, StoreError, Waste};
 
 use super::{Sending, unwanted};
@@ -61,7 +61,7 @@ pub(super) async fn call<P: Presence>(sending: &Sending<'_, P>) -> Result<Called
         timeout: Duration::from_millis(request.timeout_ms),
     };
     let result = tokio::select! {
-        result = providers.complete(&request.deployment.provider, call) => result,
+        result = carry_out(&providers, request, call) => result,
         () = unwanted(sending) => Err(ProviderFailure::of(ErrorClass::Cancelled, "the call was withdrawn")),
     };
     let latency_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
@@ -73,6 +73,17 @@ pub(super) async fn call<P: Presence>(sending: &Sending<'_, P>) -> Result<Called
             let outcome = SendOutcome::Failed { failure, duplicate_calls: 0, latency_ms };
             Ok(Called { attempt, outcome, settlement: None })
         }
+    }
+}
+
+async fn carry_out(
+    providers: &Providers,
+    request: &SendRequest,
+    call: Call<'_>,
+) -> Result<Completion, ProviderFailure> {
+    match request.operation {
+        Operation::Chat => providers.complete(&request.deployment.provider, call).await,
+        Operation::Embeddings => providers.embed(&request.deployment.provider, call).await,
     }
 }
 

@@ -1,8 +1,8 @@
 //! From a parsed request to a specification: models looked up, defaults filled in.
 
 use tokenhub_domain::{
-    Catalogue, ErrorClass, ModelId, ProviderFailure, RunContext, RunId, RunKind, SelectRequest, ShortlistWish,
-    SpecBase, StopReason, Text, limits,
+    Catalogue, ErrorClass, ModelId, Operation, ProviderFailure, RunContext, RunId, RunKind, SelectRequest,
+    ShortlistWish, SpecBase, StopReason, Text, limits,
 };
 use tokenhub_routing::{Resolved, Signals};
 
@@ -43,6 +43,7 @@ pub(super) fn base(
             config_version: models.world.catalogue.load().version,
         },
         dialect: protocol.dialect,
+        operation: Operation::Chat,
         forwarded: protocol.forwarded(&entry.headers),
         original: Text::Inline(ask.original),
         estimated_input_tokens: ask.estimated_input_tokens,

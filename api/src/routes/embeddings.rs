@@ -1,0 +1,57 @@
+//! `POST /v1/embeddings`: OpenAI's form, answered in process unless durability is asked for.
+//!
+//! The same program as a chat carries it, so that tries, ledger and log are the same; only the call is another.
+
+use axum::{
+    extract::{Request, State},
+    http::{HeaderValue, header},
+    response::{IntoResponse, Response},
+};
+use tokenhub_domain::{ChatSpec, DurabilityWish, Operation, PlanSpec, RunId, RunKind, SpecBase};
+use tokenhub_telemetry::RequestKind;
+
+use super::{Answers, entry, protocol, run_request};
+use crate::{
+    dispatch::{Job, Readback},
+    durability::{self, DURABILITY_HEADER, Delivery},
+    error::{Problem, Shape},
+    parse::embeddings as parse,
+    protocol::CHAT,
+    render,
+    state::{Gate, Models, Runner},
+};
+
+/// The handler.
+pub(super) async fn create(
+    State(gate): State<Gate>,
+    State(models): State<Models>,
+    State(runner): State<Runner>,
+    request: Request,
+) -> Response {
+    let answered = answer(&gate, &models, &runner, request).await;
+    let mut response = answered.unwrap_or_else(|problem| problem.into_response(Shape::OpenAi));
+    response.extensions_mut().insert(Answers(RequestKind::Chat));
+    response
+}
+
+async fn answer(gate: &Gate, models: &Models, runner: &Runner, request: Request) -> Result<Response, Problem> {
+    let mut entry = entry::enter(gate, request, tokenhub_domain::limits::PROTOCOL_BODY_BYTES).await?;
+    let identity = entry.identity()?;
+    let parsed = parse::parse(std::mem::take(&mut entry.body))?;
+    let wish = if entry.headers.contains_key(DURABILITY_HEADER) {
+        durability::wish(&entry.headers, Delivery::Whole)?
+    } else {
+        // Vectors cost little and are asked for by the thousand.
+        DurabilityWish::None
+    };
+    let base = run_request::base(models, &entry, RunKind::Chat, RunId::generate_run(), parsed.ask, &CHAT);
+    let base = SpecBase { operation: Operation::Embeddings, ..base };
+    let catalogue = models.world.catalogue.load_full();
+    let model = run_request::named_model(&catalogue, &base, "model", Some(&parsed.model), 0)?;
+    let job = Job { spec: PlanSpec::Chat(ChatSpec { base, model }), wish, identity, readback: Readback::Unpromised };
+    let answered = runner.dispatcher.answer(job).await?;
+    let body = render::completion_body(&answered.outcome)?;
+    let mut response = ([(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))], body).into_response();
+    response.headers_mut().extend(protocol::headers_of(&answered));
+    Ok(response)
+}
