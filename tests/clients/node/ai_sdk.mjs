@@ -19,8 +19,9 @@ function failure(error) {
   return { kind: 'status', status: error.statusCode, headers: error.responseHeaders, message: error.message };
 }
 
-// `at(key)` gives a function from a model's name to the model; `thinks` are the options that ask for reasoning.
-function adapter(name, at, thinks) {
+// `at(key)` gives a function from a model's name to the model; `thinks` are the options that ask for reasoning, `always`
+// those of every other call.
+function adapter(name, at, thinks, always = {}) {
   const settings = (messages, options) => ({
     model: at(options.key ?? KEY)(options.model ?? MODEL),
     messages,
@@ -32,7 +33,7 @@ function adapter(name, at, thinks) {
       tools: { weather: tool({ description: 'The weather in a city', inputSchema: jsonSchema(WEATHER) }) },
     }),
     ...(options.schema && { output: Output.object({ schema: jsonSchema(options.schema) }) }),
-    ...(options.thinks && { providerOptions: thinks }),
+    providerOptions: options.thinks ? thinks : always,
   });
   const answer = ({ text, toolCalls, reasoningText, finishReason, usage, messages }) => ({
     text,
@@ -99,9 +100,13 @@ const compatible = (key) =>
 
 await main([
   adapter('compatible chat', compatible, { hub: { reasoningEffort: 'low' } }),
-  adapter('responses', openAi, {
-    openai: { forceReasoning: true, reasoningEffort: 'low', reasoningSummary: 'auto', store: false },
-  }),
+  // Without `store: false` this SDK sends references to earlier items, which only a provider of the protocol can resolve.
+  adapter(
+    'responses',
+    openAi,
+    { openai: { forceReasoning: true, reasoningEffort: 'low', reasoningSummary: 'auto', store: false } },
+    { openai: { store: false } },
+  ),
   adapter('messages', (key) => createAnthropic({ baseURL, apiKey: key }), {
     anthropic: { thinking: { type: 'enabled', budgetTokens: 1024 } },
   }),
