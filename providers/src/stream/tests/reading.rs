@@ -226,6 +226,22 @@ async fn a_converted_stream_keeps_the_bill_in_the_providers_words() {
 }
 
 #[tokio::test]
+async fn counts_that_the_client_is_not_told_are_billed_before_the_failure() {
+    let (before, behind) = CHAT.split_once("data: {\"id\":\"c\",\"choices\":[{\"index\":0,\"delta\":{},").unwrap();
+    let no_reason = format!("{before}{}", behind.split_once("\n\n").unwrap().1);
+    let broken_off = no_reason.replace("data: [DONE]\n\n", "");
+    for stream in [no_reason, broken_off] {
+        for client in [Dialect::Messages, Dialect::Responses] {
+            let (events, failure) = read(&stream, Dialect::Chat, client).await;
+            assert_eq!(failure.unwrap().class, ErrorClass::StreamBroken);
+            let counts = events.iter().rev().find_map(|event| event.usage).unwrap();
+            assert_eq!((counts.input_tokens, counts.output_tokens), (3, 2));
+            assert!(events.iter().all(|event| event.kind != Done && event.finish_reason.is_none()));
+        }
+    }
+}
+
+#[tokio::test]
 async fn pings_and_preambles_do_not_stop_the_clock_of_the_first_token() {
     for dialect in [Dialect::Messages, Dialect::Chat] {
         let chunks = unfold(0, |count| async move {
