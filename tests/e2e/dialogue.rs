@@ -53,12 +53,13 @@ pub fn events(body: &str) -> Vec<(&str, Value)> {
 
 /// The text that a client reads.
 pub fn text_of(client: Dialect, events: &[(&str, Value)]) -> String {
-    let pointer = match client {
-        Dialect::Chat => "/choices/0/delta/content",
-        Dialect::Messages => "/delta/text",
-        Dialect::Responses => "/delta",
+    let piece = |(name, payload): &(&str, Value)| match client {
+        Dialect::Chat => payload.pointer("/choices/0/delta/content").cloned(),
+        Dialect::Messages => payload.pointer("/delta/text").cloned(),
+        Dialect::Responses if *name == "response.output_text.delta" => payload.get("delta").cloned(),
+        Dialect::Responses => None,
     };
-    events.iter().filter_map(|(_, payload)| payload.pointer(pointer)?.as_str()).collect()
+    events.iter().filter_map(|event| piece(event)?.as_str().map(str::to_owned)).collect()
 }
 
 /// How often a client is told that an answer begins.
