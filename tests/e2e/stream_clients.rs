@@ -6,14 +6,14 @@ use std::time::{Duration, Instant};
 use futures_util::{StreamExt, future::join_all};
 use reqwest::Method;
 use serde_json::{Value, json};
-use tokenhub_demo::{Finished, Part, Reasoning, Reply, Rule, SeenCall};
+use tokenhub_demo::{Finished, Part, Reasoning, Reply, Rule, ScriptedProvider, SeenCall};
 use tokenhub_domain::{Dialect, ErrorClass, TenantId};
 use tokenhub_store::LedgerState;
 
 use crate::{
     dialogue,
     evidence::Evidence,
-    harness::{Disturbance, TestHub, TestHubBuilder, eventually, exchange},
+    harness::{Disturbance, TestHub, TestHubBuilder, eventually, exchange, http},
 };
 
 /// An upstream learns within this that nobody listens any more.
@@ -30,6 +30,15 @@ fn installation(models: impl Iterator<Item = (Dialect, String)>) -> TestHubBuild
     let upstreams = Dialect::ALL.map(|dialect| dialogue::upstream(dialect.as_str(), dialect, KEY));
     let models = models.map(|(dialect, model)| dialogue::model_at(dialect.as_str(), &model, 1));
     TestHub::builder().temporal_off().upstreams(upstreams.to_vec()).models(models.collect())
+}
+
+/// The model of a pair.
+fn name((client, upstream): (Dialect, Dialect)) -> String {
+    format!("{}-{}", client.as_str(), upstream.as_str())
+}
+
+fn is_aborted(model: &str) -> impl Fn(&[SeenCall]) -> bool {
+    move |calls| call_for(calls, model).is_some_and(|call| call.finished == Finished::Aborted)
 }
 
 fn call_for(calls: &[SeenCall], model: &str) -> Option<SeenCall> {
@@ -50,16 +59,16 @@ async fn read_a_little(hub: &TestHub, client: Dialect, model: &str) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_client_that_leaves_ends_the_call_upstream_and_is_no_failure_of_the_provider() {
-    let name = |(client, upstream): (Dialect, Dialect)| format!("{}-{}", client.as_str(), upstream.as_str());
     let hub = installation(pairs().into_iter().map(|pair| (pair.1, name(pair)))).start().await;
     // Talks on for a minute; what ends it is the client.
     hub.provider.script(Rule::any([Reply::text("word ".repeat(600)).usage(9, 600).gap_ms(100)]));
     let left = pairs().into_iter().map(async |pair| {
         read_a_little(&hub, pair.0, &name(pair)).await;
         let since = Instant::now();
-        let aborted =
-            |calls: &[SeenCall]| call_for(calls, &name(pair)).is_some_and(|call| call.finished == Finished::Aborted);
-        assert!(hub.provider.wait_until(ABORT_LIMIT, aborted).await, "{pair:?}: not within {ABORT_LIMIT:?}");
+        assert!(
+            hub.provider.wait_until(ABORT_LIMIT, is_aborted(&name(pair))).await,
+            "{pair:?}: not within {ABORT_LIMIT:?}"
+        );
         eprintln!("{pair:?}: aborted after {} ms", since.elapsed().as_millis());
     });
     join_all(left).await;
@@ -76,6 +85,59 @@ async fn a_client_that_leaves_ends_the_call_upstream_and_is_no_failure_of_the_pr
         (lines.len() == pairs().len()).then_some(lines)
     });
     assert!(lines.await.iter().all(|line| line.error_class == Some(ErrorClass::Cancelled)));
+    hub.finish(Disturbance::None).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_leaves_before_the_first_token_ends_the_call_and_nothing_is_owed() {
+    let hub = installation(pairs().into_iter().map(|pair| (pair.1, name(pair)))).start().await;
+    hub.provider.script(Rule::any([Reply::text("never said").stall_after_tokens(0)]));
+    let left = pairs().into_iter().map(async |pair| {
+        let (path, body) = dialogue::request(pair.0, &name(pair));
+        let asked = hub.request(Method::POST, path).json(&body).send();
+        let called = hub.provider.wait_until(PATIENCE, |calls| call_for(calls, &name(pair)).is_some());
+        tokio::select! {
+            answer = asked => panic!("{pair:?}: {answer:?}"),
+            is_called = called => assert!(is_called, "{pair:?}"),
+        }
+        // The request was dropped, and its connection with it.
+        assert!(hub.provider.wait_until(ABORT_LIMIT, is_aborted(&name(pair))).await, "{pair:?}");
+    });
+    join_all(left).await;
+    for row in Evidence::of(&hub).await.ended(pairs().len()).await {
+        assert_eq!((row.state, row.error_class), (LedgerState::Void, Some(ErrorClass::Cancelled)), "{row:?}");
+    }
+    hub.finish(Disturbance::None).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_of_the_providers_protocol_gets_the_providers_bytes_however_they_were_cut() {
+    let hub =
+        installation(Dialect::ALL.into_iter().map(|dialect| (dialect, dialect.as_str().to_owned()))).start().await;
+    let direct = ScriptedProvider::start().await;
+    let said = Reply::parts([
+        Part::reasoning("hé 😀", Some("signed")),
+        Part::Text("“naïve” 世界 😀 done".to_owned()),
+        Part::tool_call("call_1", "look", ["{\"at\":", "\"世界\"}"]),
+    ]);
+    let cuts = [said.clone(), said.clone().split_bytes(1), said.clone().split_inside_characters(), said.split_bytes(7)];
+    for dialect in Dialect::ALL {
+        for stream in [true, false] {
+            for (cut, reply) in cuts.iter().enumerate() {
+                let (path, mut body) = dialogue::request(dialect, dialect.as_str());
+                body["stream"] = json!(stream);
+                if stream && dialect == Dialect::Chat {
+                    body["stream_options"] = json!({"include_usage": true});
+                }
+                hub.provider.script(Rule::any([reply.clone()]));
+                direct.script(Rule::any([reply.clone()]));
+                let wanted = exchange(http().post(format!("{}{path}", direct.base_url())).json(&body)).await.unwrap();
+                let got = exchange(hub.request(Method::POST, path).json(&body)).await.unwrap().expect(200);
+                assert_eq!(got.text, wanted.text, "{dialect:?}, stream {stream}, cut {cut}");
+                assert!(got.text.contains("世界"), "{}", got.text);
+            }
+        }
+    }
     hub.finish(Disturbance::None).await;
 }
 

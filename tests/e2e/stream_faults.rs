@@ -5,7 +5,7 @@
 
 mod table;
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use futures_util::future::join_all;
 use reqwest::Method;
@@ -170,5 +170,18 @@ async fn case_8_a_mistake_of_the_client_is_told_in_its_protocol_and_nobody_else_
     }
     let ledger = Evidence::of(&hub).await.ended(hub.provider.calls().len()).await;
     assert!(ledger.iter().all(|row| row.state == LedgerState::Void && row.error_class == Some(ErrorClass::BadRequest)));
+    hub.finish(Disturbance::None).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn case_11_what_breaks_behind_the_first_content_is_told_within_a_second_and_nobody_else_is_asked() {
+    let hub = installation().await;
+    for row in Row::all().into_iter().filter(|row| row.fault == Fault::CutInTheMiddle) {
+        let (path, body) = dialogue::request(row.client, &row.model());
+        let before = hub.provider.calls().len();
+        let answer = exchange(hub.request(Method::POST, path).json(&body)).await.unwrap().expect(200);
+        assert!(answer.took < Duration::from_secs(1), "{row:?}: {:?}", answer.took);
+        assert_eq!(hub.provider.calls().len(), before + 1, "{row:?}");
+    }
     hub.finish(Disturbance::None).await;
 }
