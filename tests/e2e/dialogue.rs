@@ -83,11 +83,11 @@ pub fn is_end(client: Dialect, (name, payload): &(&str, Value)) -> bool {
 
 /// The error that an event tells, in the protocol's own place for it.
 pub fn told_error<'a>(client: Dialect, (name, payload): &'a (&str, Value)) -> Option<&'a str> {
-    match client {
-        Dialect::Chat => payload.pointer("/error/code")?.as_str(),
-        Dialect::Messages if *name == "error" => payload.pointer("/error/type")?.as_str(),
-        Dialect::Messages => None,
-        Dialect::Responses if *name == "response.failed" => payload.pointer("/response/error/code")?.as_str(),
-        Dialect::Responses => None,
-    }
+    let place = match client {
+        Dialect::Chat => "/error/code",
+        Dialect::Messages if *name == "error" => "/error/type",
+        Dialect::Responses if *name == "response.failed" => "/response/error/code",
+        Dialect::Messages | Dialect::Responses => return None,
+    };
+    payload.pointer(place)?.as_str()
 }

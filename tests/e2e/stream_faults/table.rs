@@ -14,6 +14,8 @@ pub(super) const OUTPUT_TOKENS: u64 = 7;
 /// What the first provider does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Fault {
+    CutBeforeHeaders,
+    SilenceBeforeHeaders,
     CutBeforeFirstToken,
     CutInTheMiddle,
     CutInsideAToolCall,
@@ -36,7 +38,9 @@ pub(super) enum Fault {
 }
 
 impl Fault {
-    pub(super) const ALL: [Self; 19] = [
+    pub(super) const ALL: [Self; 21] = [
+        Self::CutBeforeHeaders,
+        Self::SilenceBeforeHeaders,
         Self::CutBeforeFirstToken,
         Self::CutInTheMiddle,
         Self::CutInsideAToolCall,
@@ -62,6 +66,8 @@ impl Fault {
         let said = Reply::text(FAILING_TEXT).usage(INPUT_TOKENS, OUTPUT_TOKENS);
         let error = || Noise::error("overloaded_error", "too much to do");
         match self {
+            Self::CutBeforeHeaders => said.cut_before_bytes(),
+            Self::SilenceBeforeHeaders => Reply::hang(),
             Self::CutBeforeFirstToken => said.cut_after_tokens(0),
             Self::CutInTheMiddle => said.cut_after_tokens(2),
             Self::CutInsideAToolCall => Reply::parts([Part::tool_call("call_1", "look", ["{\"at\":", "\"it", "\"}"])])
@@ -100,13 +106,16 @@ impl Fault {
 
     /// What is to come of it for such a client at such an upstream.
     pub(super) fn outcome(self, client: Dialect, upstream: Dialect) -> Outcome {
-        use ErrorClass::{FirstTokenTimeout, Overloaded, ServerError, StreamBroken};
+        use ErrorClass::{FirstTokenTimeout, Overloaded, ServerError, StreamBroken, Transport};
         match self {
             Self::CutBeforeFirstToken
             | Self::RubbishBeforeFirstToken
             | Self::EmptyStream
             | Self::EndMarkBehindNothing => Outcome::failover(StreamBroken, 2),
-            Self::SilenceBeforeFirstToken | Self::NothingButKeepAlives => Outcome::failover(FirstTokenTimeout, 1),
+            Self::CutBeforeHeaders => Outcome::failover(Transport, 3),
+            Self::SilenceBeforeHeaders | Self::SilenceBeforeFirstToken | Self::NothingButKeepAlives => {
+                Outcome::failover(FirstTokenTimeout, 1)
+            }
             Self::ErrorFirst | Self::ErrorBehindAPing => Outcome::failover(Overloaded, 3),
             Self::ErrorInPlaceOfAStream => Outcome::failover(ServerError, 3),
             Self::CutInTheMiddle | Self::SilenceInTheMiddle | Self::RubbishInTheMiddle => {
