@@ -218,10 +218,11 @@ fn elapsed_ms(since: Instant) -> u64 {
     u64::try_from(since.elapsed().as_millis()).unwrap_or(u64::MAX)
 }
 
-/// The item that an event becomes; `None` for Chat's end mark, which the route writes itself. The last event of the other
-/// protocols is part of the answer.
+/// The item that an event becomes; `None` for counts alone and for Chat's end mark, which the route writes itself. The last
+/// event of the other protocols is part of the answer.
 fn item_of(event: &StreamEvent) -> Option<StreamItem> {
     match event.kind {
+        _ if event.raw.is_empty() => None,
         EventKind::Done if event.raw.trim_ascii() == b"[DONE]" => None,
         EventKind::UsageOnly => Some(StreamItem::Usage(event.frame())),
         EventKind::Preamble | EventKind::Content | EventKind::Finish | EventKind::Done => {
@@ -248,6 +249,7 @@ mod tests {
         assert_eq!(item("", " [DONE]", EventKind::Done), None);
         let stop = item("message_stop", r#"{"type":"message_stop"}"#, EventKind::Done);
         assert_eq!(stop.as_deref(), Some("event: message_stop\ndata: {\"type\":\"message_stop\"}\n\n"));
+        assert_eq!(item("", "", EventKind::UsageOnly), None);
         assert_eq!(item("", "{}", EventKind::Content).as_deref(), Some("data: {}\n\n"));
     }
 }

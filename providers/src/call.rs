@@ -128,7 +128,7 @@ pub enum EventKind {
 pub struct StreamEvent {
     /// The `event` field; empty for Chat, whose events have none.
     pub name: Bytes,
-    /// The payload as it came, without the `data:` around it.
+    /// The payload as it came, without the `data:` around it. Empty where there is nothing to pass on but the counts are new.
     pub raw: Bytes,
     /// What it is there for.
     pub kind: EventKind,

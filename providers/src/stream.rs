@@ -132,12 +132,30 @@ impl Reader {
             }
             Progress::Empty | Progress::BeforeContent | Progress::InContent => {}
         }
-        let item = self.next_item().await.transpose();
+        let mut item = self.next_item().await.transpose();
+        if let Some(Ok(event)) = &item
+            && self.ends_without_a_word(event)
+        {
+            item = Some(Err(self.broken("the stream ended without content and without a finish reason")));
+        }
         match &item {
             Some(Ok(event)) => self.note(event),
             Some(Err(_)) | None => self.progress = Progress::Closed,
         }
         item
+    }
+
+    /// An end mark behind nothing is no answer. An empty answer has a finish reason; in Responses the last event is one.
+    fn ends_without_a_word(&self, event: &StreamEvent) -> bool {
+        let has_words = match self.progress {
+            Progress::Empty | Progress::BeforeContent => false,
+            Progress::InContent | Progress::Done | Progress::Closed => true,
+        };
+        event.kind == EventKind::Done
+            && self.dialect != Dialect::Responses
+            && self.finish == Finish::Missing
+            && event.finish_reason.is_none()
+            && !has_words
     }
 
     fn note(&mut self, event: &StreamEvent) {

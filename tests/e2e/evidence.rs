@@ -3,8 +3,8 @@
 use std::{path::PathBuf, time::Duration};
 
 use tokenhub_demo::{Finished, SeenCall};
-use tokenhub_domain::{AttemptId, RunId};
-use tokenhub_store::{LedgerRow, Store, Waste};
+use tokenhub_domain::{AttemptId, RunId, TenantId};
+use tokenhub_store::{LedgerRow, LedgerState, RequestLogRow, Store, Waste};
 
 use crate::harness::{Process, TestHub, eventually};
 
@@ -37,6 +37,21 @@ impl Evidence {
     /// What became of the answer to a call, once that is known.
     pub async fn waste_of(&self, call: &SeenCall) -> Waste {
         eventually("the call is settled", PATIENCE, || async { self.row_of(call).await?.waste }).await
+    }
+
+    /// Every row, once so many attempts were made and all of them have ended.
+    pub async fn ended(&self, attempts: usize) -> Vec<LedgerRow> {
+        eventually("every attempt has ended", PATIENCE, || async {
+            let rows = self.store.ledger_rows().all().await.unwrap();
+            let ended = rows.iter().filter(|row| matches!(row.state, LedgerState::Settled | LedgerState::Void));
+            (ended.count() == attempts && rows.len() == attempts).then_some(rows)
+        })
+        .await
+    }
+
+    /// The newest hundred lines of the log.
+    pub async fn log(&self, tenant: &TenantId) -> Vec<RequestLogRow> {
+        self.store.request_log().list(tenant, None, 100).await.unwrap()
     }
 
     /// Waits until the journal has every answer that the provider gave.

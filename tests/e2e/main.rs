@@ -9,6 +9,7 @@
 #[path = "../../store/tests/store/databases.rs"]
 #[expect(dead_code, unused_imports, unused_macros, reason = "the store's tests use all of it")]
 mod databases;
+mod dialogue;
 mod evidence;
 mod harness;
 mod relay;
@@ -28,3 +29,6 @@ mod operator_view;
 mod parity;
 mod protocols;
 mod smoke;
+mod stream_clients;
+mod stream_faults;
+mod stream_usage;

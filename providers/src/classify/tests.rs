@@ -1,5 +1,7 @@
 //! The table of error answers and the class that each of them is, misreadings of others included.
 
+mod cases;
+
 use super::*;
 use ErrorClass::{
     AuthFailed, BadRequest, ContentFiltered, ContextTooLong, Overloaded, QuotaExhausted, RateLimited, ServerError,

@@ -59,8 +59,8 @@ impl OutEvent {
 /// Why a stream cannot be converted further.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum StreamError {
-    /// It ended before its protocol's last event.
-    #[error("the stream ended before its last event")]
+    /// It ended before its protocol's last event, or without telling why the model stopped.
+    #[error("the stream ended before it was complete")]
     Truncated,
     /// The upstream reported an error in place of an event.
     #[error("the provider reported an error")]
@@ -221,7 +221,7 @@ impl StreamConverter {
                 Piece::Finish(reason, detail) => {
                     self.start();
                     self.row.close_all(self.encoder.as_mut());
-                    let finish = finish_of(self.from, reason.as_deref(), detail.as_deref(), self.produced);
+                    let finish = finish_of(self.from, Some(&reason), detail.as_deref(), self.produced);
                     self.end_with(&finish);
                 }
                 Piece::End => {

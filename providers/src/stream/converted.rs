@@ -10,7 +10,7 @@ use futures_util::StreamExt;
 use futures_util::stream::{BoxStream, unfold};
 use tokenhub_domain::{Dialect, ErrorClass, ProviderFailure, TokenUsage};
 
-use crate::call::StreamEvent;
+use crate::call::{EventKind, StreamEvent};
 use crate::classify::{ErrorEvidence, classify};
 use crate::convert::ReplyContext;
 use crate::convert::stream::{OutEvent, StreamConverter, StreamError};
@@ -25,7 +25,7 @@ pub(super) fn convert(
     context: ReplyContext,
 ) -> BoxStream<'static, Item> {
     let converter = Some(StreamConverter::new(upstream, client, context));
-    let state = Converting { events, converter, ready: VecDeque::new(), seen: Seen::default() };
+    let state = Converting { events, converter, ready: VecDeque::new(), seen: Seen::default(), failure: None };
     unfold(state, |mut state| async move { state.next().await.map(|item| (item, state)) }).boxed()
 }
 
@@ -35,6 +35,8 @@ struct Converting {
     converter: Option<StreamConverter>,
     ready: VecDeque<StreamEvent>,
     seen: Seen,
+    /// To be told once everything before it is.
+    failure: Option<ProviderFailure>,
 }
 
 /// What was read and not yet handed on.
@@ -51,6 +53,9 @@ impl Converting {
             if let Some(event) = self.ready.pop_front() {
                 return Some(Ok(event));
             }
+            if let Some(failure) = self.failure.take() {
+                return Some(Err(failure));
+            }
             let mut converter = self.converter.take()?;
             let outcome = match self.events.next().await {
                 Some(Ok(event)) => {
@@ -61,14 +66,25 @@ impl Converting {
                     }
                     outcome
                 }
-                Some(Err(failure)) => return Some(Err(failure)),
+                Some(Err(failure)) => {
+                    self.fail(failure);
+                    continue;
+                }
                 None => converter.finish(),
             };
             match outcome {
                 Ok(events) => self.queue(events),
-                Err(error) => return Some(Err(failure_of(&error))),
+                Err(error) => self.fail(failure_of(&error)),
             }
         }
+    }
+
+    /// Counts that no event of the client's tells are billed all the same.
+    fn fail(&mut self, failure: ProviderFailure) {
+        if self.seen.usage.is_some() {
+            self.queue(vec![OutEvent { name: "", data: String::new(), kind: EventKind::UsageOnly }]);
+        }
+        self.failure = Some(failure);
     }
 
     fn see(&mut self, event: StreamEvent) {

@@ -262,7 +262,7 @@ impl ChatDecoder {
         }
     }
 
-    fn finish(&mut self, reason: Option<String>, pieces: &mut Vec<Piece>) -> Result<(), StreamError> {
+    fn finish(&mut self, reason: String, pieces: &mut Vec<Piece>) -> Result<(), StreamError> {
         self.finished = true;
         self.stop_saying(pieces);
         for call in &mut self.calls {
@@ -280,11 +280,7 @@ impl ChatDecoder {
 impl Decode for ChatDecoder {
     fn decode(&mut self, _name: &str, data: &[u8], pieces: &mut Vec<Piece>) -> Result<(), StreamError> {
         if data.trim_ascii() == b"[DONE]" {
-            if !self.finished {
-                self.finish(None, pieces)?;
-            }
-            pieces.push(Piece::End);
-            return Ok(());
+            return self.end(pieces);
         }
         let chunk: Chunk<'_> =
             serde_json::from_slice(data).map_err(|error| StreamError::not_of(Dialect::Chat, &error))?;
@@ -304,7 +300,7 @@ impl Decode for ChatDecoder {
                 self.read_delta(delta, pieces)?;
             }
             if let Some(reason) = choice.finish_reason.filter(|reason| !reason.is_empty()) {
-                self.finish(Some(reason), pieces)?;
+                self.finish(reason, pieces)?;
             }
         }
         if let Some(counts) = chunk.usage.filter(Value::is_object) {
@@ -315,7 +311,8 @@ impl Decode for ChatDecoder {
         Ok(())
     }
 
-    /// Some compatible servers leave out the end mark; their finish reason says that nothing is missing.
+    /// Some compatible servers leave out the end mark; their finish reason says that nothing is missing. The mark without
+    /// a reason says nothing of the kind, and no reason is made up for it.
     fn end(&mut self, pieces: &mut Vec<Piece>) -> Result<(), StreamError> {
         if !self.finished {
             return Err(StreamError::Truncated);

@@ -229,17 +229,14 @@ impl Decode for MessagesDecoder {
                 pieces.extend(counts.map(Piece::Usage));
                 let (reason, sequence) =
                     event.delta.map_or((None, None), |delta| (delta.stop_reason, delta.stop_sequence));
-                if reason.is_some() && !self.finished {
+                if let Some(reason) = reason.filter(|_| !self.finished) {
                     self.finished = true;
                     pieces.push(Piece::Finish(reason, sequence));
                 }
             }
-            "message_stop" => {
-                if !self.finished {
-                    pieces.push(Piece::Finish(None, None));
-                }
-                pieces.push(Piece::End);
-            }
+            // Why the model stopped is not made up where nobody told it.
+            "message_stop" if !self.finished => return Err(StreamError::Truncated),
+            "message_stop" => pieces.push(Piece::End),
             // Pings, and whatever is added to the protocol later.
             _ => {}
         }

@@ -300,7 +300,7 @@ impl ResponsesDecoder {
         let counts = whole.usage.filter(Value::is_object).map(|counts| usage(Dialect::Responses, &counts));
         pieces.extend(counts.map(Piece::Usage));
         let status = whole.status.unwrap_or_else(|| status.to_owned());
-        pieces.push(Piece::Finish(Some(status), whole.incomplete_details.and_then(|details| details.reason)));
+        pieces.push(Piece::Finish(status, whole.incomplete_details.and_then(|details| details.reason)));
         pieces.push(Piece::End);
     }
 

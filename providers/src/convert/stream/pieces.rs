@@ -47,7 +47,7 @@ pub(super) enum Piece {
     /// A block is complete.
     Close(BlockId),
     /// Why the model stopped, in the upstream's words: reason and detail.
-    Finish(Option<String>, Option<String>),
+    Finish(String, Option<String>),
     /// The counts so far.
     Usage(UsageCounts),
     /// The counts, and no others will follow.

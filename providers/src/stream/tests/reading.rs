@@ -174,6 +174,35 @@ async fn a_stream_that_says_nothing_is_broken() {
 }
 
 #[tokio::test]
+async fn an_end_mark_behind_nothing_is_no_answer_and_an_empty_answer_is_one() {
+    let role = "data: {\"choices\":[{\"index\":0,\"delta\":{\"role\":\"assistant\"},\"finish_reason\":null}]}\n\n";
+    let finish = "data: {\"choices\":[{\"index\":0,\"delta\":{},\"finish_reason\":\"stop\"}]}\n\n";
+    let start = "event: message_start\ndata: {\"type\":\"message_start\",\"message\":{}}\n\n";
+    let reason =
+        "event: message_delta\ndata: {\"type\":\"message_delta\",\"delta\":{\"stop_reason\":\"end_turn\"}}\n\n";
+    let stop = "event: message_stop\ndata: {\"type\":\"message_stop\"}\n\n";
+    let done = "data: [DONE]\n\n";
+    for client in Dialect::ALL {
+        let empty =
+            [(Dialect::Chat, format!("{role}{finish}{done}")), (Dialect::Messages, format!("{start}{reason}{stop}"))];
+        for (upstream, stream) in empty {
+            let (events, failure) = read(&stream, upstream, client).await;
+            assert_eq!((events.last().map(|event| event.kind), failure), (Some(Done), None));
+        }
+        let nothing = [
+            (Dialect::Chat, done.to_owned()),
+            (Dialect::Chat, format!("{role}{done}")),
+            (Dialect::Messages, format!("{start}{stop}")),
+        ];
+        for (upstream, stream) in nothing {
+            let (events, failure) = read(&stream, upstream, client).await;
+            assert_eq!(failure.unwrap().class, ErrorClass::StreamBroken, "{stream} for {client:?}");
+            assert!(events.iter().all(|event| event.kind == Preamble));
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_stream_without_its_last_event_is_broken_for_every_client() {
     for upstream in Dialect::ALL {
         let stream = stream_of(upstream);
@@ -221,6 +250,22 @@ async fn a_converted_stream_keeps_the_bill_in_the_providers_words() {
             assert_eq!(bill(&converted), bill(&own), "{upstream:?} to {client:?}");
             assert_eq!(converted.last().unwrap().kind, Done);
             assert!(converted.iter().all(|event| event.name.is_empty() == (client == Dialect::Chat)));
+        }
+    }
+}
+
+#[tokio::test]
+async fn counts_that_the_client_is_not_told_are_billed_before_the_failure() {
+    let (before, behind) = CHAT.split_once("data: {\"id\":\"c\",\"choices\":[{\"index\":0,\"delta\":{},").unwrap();
+    let no_reason = format!("{before}{}", behind.split_once("\n\n").unwrap().1);
+    let broken_off = no_reason.replace("data: [DONE]\n\n", "");
+    for stream in [no_reason, broken_off] {
+        for client in [Dialect::Messages, Dialect::Responses] {
+            let (events, failure) = read(&stream, Dialect::Chat, client).await;
+            assert_eq!(failure.unwrap().class, ErrorClass::StreamBroken);
+            let counts = events.iter().rev().find_map(|event| event.usage).unwrap();
+            assert_eq!((counts.input_tokens, counts.output_tokens), (3, 2));
+            assert!(events.iter().all(|event| event.kind != Done && event.finish_reason.is_none()));
         }
     }
 }

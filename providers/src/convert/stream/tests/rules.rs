@@ -210,6 +210,7 @@ fn rule_9_the_index_of_a_chat_call_counts_calls_and_not_blocks() {
     events.extend(block(1, json!({"type": "tool_use", "id": "t1", "name": "n", "input": {"x": 1}})));
     events.extend(block(2, json!({"type": "text", "text": "b"})));
     events.extend(block(3, json!({"type": "tool_use", "id": "t2", "name": "n", "input": {}})));
+    events.push(("message_delta", json!({"type": "message_delta", "delta": {"stop_reason": "tool_use"}}).to_string()));
     events.push(("message_stop", json!({"type": "message_stop"}).to_string()));
     // The strict client asserts the indices.
     let reply = whole(Chat, &complete(Messages, Chat, &events));

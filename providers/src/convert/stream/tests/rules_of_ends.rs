@@ -99,6 +99,19 @@ fn rule_12_a_stream_without_its_last_event_is_truncated_wherever_it_stops() {
 }
 
 #[test]
+fn rule_12_a_last_event_is_no_reason_and_none_is_made_up() {
+    for from in [Chat, Messages] {
+        let tells_why = |(_, data): &InEvent| data.contains("finish_reason\":\"") || data.contains("stop_reason\":\"");
+        let events: Vec<InEvent> = stream_of(from).into_iter().filter(|event| !tells_why(event)).collect();
+        for to in Dialect::ALL {
+            let (out, end) = converted(from, to, &events);
+            assert_eq!(end, Err(StreamError::Truncated), "{from:?} to {to:?}");
+            assert!(out.iter().all(|event| !matches!(event.kind, EventKind::Finish | EventKind::Done)));
+        }
+    }
+}
+
+#[test]
 fn rule_13_an_error_of_the_upstream_is_handed_out_and_ends_nothing() {
     let failed = json!({"type": "response.failed", "response": {"error": {"code": "x", "message": "m"}}}).to_string();
     let error = json!({"type": "error", "error": {"type": "overloaded_error", "message": "m"}}).to_string();
