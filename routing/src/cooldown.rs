@@ -132,11 +132,6 @@ impl Cooldowns {
         self.0.insert(scope, cooldown);
     }
 
-    /// Lifts a penalty.
-    pub fn remove(&mut self, scope: &Scope) -> Option<Cooldown> {
-        self.0.remove(scope)
-    }
-
     /// Notes a failed call; the scope that it changed, if it is one that is penalised.
     pub fn note_failure(
         &mut self,
@@ -203,28 +198,20 @@ impl Cooldowns {
         Some(scope)
     }
 
-    /// Notes an answered call; the scopes that are free now. One that began before the failure does not outweigh it.
-    pub fn note_success(&mut self, deployment: &Deployment, began: UnixMicros) -> Vec<Scope> {
-        let outweighed = |known: &Cooldown| !known.is_penalty() || began >= known.noted_at;
-        let mut freed = Vec::new();
-        for scope in Scope::all_of(deployment) {
-            if self.0.get(&scope).is_some_and(outweighed) {
-                self.0.remove(&scope);
-                freed.push(scope);
-            }
-        }
-        freed
+    /// Notes an answered call; what it ended. One that began before the failure does not outweigh it.
+    pub fn note_success(&mut self, deployment: &Deployment, began: UnixMicros) -> Vec<(Scope, Cooldown)> {
+        let scopes = Scope::all_of(deployment);
+        self.remove_where(|scope, known| scopes.contains(scope) && (!known.is_penalty() || began >= known.noted_at))
     }
 
-    /// Forgets what ended long ago; the scopes that are gone.
-    pub fn forget_old(&mut self, now: UnixMicros) -> Vec<Scope> {
-        let is_old = |known: &Cooldown| now.millis_since(known.ready_at) >= FORGOTTEN_AFTER_MS;
-        let old: Vec<Scope> =
-            self.0.iter().filter(|(_, known)| is_old(known)).map(|(scope, _)| scope.clone()).collect();
-        for scope in &old {
-            self.0.remove(scope);
-        }
-        old
+    /// Forgets what ended long ago, and says what it was.
+    pub fn forget_old(&mut self, now: UnixMicros) -> Vec<(Scope, Cooldown)> {
+        self.remove_where(|_, known| now.millis_since(known.ready_at) >= FORGOTTEN_AFTER_MS)
+    }
+
+    /// Lifts every penalty that `is_meant` names, and says what they were.
+    pub fn remove_where(&mut self, is_meant: impl Fn(&Scope, &Cooldown) -> bool) -> Vec<(Scope, Cooldown)> {
+        self.0.extract_if(.., |scope, known| is_meant(scope, known)).collect()
     }
 
     /// What is known about a deployment at this moment.
