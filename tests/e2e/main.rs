@@ -18,6 +18,7 @@ mod abandoned;
 mod breaker;
 mod clients;
 mod compatibility;
+mod cooldown;
 mod crashes;
 mod failures;
 mod idempotency;
