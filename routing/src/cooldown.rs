@@ -162,7 +162,7 @@ impl Cooldowns {
             | ErrorClass::Cancelled => return None,
         };
         let failures = self.0.get(&scope).map_or(0, |known| known.failures).saturating_add(1);
-        self.put(scope, failure.class, failures, times.ended.plus_millis(penalty_ms), times.ended)
+        Some(self.put(scope, failure.class, failures, times.ended.plus_millis(penalty_ms), times.ended))
     }
 
     /// Failures that may be accidents. Calls that were under way when a penalty began are the same accident.
@@ -180,7 +180,7 @@ impl Cooldowns {
                 times.ended.plus_millis(penalty_ms.max(hint_ms))
             }
         };
-        self.put(scope, failure.class, failures, ready_at, times.ended)
+        Some(self.put(scope, failure.class, failures, ready_at, times.ended))
     }
 
     /// A penalty is never shortened by another failure, and keeps the reason that lasts longest.
@@ -191,11 +191,11 @@ impl Cooldowns {
         failures: u32,
         ready_at: UnixMicros,
         noted_at: UnixMicros,
-    ) -> Option<Scope> {
+    ) -> Scope {
         let longer = self.0.get(&scope).filter(|known| known.is_penalty() && known.ready_at > ready_at);
         let (reason, ready_at) = longer.map_or((class, ready_at), |known| (known.reason, known.ready_at));
         self.0.insert(scope.clone(), Cooldown { reason, ready_at, failures, noted_at });
-        Some(scope)
+        scope
     }
 
     /// Notes an answered call; what it ended. One that began before the failure does not outweigh it.
@@ -248,17 +248,17 @@ impl Cooldowns {
     /// served. Refused and spent credentials stay only where nothing else is left.
     pub fn sift(&self, list: Shortlist, now: UnixMicros) -> Shortlist {
         let Shortlist { candidates, mut skipped } = list;
-        let (mut kept, mut cooling) = (Vec::new(), Vec::new());
+        let (mut kept, mut left) = (Vec::new(), Vec::new());
         for candidate in candidates {
             match self.standing(&candidate.deployment, now) {
                 Standing::Free | Standing::Probe => kept.push(candidate),
-                Standing::Cooling { reason, ready_at } => cooling.push((ready_at, reason, candidate)),
+                Standing::Cooling { reason, ready_at } => left.push((ready_at, reason, candidate)),
             }
         }
         let mut leave_out = |reason: ErrorClass, candidate: &Candidate| {
             skipped.push(format!("{}: cooling_down_{}", candidate.deployment.model, reason.as_str()));
         };
-        cooling.retain(|(_, reason, candidate)| {
+        left.retain(|(_, reason, candidate)| {
             let is_spare = kept.iter().any(|it: &Candidate| it.deployment.model == candidate.deployment.model);
             if is_spare {
                 leave_out(*reason, candidate);
@@ -266,11 +266,13 @@ impl Cooldowns {
             !is_spare
         });
         let (mut last, hopeless): (Vec<_>, Vec<_>) =
-            cooling.into_iter().partition(|(_, reason, _)| !is_of_credential(*reason));
+            left.into_iter().partition(|(_, reason, _)| !is_of_credential(*reason));
         if kept.is_empty() && last.is_empty() {
             last = hopeless;
         } else {
-            hopeless.iter().for_each(|(_, reason, candidate)| leave_out(*reason, candidate));
+            for (_, reason, candidate) in &hopeless {
+                leave_out(*reason, candidate);
+            }
         }
         // Stable, so that what is equally far away keeps its rank.
         last.sort_by_key(|(ready_at, _, _)| *ready_at);
