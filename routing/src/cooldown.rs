@@ -247,9 +247,9 @@ impl Cooldowns {
     /// cooling down everywhere goes last, soonest first: a vote keeps its voters, and somebody with one provider is still
     /// served. Refused and spent credentials stay only where nothing else is left.
     pub fn sift(&self, list: Shortlist, now: UnixMicros) -> Shortlist {
-        let Shortlist { candidates, mut skipped } = list;
+        let Shortlist { candidates: offered, mut skipped } = list;
         let (mut kept, mut left) = (Vec::new(), Vec::new());
-        for candidate in candidates {
+        for candidate in offered {
             match self.standing(&candidate.deployment, now) {
                 Standing::Free | Standing::Probe => kept.push(candidate),
                 Standing::Cooling { reason, ready_at } => left.push((ready_at, reason, candidate)),
