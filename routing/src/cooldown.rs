@@ -248,35 +248,35 @@ impl Cooldowns {
     /// served. Refused and spent credentials stay only where nothing else is left.
     pub fn sift(&self, list: Shortlist, now: UnixMicros) -> Shortlist {
         let Shortlist { candidates: offered, mut skipped } = list;
-        let (mut kept, mut left) = (Vec::new(), Vec::new());
+        let (mut kept, mut waiting) = (Vec::new(), Vec::new());
         for candidate in offered {
             match self.standing(&candidate.deployment, now) {
                 Standing::Free | Standing::Probe => kept.push(candidate),
-                Standing::Cooling { reason, ready_at } => left.push((ready_at, reason, candidate)),
+                Standing::Cooling { reason, ready_at } => waiting.push((ready_at, reason, candidate)),
             }
         }
         let mut leave_out = |reason: ErrorClass, candidate: &Candidate| {
             skipped.push(format!("{}: cooling_down_{}", candidate.deployment.model, reason.as_str()));
         };
-        left.retain(|(_, reason, candidate)| {
+        waiting.retain(|(_, reason, candidate)| {
             let is_spare = kept.iter().any(|it: &Candidate| it.deployment.model == candidate.deployment.model);
             if is_spare {
                 leave_out(*reason, candidate);
             }
             !is_spare
         });
-        let (mut last, hopeless): (Vec<_>, Vec<_>) =
-            left.into_iter().partition(|(_, reason, _)| !is_of_credential(*reason));
-        if kept.is_empty() && last.is_empty() {
-            last = hopeless;
+        let (mut hopeful, hopeless): (Vec<_>, Vec<_>) =
+            waiting.into_iter().partition(|(_, reason, _)| !is_of_credential(*reason));
+        if kept.is_empty() && hopeful.is_empty() {
+            hopeful = hopeless;
         } else {
             for (_, reason, candidate) in &hopeless {
                 leave_out(*reason, candidate);
             }
         }
         // Stable, so that what is equally far away keeps its rank.
-        last.sort_by_key(|(ready_at, _, _)| *ready_at);
-        kept.extend(last.into_iter().map(|(_, _, candidate)| candidate));
+        hopeful.sort_by_key(|(ready_at, _, _)| *ready_at);
+        kept.extend(hopeful.into_iter().map(|(_, _, candidate)| candidate));
         Shortlist { candidates: kept, skipped }
     }
 }
