@@ -27,7 +27,8 @@ pub(crate) async fn run(
     world.faults.reach(FaultPoint::Select, "").await;
     let catalogue = world.catalogue.load();
     let signals = Signals::default();
-    let lists =
+    let mut lists: Vec<_> =
         request.wishes.iter().map(|wish| tokenhub_routing::shortlist(&catalogue, wish, request, &signals)).collect();
+    world.health.sift(&mut lists);
     Ok(Selection::Claimed(lists))
 }

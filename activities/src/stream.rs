@@ -14,7 +14,7 @@ use std::{
 use bytes::Bytes;
 use tokenhub_domain::{
     AttemptId, Candidate, ClassifyRequest, Deployment, Dialect, ErrorClass, ForwardedHeader, NanoDollars, NextMove,
-    ProviderFailure, Role, RunContext, StepId, StepKey,
+    ProviderFailure, Role, RunContext, StepId, StepKey, UnixMicros,
 };
 use tokenhub_providers::{EventKind, StreamEvent};
 use tokenhub_store::{AttemptOpen, Ledger, Settlement, StoreError};
@@ -95,6 +95,7 @@ struct Attempt {
     id: AttemptId,
     deployment: Deployment,
     started: Instant,
+    began: UnixMicros,
     ledger: Ledger,
     end: AttemptEnd,
 }
@@ -159,6 +160,7 @@ pub async fn open(
             Ok(begun) => return Ok(pump::start(world, tracker, run, (attempt, calls), begun, started)),
             Err(failure) => failure,
         };
+        world.health.note(&attempt.deployment, Err(&failure), attempt.began);
         attempt.fail(failure.class, failure.status).map_err(|error| StreamError::Fault(error.into()))?;
         let next = classify::run(&ClassifyRequest {
             step: StepId::from(STEP),
@@ -209,6 +211,7 @@ fn begin(world: &World, run: &RunContext, deployment: &Deployment, tries: u32) -
         id,
         deployment: deployment.clone(),
         started: Instant::now(),
+        began: clock::now(),
         ledger: world.ledger.clone(),
         end: AttemptEnd::Unknown,
     })

@@ -1,6 +1,6 @@
 //! What every activity reaches: the database, the ledger, the providers and the current catalogue.
 
-use std::path::PathBuf;
+use std::{path::PathBuf, sync::Arc};
 
 use arc_swap::ArcSwap;
 use tokenhub_config::Settings;
@@ -9,7 +9,7 @@ use tokenhub_providers::{Providers, ProvidersError, Timeouts, Upstream};
 use tokenhub_store::{Ledger, Store, StoreError};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use crate::FaultPoints;
+use crate::{FaultPoints, Health, Penalties};
 
 /// The outside of the activities, shared by all of them.
 pub struct World {
@@ -21,6 +21,8 @@ pub struct World {
     pub providers: ArcSwap<Providers>,
     /// What can be called; swapped as a whole.
     pub catalogue: ArcSwap<Catalogue>,
+    /// The penalties of providers.
+    pub health: Arc<Health>,
     /// This process.
     pub instance: InstanceId,
     /// Pauses for crash tests; empty in every release build.
@@ -37,6 +39,8 @@ pub struct WorldParts {
     pub catalogue: Catalogue,
     /// The upstreams.
     pub upstreams: Vec<Upstream>,
+    /// Whether providers that fail are left out for a while.
+    pub penalties: Penalties,
     /// Pauses for crash tests.
     pub faults: FaultPoints,
 }
@@ -49,6 +53,7 @@ impl WorldParts {
             data_dir: settings.data_dir.clone(),
             catalogue: settings.catalogue.clone(),
             upstreams: upstreams(settings),
+            penalties: if settings.penalties { Penalties::On } else { Penalties::Off },
             faults,
         }
     }
@@ -90,17 +95,24 @@ pub enum WorldError {
 impl World {
     /// Opens the database, brings it to the current schema and takes over the spools of dead processes.
     ///
-    /// The ledger's tasks run in `tracker` until `stop`.
+    /// The tasks of ledger and penalties run in `tracker` until `stop`.
     pub async fn open(parts: WorldParts, tracker: &TaskTracker, stop: CancellationToken) -> Result<Self, WorldError> {
         std::fs::create_dir_all(&parts.data_dir).map_err(WorldError::MakeDataDir)?;
         let store = Store::open(&parts.database_url).await?;
         store.migrate().await?;
         let instance = InstanceId::generate();
-        let ledger = Ledger::open(store.clone(), &parts.data_dir, instance.clone(), tracker, stop).await?;
+        let ledger = Ledger::open(store.clone(), &parts.data_dir, instance.clone(), tracker, stop.clone()).await?;
+        let providers = Providers::new(parts.upstreams.clone())?;
+        let health = Arc::new(Health::new(store.clone(), parts.penalties));
+        health.know(&parts.upstreams);
+        health.refresh().await?;
+        let sharing = Arc::clone(&health);
+        tracker.spawn(async move { sharing.keep_sharing(stop).await });
         Ok(Self {
             store,
             ledger,
-            providers: ArcSwap::from_pointee(Providers::new(parts.upstreams)?),
+            providers: ArcSwap::from_pointee(providers),
+            health,
             catalogue: ArcSwap::from_pointee(parts.catalogue),
             instance,
             faults: parts.faults,

@@ -86,6 +86,15 @@ pub(crate) enum Problem {
     /// No key, or a wrong one.
     #[error("missing or wrong client key: send it as `Authorization: Bearer` or `x-api-key`")]
     Unauthorized,
+    /// No admin token, or a wrong one.
+    #[error("missing or wrong admin token: send it as `Authorization: Bearer`")]
+    NotAdmin,
+    /// No provider has this id.
+    #[error("there is no provider `{id}`")]
+    NoSuchProvider {
+        /// The id.
+        id: String,
+    },
     /// No such path.
     #[error("there is nothing at {path}")]
     NoSuchRoute {
@@ -189,6 +198,13 @@ impl Problem {
         shape.respond(self.report(shape))
     }
 
+    /// The answer to an administrator: a problem document whose sentence is also its `error`, where admin clients look.
+    pub(crate) fn into_admin_response(self) -> Response {
+        let mut report = self.report(Shape::Problem);
+        report.members.insert("error".to_owned(), report.message.clone().into());
+        Shape::Problem.respond(report)
+    }
+
     pub(crate) fn report(&self, shape: Shape) -> Report {
         if let Self::RunFailed(run) = self { class::report(run, shape) } else { self.own_report() }
     }
@@ -230,6 +246,8 @@ impl Problem {
             Self::UnknownModel { .. } => (StatusCode::NOT_FOUND, INVALID, "model_not_found"),
             Self::RefusedModel { .. } => (StatusCode::BAD_REQUEST, INVALID, "model_refused"),
             Self::Unauthorized => (StatusCode::UNAUTHORIZED, INVALID, "invalid_api_key"),
+            Self::NotAdmin => (StatusCode::UNAUTHORIZED, INVALID, "invalid_admin_token"),
+            Self::NoSuchProvider { .. } => (StatusCode::NOT_FOUND, INVALID, "provider_not_found"),
             Self::NoSuchRoute { .. } => (StatusCode::NOT_FOUND, INVALID, "not_found"),
             Self::MethodNotAllowed { .. } => (StatusCode::METHOD_NOT_ALLOWED, INVALID, "method_not_allowed"),
             Self::NoSuchRun { .. } => (StatusCode::NOT_FOUND, INVALID, "run_not_found"),
@@ -254,6 +272,8 @@ impl Problem {
             | Self::ReadBody
             | Self::BodyTooLarge { .. }
             | Self::Unauthorized
+            | Self::NotAdmin
+            | Self::NoSuchProvider { .. }
             | Self::NoSuchRoute { .. }
             | Self::MethodNotAllowed { .. }
             | Self::NoSuchRun { .. }

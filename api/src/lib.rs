@@ -3,6 +3,7 @@
 //! Owns everything a client sees. Must not know how a provider is called, how models are ranked or how a program works:
 //! those are the activities', routing's and orchestrate's. Wiring and the order of start and stop are in [`serve`].
 
+mod admin;
 mod auth;
 mod body;
 mod cors;

@@ -9,6 +9,7 @@ mod models;
 mod open_stream;
 mod plan;
 mod protocol;
+mod provider_health;
 mod responses;
 mod run_request;
 
@@ -50,6 +51,8 @@ pub(crate) fn router(state: AppState) -> Router {
         .route("/v1/chat", post(chat::create))
         .route("/v1/plan", post(plan::create))
         .route("/v1/plan/{id}", get(plan::show))
+        .route("/admin/v1/providers/health", get(provider_health::list))
+        .route("/admin/v1/providers/{id}/reset", post(provider_health::reset))
         .route("/livez", get(health::live))
         .route("/health/liveliness", get(health::live))
         .route("/health/liveness", get(health::live))

@@ -22,6 +22,7 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
+    admin::AdminToken,
     auth::ClientKey,
     dispatch::{
         Dispatcher,
@@ -29,7 +30,7 @@ use crate::{
         temporal_link::TemporalLink,
     },
     routes,
-    state::{AppState, Draining, Gate, Health, Models, Runner},
+    state::{Admin, AppState, Draining, Gate, Health, Models, Runner},
 };
 
 /// Between two tries to open a database that is not there yet.
@@ -50,7 +51,7 @@ pub async fn serve_with(
     stop: CancellationToken,
 ) -> anyhow::Result<()> {
     let settings = live.settings();
-    let key = client_key(&settings)?;
+    let keys = (client_key(&settings)?, admin_token(&settings)?);
     let tasks = TaskTracker::new();
     // The ledger outlives the requests: it drains after the last one.
     let (ledger_tasks, ledger_stop) = (TaskTracker::new(), CancellationToken::new());
@@ -60,8 +61,8 @@ pub async fn serve_with(
     let listener = TcpListener::from_std(listener)?;
     let background = TaskTracker::new();
     let draining = Draining::default();
-    let state = assemble(&live, &world, key, &tasks, &background, &stop, &draining);
-    watch_hangups(Arc::clone(&live), Arc::clone(&world), state.gate.clone(), stop.clone(), &background)?;
+    let state = assemble(&live, &world, keys, &tasks, &background, &stop, &draining);
+    watch_hangups(Arc::clone(&live), state.gate.clone(), state.admin.clone(), stop.clone(), &background)?;
     background.spawn(tokenhub_activities::discovery::keep_discovering(Arc::clone(&world), stop.clone()));
 
     let drain = Duration::from_secs(settings.shutdown_drain_secs);
@@ -113,7 +114,7 @@ async fn serve_http(
 fn assemble(
     live: &Arc<Live>,
     world: &Arc<World>,
-    key: ClientKey,
+    (key, token): (ClientKey, AdminToken),
     tasks: &TaskTracker,
     background: &TaskTracker,
     stop: &CancellationToken,
@@ -161,12 +162,17 @@ fn assemble(
             metrics: Arc::clone(&metrics),
             draining: draining.clone(),
         },
+        admin: Admin { token: Arc::new(ArcSwap::from_pointee(token)), world: Arc::clone(world) },
         metrics,
     }
 }
 
 fn client_key(settings: &Settings) -> anyhow::Result<ClientKey> {
     keys::client_key(settings).map(|key| ClientKey::new(&key)).context("there is no client key")
+}
+
+fn admin_token(settings: &Settings) -> anyhow::Result<AdminToken> {
+    keys::admin_token(settings).map(|token| AdminToken::new(&token)).context("there is no admin token")
 }
 
 /// Opens the database. While it is not there, the process says so on its port; `None` when it stops first.
@@ -226,11 +232,11 @@ async fn try_open(
     }
 }
 
-/// SIGHUP: providers, models and the client key are read again and swapped as a whole, or stay as they are.
+/// SIGHUP: providers, models and the keys of clients and administrators are read again and swapped as a whole, or stay as they are.
 fn watch_hangups(
     live: Arc<Live>,
-    world: Arc<World>,
     gate: Gate,
+    admin: Admin,
     stop: CancellationToken,
     tasks: &TaskTracker,
 ) -> anyhow::Result<()> {
@@ -241,10 +247,10 @@ fn watch_hangups(
                 () = stop.cancelled() => return,
                 hangup = hangups.recv() => if hangup.is_none() { return },
             }
-            match reload(&live, &world, &gate) {
+            match reload(&live, &gate, &admin) {
                 Ok(changed) => {
                     tracing::info!(?changed, "configuration reloaded");
-                    tokenhub_activities::discovery::discover(&world).await;
+                    tokenhub_activities::discovery::discover(&admin.world).await;
                 }
                 Err(error) => tracing::error!(error = format!("{error:#}"), "the configuration stays as it was"),
             }
@@ -253,7 +259,7 @@ fn watch_hangups(
     Ok(())
 }
 
-fn reload(live: &Live, world: &World, gate: &Gate) -> anyhow::Result<Vec<String>> {
+fn reload(live: &Live, gate: &Gate, admin: &Admin) -> anyhow::Result<Vec<String>> {
     let reloaded = live.reload()?;
     for warning in &reloaded.warnings {
         tracing::warn!("{warning}");
@@ -262,9 +268,13 @@ fn reload(live: &Live, world: &World, gate: &Gate) -> anyhow::Result<Vec<String>
         tracing::warn!(settings = ?reloaded.after_restart, "changed settings that need a restart");
     }
     let settings = live.settings();
-    let key = client_key(&settings)?;
-    let providers = Providers::new(tokenhub_activities::upstreams(&settings))?;
+    let (key, token) = (client_key(&settings)?, admin_token(&settings)?);
+    let world = &admin.world;
+    let upstreams = tokenhub_activities::upstreams(&settings);
+    let providers = Providers::new(upstreams.clone())?;
+    world.health.know(&upstreams);
     gate.key.store(Arc::new(key));
+    admin.token.store(Arc::new(token));
     world.providers.store(Arc::new(providers));
     world.catalogue.store(Arc::new(settings.catalogue.clone()));
     Ok(reloaded.changed)

@@ -13,6 +13,7 @@ use tokenhub_telemetry::Metrics;
 use tokio_util::task::TaskTracker;
 
 use crate::{
+    admin::AdminToken,
     auth::ClientKey,
     dispatch::{Dispatcher, breaker_task::BreakerCell, temporal_link::TemporalLink},
 };
@@ -28,6 +29,8 @@ pub(crate) struct AppState {
     pub(crate) runner: Runner,
     /// What the health routes read.
     pub(crate) health: Health,
+    /// What administrators reach.
+    pub(crate) admin: Admin,
     /// What the request counter writes.
     pub(crate) metrics: Arc<Metrics>,
 }
@@ -37,6 +40,15 @@ pub(crate) struct AppState {
 pub(crate) struct Gate {
     /// The key.
     pub(crate) key: Arc<ArcSwap<ClientKey>>,
+}
+
+/// The admin token in force, and what it opens.
+#[derive(Clone)]
+pub(crate) struct Admin {
+    /// The token; a reload swaps it.
+    pub(crate) token: Arc<ArcSwap<AdminToken>>,
+    /// Providers and their penalties.
+    pub(crate) world: Arc<World>,
 }
 
 /// Catalogue and defaults.
@@ -105,6 +117,7 @@ macro_rules! part {
 }
 
 part!(Gate, gate);
+part!(Admin, admin);
 part!(Models, models);
 part!(Runner, runner);
 part!(Health, health);

@@ -74,6 +74,7 @@ pub(crate) const KEYS: &[Key] = &[
     key("timeouts.first_token_ms", &["TOKENHUB_FIRST_TOKEN_TIMEOUT_MS", "TOKENHUB_FIRST_TOKEN_TIMEOUT_SECS"], "120000"),
     key("timeouts.idle_ms", &["TOKENHUB_IDLE_TIMEOUT_MS", "TOKENHUB_IDLE_TIMEOUT_SECS"], "60000"),
     key("timeouts.total_ms", &["TOKENHUB_TOTAL_TIMEOUT_MS", "TOKENHUB_PROVIDER_TIMEOUT_SECS"], "600000"),
+    key("routing.penalties", &["TOKENHUB_PENALTIES"], "true"),
     key("routing.default_profile", &["TOKENHUB_DEFAULT_MODE"], "normal"),
     optional("routing.default_max_budget_usd", &["TOKENHUB_DEFAULT_MAX_BUDGET_USD"]),
     key("routing.default_max_latency_ms", &["TOKENHUB_DEFAULT_MAX_LATENCY_MS"], "120000"),

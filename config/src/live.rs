@@ -38,13 +38,14 @@ pub struct Reloaded {
 }
 
 /// Settings that parts of a process took at start.
-const FIXED: [&str; 9] = [
+const FIXED: [&str; 10] = [
     "listen_addr",
     "data_dir",
     "database_url",
     "log.",
     "temporal.",
     "breaker.",
+    "routing.penalties",
     "worker.",
     "up.",
     "shutdown_drain_secs",
@@ -113,6 +114,7 @@ fn keep_fixed(before: &Settings, read: Settings) -> Settings {
         breaker: before.breaker,
         start_deadline_ms: before.start_deadline_ms,
         shutdown_drain_secs: before.shutdown_drain_secs,
+        penalties: before.penalties,
         worker: before.worker,
         up: before.up.clone(),
         stop_at_end_of_stdin: before.stop_at_end_of_stdin,

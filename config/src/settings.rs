@@ -132,6 +132,8 @@ pub struct Settings {
     pub shutdown_drain_secs: u64,
     /// The worker.
     pub worker: WorkerSettings,
+    /// Whether providers that fail are left out for a while.
+    pub penalties: bool,
     /// Ranking of requests that name none.
     pub default_profile: RoutingProfile,
     /// Budget of requests that name none; none is no cap.
@@ -215,6 +217,7 @@ impl Settings {
             timeouts: timeouts(&values)?,
             shutdown_drain_secs: values.number("shutdown_drain_secs", 0..=3_600, "0 to 3600 seconds")?,
             worker: worker(&values)?,
+            penalties: values.required("routing.penalties", "true or false", boolean)?,
             default_profile: values.required(
                 "routing.default_profile",
                 "cheap, normal, high_confidence, planning or adversarial",

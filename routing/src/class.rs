@@ -8,12 +8,12 @@
 //! | rate limited | 2 more tries after the hint (backoff without one), if the wait fits | next |
 //! | overloaded, server error, transport | 2 more tries, backoff and jitter | next |
 //! | stream broken | 1 more try | next |
-//! | quota exhausted, auth failed | no | next, another provider first: the credential is shared |
+//! | quota exhausted, auth failed | no | next credential of the provider, then next |
 //! | first token timeout, step deadline | no | next |
 //! | context too long | once with a smaller output limit, where the input fits | larger window only |
 //! | bad request, content filtered, bad output, result too large, budget exhausted, cancelled | no | stop |
 
-use tokenhub_domain::{Candidate, ClassifyRequest, ErrorClass, NextMove};
+use tokenhub_domain::{Candidate, ClassifyRequest, Deployment, ErrorClass, NextMove};
 
 /// Tries at one deployment after a failure that passes by itself: the first and two more.
 const TRIES_TRANSIENT: u32 = 3;
@@ -89,9 +89,16 @@ fn wait_ms(request: &ClassifyRequest, jitter: Jitter) -> u64 {
     }
 }
 
+/// The account is what failed: another one of the same provider first, then another provider, then other models.
 fn next_credential(request: &ClassifyRequest) -> NextMove {
-    let failed = &request.failed.deployment.provider;
-    match next_where(request, |candidate| &candidate.deployment.provider != failed) {
+    let Deployment { model, provider, credential } = &request.failed.deployment;
+    let is_spent = |it: &Deployment| &it.provider == provider && &it.credential == credential;
+    let is_beside = |it: &Deployment| &it.provider == provider && &it.credential != credential && &it.model == model;
+    match next_where(request, |candidate| is_beside(&candidate.deployment)) {
+        NextMove::Stop => {}
+        found @ (NextMove::Retry { .. } | NextMove::Shrink { .. } | NextMove::Next { .. }) => return found,
+    }
+    match next_where(request, |candidate| !is_spent(&candidate.deployment)) {
         NextMove::Stop => next_where(request, |_| true),
         found @ (NextMove::Retry { .. } | NextMove::Shrink { .. } | NextMove::Next { .. }) => found,
     }
@@ -127,7 +134,7 @@ fn next_where(request: &ClassifyRequest, suits: impl Fn(&Candidate) -> bool) -> 
 
 #[cfg(test)]
 mod tests {
-    use tokenhub_domain::{Deployment, NanoDollars, ProviderFailure};
+    use tokenhub_domain::{NanoDollars, ProviderFailure};
 
     use super::*;
 
@@ -246,6 +253,26 @@ mod tests {
         assert_eq!(next_move(&request, Jitter::NONE), to("b"));
         request.untried = vec![candidate("a", None)];
         assert_eq!(next_move(&request, Jitter::NONE), to("a"));
+    }
+
+    #[test]
+    fn after_a_spent_credential_comes_the_next_one_of_its_provider_and_then_another_provider() {
+        let with = |provider: &str, credential: &str| {
+            let mut it = candidate(provider, None);
+            it.deployment.credential = credential.into();
+            it
+        };
+        for class in [ErrorClass::AuthFailed, ErrorClass::QuotaExhausted, ErrorClass::RateLimited] {
+            let mut request = ClassifyRequest { failed: with("a", "one"), ..failed_with(class, 3) };
+            request.untried = vec![with("a", "two"), with("b", "one")];
+            let two = NextMove::Next { deployment: with("a", "two").deployment };
+            assert_eq!(next_move(&request, Jitter::NONE), two, "{class:?}");
+        }
+        let mut request = ClassifyRequest { failed: with("a", "one"), ..failed_with(ErrorClass::AuthFailed, 1) };
+        request.untried = vec![with("b", ""), with("a", "two")];
+        assert_eq!(next_move(&request, Jitter::NONE), NextMove::Next { deployment: with("a", "two").deployment });
+        request.untried = vec![with("a", "one"), with("b", "")];
+        assert_eq!(next_move(&request, Jitter::NONE), to("b"), "a spent credential comes last");
     }
 
     #[test]

@@ -1,13 +1,15 @@
 //! Which deployment to call, what to do when a call failed, and whether the durable path is open.
 //!
-//! Owns eligibility, scoring, the class table and the breaker, all as pure functions and machines: time, jitter and
+//! Owns eligibility, scoring, the class table, penalties and the breaker, all as pure functions and machines: time, jitter and
 //! health come in as values. Must not know HTTP, a database, Temporal or a clock, so that the workflow's activities, the
 //! in-process path and the tests reach the same decision from the same facts.
 
 mod breaker;
 mod class;
+mod cooldown;
 mod select;
 
 pub use breaker::{Admission, Breaker, BreakerFailure, BreakerSettings, BreakerSnapshot, BreakerState};
 pub use class::{Jitter, next_move};
+pub use cooldown::{CallTimes, Cooldown, Cooldowns, Scope, Standing};
 pub use select::{Resolved, Signal, Signals, resolve_model, shortlist};

@@ -5,6 +5,7 @@
 #![expect(clippy::struct_field_names, reason = "sea-orm calls each row type `Model`, and some columns are models")]
 
 pub(crate) mod contents;
+pub(crate) mod cooldowns;
 pub(crate) mod journal;
 pub(crate) mod ledger;
 pub(crate) mod request_log;

@@ -1,4 +1,4 @@
-//! What outlives a process: runs, journal, contents, request log and the ledger, on `SQLite` or `PostgreSQL`.
+//! What outlives a process: runs, journal, contents, request log, penalties and the ledger, on `SQLite` or `PostgreSQL`.
 //!
 //! Owns every table and the spool files; gives out typed rows and never an entity or a connection. Must not know HTTP,
 //! providers or workflows: it is told what happened and answers what was stored.
@@ -6,6 +6,7 @@
 
 mod columns;
 mod contents;
+mod cooldowns;
 mod entities;
 mod error;
 mod journal;
@@ -16,6 +17,7 @@ mod runs;
 mod store;
 
 pub use contents::Contents;
+pub use cooldowns::{CooldownRow, CooldownScope, Cooldowns};
 pub use error::StoreError;
 pub use journal::{Completed, Journal, JournalEntry, JournalRow, Lease, LeaseRequest};
 pub use ledger::{AttemptOpen, Ledger, Settlement, Waste};

@@ -10,7 +10,7 @@ use sea_orm::{
     TransactionOptions, TransactionTrait,
 };
 
-use crate::{Contents, Journal, LedgerRows, RequestLog, Runs, StoreError};
+use crate::{Contents, Cooldowns, Journal, LedgerRows, RequestLog, Runs, StoreError};
 
 /// How long a statement waits for a lock, a connection or a server before it fails.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -72,6 +72,11 @@ impl Store {
     /// The long texts.
     pub fn contents(&self) -> Contents {
         Contents::new(self.clone())
+    }
+
+    /// The penalties of providers.
+    pub fn cooldowns(&self) -> Cooldowns {
+        Cooldowns::new(self.clone())
     }
 
     /// The request log.

@@ -19,6 +19,7 @@ mod abandoned;
 mod breaker;
 mod clients;
 mod compatibility;
+mod cooldown;
 mod crashes;
 mod failures;
 mod idempotency;

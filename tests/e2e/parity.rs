@@ -90,14 +90,19 @@ async fn votes_and_best_of_n_are_the_same_in_both_executors() {
 }
 
 /// alpha, beta and gamma are the voters; delta is cheap, small and of little weight: the judge, and first only when
-/// costs rule.
+/// costs rule. Cases share the models, so that what one of them does to a model must not change the next: no penalties.
 async fn all_agree(cases: Vec<Case>) {
     let mut delta = model("delta", 1);
     delta["max_context_tokens"] = cases::DELTA_WINDOW_TOKENS.into();
     delta["input_per_1k"] = 0.0006.into();
     delta["output_per_1k"] = 0.0012.into();
     let models = vec![model("alpha", 7), model("beta", 6), model("gamma", 5), delta];
-    let hub = TestHub::builder().models(models).environment("TOKENHUB_START_DEADLINE_MS", "15000").start().await;
+    let hub = TestHub::builder()
+        .models(models)
+        .environment("TOKENHUB_START_DEADLINE_MS", "15000")
+        .environment("TOKENHUB_PENALTIES", "false")
+        .start()
+        .await;
     let names: Vec<&str> = cases.iter().map(|case| case.name).collect();
     assert!(names.iter().all(|name| names.iter().filter(|other| *other == name).count() == 1), "{names:?}");
     // A case that fails leaves the others their say: what failed is a pattern more often than not.

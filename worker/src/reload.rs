@@ -38,8 +38,10 @@ fn apply(live: &Live, world: &World) {
         }
     };
     let settings = live.settings();
-    match Providers::new(tokenhub_activities::upstreams(&settings)) {
+    let upstreams = tokenhub_activities::upstreams(&settings);
+    match Providers::new(upstreams.clone()) {
         Ok(providers) => {
+            world.health.know(&upstreams);
             world.providers.store(Arc::new(providers));
             let catalogue = tokenhub_activities::discovery::carry_over(&world.catalogue.load(), &settings.catalogue);
             world.catalogue.store(Arc::new(catalogue));

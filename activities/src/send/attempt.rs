@@ -47,7 +47,7 @@ pub(super) async fn call<P: Presence>(sending: &Sending<'_, P>) -> Result<Called
         at: clock::now(),
     });
     world.ledger.sent(&attempt, clock::now())?;
-    let started = Instant::now();
+    let (started, began) = (Instant::now(), clock::now());
     let providers = world.providers.load_full();
     let call = Call {
         attempt: &attempt,
@@ -64,6 +64,7 @@ pub(super) async fn call<P: Presence>(sending: &Sending<'_, P>) -> Result<Called
         result = carry_out(&providers, request, call) => result,
         () = unwanted(sending) => Err(ProviderFailure::of(ErrorClass::Cancelled, "the call was withdrawn")),
     };
+    world.health.note(&request.deployment, result.as_ref().map(|_| ()), began);
     let latency_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
     match result {
         Ok(completion) => answered(sending, attempt, completion, latency_ms).await,

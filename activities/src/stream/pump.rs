@@ -57,6 +57,8 @@ pub(super) fn start(
     tracker.spawn(async move {
         let mut seen = Seen::default();
         let failure = pass(begun, &mut seen, &items_in).await;
+        // Only now: a stream that breaks off is no proof of health.
+        world.health.note(&attempt.deployment, failure.as_ref().map_or(Ok(()), Err), attempt.began);
         let entry = settle(&world, run, &mut attempt, &seen, failure.as_ref(), started);
         if let Some(failure) = failure {
             // The client may be gone; then nobody waits for the word.

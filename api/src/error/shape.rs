@@ -26,7 +26,7 @@ pub(crate) enum Shape {
     OpenAi,
     /// Anthropic's error object, with the id of the request.
     Anthropic,
-    /// RFC 9457, on the plan routes.
+    /// RFC 9457, on the plan and admin routes.
     Problem,
     /// TokenHub's own `{"error": text}`, with the code beside it.
     Native,
@@ -46,7 +46,7 @@ impl Shape {
             Self::Anthropic
         } else if prefix == OPENAI_PREFIX {
             Self::OpenAi
-        } else if is_under("/v1/plan") {
+        } else if is_under("/v1/plan") || is_under("/admin") {
             Self::Problem
         } else if route == "/v1/chat" {
             Self::Native

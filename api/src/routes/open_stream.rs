@@ -73,7 +73,8 @@ fn stream_request(models: &Models, spec: ChatSpec) -> Result<(RunContext, Stream
     let wish = ShortlistWish { profile: base.policy.profile, model: spec.model, min_weight: 0 };
     let catalogue = models.world.catalogue.load_full();
     let select = run_request::select_request(&base);
-    let shortlist = tokenhub_routing::shortlist(&catalogue, &wish, &select, &Signals::default());
+    let mut shortlist = tokenhub_routing::shortlist(&catalogue, &wish, &select, &Signals::default());
+    models.world.health.sift(std::slice::from_mut(&mut shortlist));
     if shortlist.candidates.is_empty() {
         let failure = tokenhub_orchestrate::no_eligible_model(&shortlist.skipped);
         return Err(failed(failure, StopReason::NoEligibleModel));

@@ -168,7 +168,9 @@ fn providers(scripted: &ScriptedProvider, others: Vec<Value>) -> Vec<Value> {
     for provider in &mut providers {
         let fields = provider.as_object_mut().unwrap();
         fields.entry("base_url").or_insert_with(|| scripted.base_url().into());
-        fields.entry("api_key").or_insert_with(|| "sk-canary".into());
+        if !fields.contains_key("credentials") {
+            fields.entry("api_key").or_insert_with(|| "sk-canary".into());
+        }
     }
     providers
 }
