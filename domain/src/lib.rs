@@ -15,6 +15,7 @@ mod money;
 mod outcome;
 mod policy;
 mod prompt;
+mod raw_fields;
 mod run;
 mod spec;
 mod step;
@@ -35,6 +36,7 @@ pub use outcome::{
 };
 pub use policy::{Policy, RoutingProfile};
 pub use prompt::{Derived, Prompt, PromptError, Segment, Voice, answer_text, render, user_text};
+pub use raw_fields::{RawFields, RawText};
 pub use run::{DurabilityMark, DurabilityWish, Owner, RunContext, RunKind};
 pub use spec::{AdversarialSpec, BestOfNSpec, ChatSpec, PlanSpec, RefineSpec, SpecBase, VoteMethod, VoteSpec};
 pub use step::{

@@ -5,5 +5,4 @@
 mod patch;
 mod request;
 
-pub(crate) use patch::Fields;
 pub(crate) use request::{Delivery, request_body, with_model};

@@ -234,7 +234,9 @@ async fn case_25_sealed_reasoning_goes_back_to_its_issuer_and_to_nobody_else_not
         let issuer = dialogue::upstream("issuer", Dialect::Responses, "sk-issuer");
         let upstreams = vec![issuer, dialogue::upstream("other", other, "sk-other")];
         let models = vec![dialogue::model_at("issuer", "thinker", 9), dialogue::model_at("other", "thinker", 1)];
-        let hub = TestHub::builder().temporal_off().upstreams(upstreams).models(models).start().await;
+        // A penalty would keep the issuer out of the last question, which it has to answer.
+        let builder = TestHub::builder().temporal_off().environment("TOKENHUB_PENALTIES", "false");
+        let hub = builder.upstreams(upstreams).models(models).start().await;
         let thought = Reasoning { text: "hm".into(), encrypted: Some(SEALED.into()), ..Reasoning::default() };
         let thoughtful = Reply::parts([Part::Reasoning(thought), Part::Text("well".to_owned())]);
         let away = Reply::failure(401, "no");

@@ -2,13 +2,9 @@
 //!
 //! Owns the reading of raw JSON. Must not know which fields a protocol has.
 
-use std::{borrow::Cow, fmt};
+use std::borrow::Cow;
 
-use serde::{
-    Deserialize, Deserializer,
-    de::{MapAccess, Visitor},
-};
-use serde_json::value::RawValue;
+use tokenhub_domain::{RawFields, RawText};
 
 use crate::error::Problem;
 
@@ -20,7 +16,7 @@ const ATTACHMENT_SAMPLE_BYTES: usize = 512;
 const ATTACHMENT_AS_TEXT_BYTES: u64 = 6_400;
 
 /// The fields of a JSON object, in their order.
-pub(crate) struct RawObject<'a>(Vec<(Cow<'a, str>, &'a RawValue)>);
+pub(crate) struct RawObject<'a>(RawFields<'a>);
 
 /// A value that is there and not null.
 #[derive(Clone, Copy, Debug)]
@@ -42,7 +38,7 @@ pub(crate) enum Kind {
 impl<'a> RawObject<'a> {
     /// The fields of `body`; the refusal has line and column.
     pub(crate) fn read(body: &'a str) -> Result<Self, Problem> {
-        serde_json::from_str(body).map_err(|error| {
+        RawFields::read(body).map(Self).map_err(|error| {
             // The syntax was not at fault, so it is the outermost value.
             Problem::ParseBody(if error.is_data() { "it must be an object".to_owned() } else { error.to_string() })
         })
@@ -50,36 +46,9 @@ impl<'a> RawObject<'a> {
 
     /// The value of `name`. Of several with this name it is the last, as parsers have it; null counts as absent.
     pub(crate) fn get(&self, name: &str) -> Option<Raw<'a>> {
-        let (_, value) = self.0.iter().rev().find(|(known, _)| known == name)?;
-        (value.get() != "null").then(|| Raw(value.get()))
+        self.0.get(name).filter(|value| *value != "null").map(Raw)
     }
 }
-
-impl<'de: 'a, 'a> Deserialize<'de> for RawObject<'a> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Collect;
-        impl<'de> Visitor<'de> for Collect {
-            type Value = Vec<(Cow<'de, str>, &'de RawValue)>;
-
-            fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-                formatter.write_str("an object")
-            }
-
-            fn visit_map<M: MapAccess<'de>>(self, mut map: M) -> Result<Self::Value, M::Error> {
-                let mut fields = Vec::with_capacity(16);
-                while let Some(Name(name)) = map.next_key()? {
-                    fields.push((name, map.next_value()?));
-                }
-                Ok(fields)
-            }
-        }
-        deserializer.deserialize_map(Collect).map(Self)
-    }
-}
-
-/// A key, borrowed where it has no escapes.
-#[derive(Deserialize)]
-struct Name<'a>(#[serde(borrow)] Cow<'a, str>);
 
 impl<'a> Raw<'a> {
     /// What it is.
@@ -94,7 +63,7 @@ impl<'a> Raw<'a> {
 
     /// The text of a string.
     pub(crate) fn text(self) -> Option<Cow<'a, str>> {
-        serde_json::from_str::<Name<'a>>(self.0).ok().map(|Name(text)| text)
+        serde_json::from_str::<RawText<'a>>(self.0).ok().map(|RawText(text)| text)
     }
 
     /// Yes or no.
@@ -109,7 +78,7 @@ impl<'a> Raw<'a> {
 
     /// The fields of an object.
     pub(crate) fn object(self) -> Option<RawObject<'a>> {
-        serde_json::from_str(self.0).ok()
+        RawFields::read(self.0).ok().map(RawObject)
     }
 
     /// Its length as it is written.

@@ -13,7 +13,7 @@ use crate::answer::read_completion;
 use crate::call::{Call, Completion};
 use crate::convert::{self, Abilities, ConvertError, Issuer, Loss, ReplyContext, Target};
 use crate::stream::Reading;
-use crate::wire::{Delivery, Fields, request_body};
+use crate::wire::{Delivery, request_body, with_model};
 
 /// A call as the upstream is to see it.
 pub(super) struct Translation {
@@ -112,8 +112,7 @@ fn without_foreign_reasoning(dialect: Dialect, body: &str) -> Result<Cow<'_, str
 /// The body of a call whose protocol has no counterpart elsewhere.
 pub(super) fn own_body(call: &Call<'_>) -> Result<String, ProviderFailure> {
     let body = text_of(&call.body)?;
-    let fields = Fields::of(body).map_err(|_| no_object())?;
-    crate::wire::with_model(body, &fields, call.model).map_err(|_| no_object())
+    with_model(body, call.model).map_err(|_| no_object())
 }
 
 fn text_of(body: &Bytes) -> Result<&str, ProviderFailure> {

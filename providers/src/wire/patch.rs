@@ -1,11 +1,6 @@
 //! Replaces top-level fields of a JSON object and leaves every other byte as it came.
 
-use std::borrow::Cow;
-use std::fmt;
-
-use serde::Deserialize;
-use serde::de::{Deserializer, MapAccess, Visitor};
-use serde_json::value::RawValue;
+use tokenhub_domain::RawFields;
 
 /// One field and its new value, as JSON text.
 #[derive(Clone, Debug)]
@@ -19,60 +14,19 @@ pub(crate) struct Edit {
 #[error("the body is not a JSON object")]
 pub(crate) struct NotAnObject;
 
-/// The fields of a JSON object, in their order, with the bytes of each value.
-pub(crate) struct Fields<'a>(Vec<(Cow<'a, str>, &'a RawValue)>);
-
-impl<'a> Fields<'a> {
-    /// The fields of `body`.
-    pub(crate) fn of(body: &'a str) -> Result<Self, NotAnObject> {
-        serde_json::from_str(body).map_err(|_| NotAnObject)
-    }
-
-    /// The value of `field`; of several with this name, the last, as parsers have it.
-    pub(crate) fn get(&self, field: &str) -> Option<&'a str> {
-        self.0.iter().rev().find(|(name, _)| name == field).map(|(_, value)| value.get())
-    }
-}
-
-impl<'de: 'a, 'a> Deserialize<'de> for Fields<'a> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Collect;
-        impl<'de> Visitor<'de> for Collect {
-            type Value = Vec<(Cow<'de, str>, &'de RawValue)>;
-
-            fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-                formatter.write_str("an object")
-            }
-
-            fn visit_map<M: MapAccess<'de>>(self, mut map: M) -> Result<Self::Value, M::Error> {
-                let mut fields = Vec::with_capacity(8);
-                while let Some(Name(name)) = map.next_key()? {
-                    fields.push((name, map.next_value()?));
-                }
-                Ok(fields)
-            }
-        }
-        deserializer.deserialize_map(Collect).map(Self)
-    }
-}
-
-/// A key, borrowed where it has no escapes.
-#[derive(Deserialize)]
-struct Name<'a>(#[serde(borrow)] Cow<'a, str>);
-
 /// `body` with every edit made: a field that is there is replaced where it stands, wherever it stands more than once;
 /// one that is not comes first.
-pub(crate) fn patch(body: &str, fields: &Fields<'_>, edits: &[Edit]) -> Result<String, NotAnObject> {
+pub(crate) fn patch(body: &str, fields: &RawFields<'_>, edits: &[Edit]) -> Result<String, NotAnObject> {
     let mut changes: Vec<(usize, usize, &str)> = Vec::with_capacity(edits.len());
     let mut missing = String::new();
     for edit in edits {
         let before = changes.len();
-        for (_, value) in fields.0.iter().filter(|(name, _)| name == edit.field) {
-            let start = value.get().as_ptr() as usize - body.as_ptr() as usize;
-            changes.push((start, start + value.get().len(), &edit.json));
+        for value in fields.all(edit.field) {
+            let start = value.as_ptr() as usize - body.as_ptr() as usize;
+            changes.push((start, start + value.len(), &edit.json));
         }
         if changes.len() == before {
-            let comma = if fields.0.is_empty() && missing.is_empty() { "" } else { "," };
+            let comma = if fields.is_empty() && missing.is_empty() { "" } else { "," };
             // Before the first field; the comma belongs behind it.
             missing = format!("\"{}\":{}{comma}{missing}", edit.field, edit.json);
         }
@@ -101,7 +55,7 @@ mod tests {
 
     fn patched(body: &str, edits: &[(&'static str, &str)]) -> Result<String, NotAnObject> {
         let edits: Vec<Edit> = edits.iter().map(|(field, json)| Edit { field, json: (*json).to_owned() }).collect();
-        patch(body, &Fields::of(body)?, &edits)
+        patch(body, &RawFields::read(body).map_err(|_| NotAnObject)?, &edits)
     }
 
     #[test]

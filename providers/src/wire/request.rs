@@ -1,9 +1,9 @@
 //! The bytes of a request: the caller's, with the model, the delivery and sometimes the output limit set.
 
 use serde_json::{Value, json};
-use tokenhub_domain::{Dialect, ModelId};
+use tokenhub_domain::{Dialect, ModelId, RawFields};
 
-use super::patch::{Edit, Fields, NotAnObject, patch};
+use super::patch::{Edit, NotAnObject, patch};
 
 /// How the answer is to come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,7 +32,7 @@ pub(crate) fn request_body(
     max_output_tokens: Option<u64>,
     delivery: Delivery,
 ) -> Result<String, NotAnObject> {
-    let fields = Fields::of(body)?;
+    let fields = RawFields::read(body).map_err(|_| NotAnObject)?;
     let mut edits = vec![Edit { field: "model", json: json!(model).to_string() }];
     if let Some(limit) = max_output_tokens {
         edits.push(Edit { field: limit_field(dialect, &fields), json: limit.to_string() });
@@ -49,11 +49,12 @@ pub(crate) fn request_body(
 }
 
 /// The body with its model set and nothing else.
-pub(crate) fn with_model(body: &str, fields: &Fields<'_>, model: &ModelId) -> Result<String, NotAnObject> {
-    patch(body, fields, &[Edit { field: "model", json: json!(model).to_string() }])
+pub(crate) fn with_model(body: &str, model: &ModelId) -> Result<String, NotAnObject> {
+    let fields = RawFields::read(body).map_err(|_| NotAnObject)?;
+    patch(body, &fields, &[Edit { field: "model", json: json!(model).to_string() }])
 }
 
-fn limit_field(dialect: Dialect, fields: &Fields<'_>) -> &'static str {
+fn limit_field(dialect: Dialect, fields: &RawFields<'_>) -> &'static str {
     match dialect {
         Dialect::Chat if fields.get("max_completion_tokens").is_some() => "max_completion_tokens",
         Dialect::Chat | Dialect::Messages => "max_tokens",
@@ -62,7 +63,7 @@ fn limit_field(dialect: Dialect, fields: &Fields<'_>) -> &'static str {
 }
 
 /// Chat Completions tells the token counts of a stream only when asked; the ledger needs them.
-fn usage_request(fields: &Fields<'_>) -> Option<Edit> {
+fn usage_request(fields: &RawFields<'_>) -> Option<Edit> {
     let edit = |options: Value| Some(Edit { field: "stream_options", json: options.to_string() });
     let options = fields.get("stream_options").and_then(|json| serde_json::from_str::<Value>(json).ok());
     match options {
