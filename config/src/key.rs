@@ -82,6 +82,7 @@ pub(crate) const KEYS: &[Key] = &[
     key("worker.activity_slots", &["TOKENHUB_WORKER_ACTIVITY_SLOTS"], "400"),
     key("worker.local_activity_slots", &["TOKENHUB_WORKER_LOCAL_ACTIVITY_SLOTS"], "200"),
     key("worker.workflow_slots", &["TOKENHUB_WORKER_WORKFLOW_SLOTS"], "100"),
+    key("worker.threads", &["TOKENHUB_WORKER_THREADS"], "1"),
     key("worker.cached_workflows", &["TOKENHUB_WORKER_CACHED_WORKFLOWS"], "1000"),
     optional("up.temporal_port", &["TOKENHUB_TEMPORAL_PORT"]).flag("temporal-port"),
     optional("up.temporal_ui_port", &["TOKENHUB_TEMPORAL_UI_PORT"]).flag("temporal-ui-port"),

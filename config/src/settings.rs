@@ -82,6 +82,9 @@ pub struct WorkerSettings {
     pub workflow_slots: usize,
     /// Workflows kept in memory between their tasks.
     pub cached_workflows: usize,
+    /// Threads that carry all of it. A worker mostly waits, and each further thread costs wake-ups: more processes scale
+    /// better than more threads.
+    pub threads: usize,
 }
 
 /// What only `tokenhub up` needs. A port is the one to take, 0 a free one, none the usual one if it is free.
@@ -328,6 +331,7 @@ fn worker(values: &Values) -> Result<WorkerSettings, ConfigError> {
         local_activity_slots: slots("worker.local_activity_slots")?,
         workflow_slots: slots("worker.workflow_slots")?,
         cached_workflows: slots("worker.cached_workflows")?,
+        threads: values.number("worker.threads", 1..=1_024, "1 to 1024")?,
     })
 }
 

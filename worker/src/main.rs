@@ -16,8 +16,7 @@ struct Arguments {
     shared: SharedFlags,
 }
 
-#[tokio::main]
-async fn main() -> anyhow::Result<()> {
+fn main() -> anyhow::Result<()> {
     tokenhub_providers::install_tls();
     let arguments = Arguments::parse();
     let environment = Environment::of_process();
@@ -28,9 +27,13 @@ async fn main() -> anyhow::Result<()> {
     for warning in warnings {
         tracing::warn!("{warning}");
     }
-    let stop = CancellationToken::new();
-    stop_on_signals(&settings, &stop)?;
-    tokenhub_worker::serve(Arc::clone(&live), faults, stop).await
+    let threads = settings.worker.threads;
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(threads).enable_all().build()?;
+    runtime.block_on(async {
+        let stop = CancellationToken::new();
+        stop_on_signals(&settings, &stop)?;
+        tokenhub_worker::serve(Arc::clone(&live), faults, stop).await
+    })
 }
 
 #[cfg(feature = "fault-points")]
