@@ -10,8 +10,8 @@ use crate::{
 
 /// Share of durable requests that may fall back to the process before the figures are not those of durable chats.
 const IN_PROCESS_SHARE_MAX: f64 = 0.01;
-/// 5 ms of a worker for a durable chat, on a machine where the bare workflow's worker takes 2.7 ms. Processors differ by
-/// more than that, so the bar is the ratio of the two in one run.
+/// The enforced 5 ms were set on a machine where the bare workflow's worker takes 2.7 ms. The ratio says what a slower
+/// processor hides: whether the work itself is too much.
 const WORKER_CPU_RATIO: f64 = 5.0 / 2.7;
 const KIB_PER_MIB: f64 = 1_024.0;
 
@@ -83,13 +83,13 @@ fn enforced(figures: &Figures) -> Vec<Bar> {
     vec![
         Bar::at_most(force, "durable chat / bare workflow, p50", ratio, 1.35, "x"),
         Bar::at_most(
-            force,
+            Force::Shown,
             "worker processor time, durable chat / bare workflow",
             cpu / bare_cpu,
             WORKER_CPU_RATIO,
             "x",
         ),
-        Bar::at_most(Force::Shown, "worker processor time of a durable chat", cpu, 5.0, "ms"),
+        Bar::at_most(force, "worker processor time of a durable chat", cpu, 5.0, "ms"),
         Bar::at_most(force, "slowest durable chat", slowest, 2.5, "s"),
         Bar::at_most(force, "recovery after kill -9 of a worker", recovery.unwrap_or(f64::NAN), 5.0, "s"),
         Bar::at_most(force, "durable requests answered in process", share, IN_PROCESS_SHARE_MAX, "of all"),
