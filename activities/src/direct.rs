@@ -1,6 +1,7 @@
 //! The in-process executor of [`Steps`]: the same functions as the Temporal activities, awaited here.
 
 use std::{
+    convert::Infallible,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -69,7 +70,9 @@ where
 struct InProcess(CancellationToken);
 
 impl Presence for InProcess {
-    async fn beat(&self) {}
+    async fn keep_beating(&self) -> Infallible {
+        std::future::pending().await
+    }
 
     async fn withdrawn(&self) {
         self.0.cancelled().await;

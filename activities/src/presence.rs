@@ -1,11 +1,11 @@
 //! How a long step shows that it is alive and learns that nobody wants it any more.
 
-use std::future::Future;
+use std::{convert::Infallible, future::Future};
 
 /// The caller of a provider call.
 pub(crate) trait Presence: Send + Sync {
-    /// Shows that the step is alive.
-    fn beat(&self) -> impl Future<Output = ()> + Send;
+    /// Shows that the step is alive, again and again where somebody looks for it.
+    fn keep_beating(&self) -> impl Future<Output = Infallible> + Send;
 
     /// Completes when the caller withdraws.
     fn withdrawn(&self) -> impl Future<Output = ()> + Send;

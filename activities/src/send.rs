@@ -6,7 +6,7 @@
 mod attempt;
 mod journaled;
 
-use std::{convert::Infallible, time::Duration};
+use std::time::Duration;
 
 use tokenhub_domain::{RunContext, SendOutcome, SendRequest, StepKey};
 
@@ -15,8 +15,6 @@ use crate::{
     presence::{Presence, Withdrawal},
 };
 
-/// Four beats fit the heartbeat timeout of the activity.
-const BEAT_INTERVAL: Duration = Duration::from_millis(500);
 /// How often a doubtful withdrawal is checked against the run's row.
 const WITHDRAWAL_CHECK_INTERVAL: Duration = Duration::from_millis(500);
 
@@ -47,15 +45,7 @@ pub(crate) async fn run<P: Presence>(
     };
     tokio::select! {
         outcome = work => outcome,
-        never = beat(presence) => match never {},
-    }
-}
-
-async fn beat<P: Presence>(presence: &P) -> Infallible {
-    loop {
-        // The start of the activity counts as a beat, so a short call needs none: each is a request to the server.
-        tokio::time::sleep(BEAT_INTERVAL).await;
-        presence.beat().await;
+        never = presence.keep_beating() => match never {},
     }
 }
 

@@ -73,7 +73,9 @@ pub struct OpenStream {
     pub deployment: Deployment,
     /// The calls that were made, the answering one last.
     pub calls: Vec<TriedCall>,
-    /// The events; ends after the last one. Dropping it aborts the upstream call.
+    /// The events up to the first content: they go out together.
+    pub first: Vec<StreamItem>,
+    /// The other events; ends after the last one. Dropping it aborts the upstream call.
     pub items: mpsc::Receiver<StreamItem>,
     /// What to log, once the stream is over.
     pub log: oneshot::Receiver<StreamLog>,

@@ -2,7 +2,7 @@
 
 #![expect(missing_docs, reason = "the macros generate items without documentation")]
 
-use std::sync::Arc;
+use std::{convert::Infallible, sync::Arc, time::Duration};
 
 use temporalio_common::error::ApplicationFailure;
 use temporalio_macros::activities;
@@ -21,6 +21,9 @@ use crate::{
     select, send,
 };
 
+/// Four beats fit the heartbeat timeout of the activity.
+const BEAT_INTERVAL: Duration = Duration::from_millis(500);
+
 /// The activities of a worker.
 pub struct Activities {
     world: Arc<World>,
@@ -36,9 +39,13 @@ impl Activities {
 struct OnTemporal(ActivityContext);
 
 impl Presence for OnTemporal {
-    async fn beat(&self) {
-        if let Err(error) = self.0.record_heartbeat(()).await {
-            tracing::warn!(%error, "a heartbeat could not be recorded");
+    async fn keep_beating(&self) -> Infallible {
+        loop {
+            // The start of the activity counts as a beat, so a short call needs none: each is a request to the server.
+            tokio::time::sleep(BEAT_INTERVAL).await;
+            if let Err(error) = self.0.record_heartbeat(()).await {
+                tracing::warn!(%error, "a heartbeat could not be recorded");
+            }
         }
     }
 

@@ -6,7 +6,6 @@ use axum::{
     body::Body,
     extract::Request,
     http::{HeaderValue, Method, StatusCode, header},
-    middleware::Next,
     response::Response,
 };
 
@@ -50,16 +49,16 @@ const EXPOSED: [&str; 31] = [
 ];
 
 /// Answers what a browser asks before it sends, without a key, and marks every answer to a page as readable.
-pub(crate) async fn allow(request: Request, next: Next) -> Response {
+pub(crate) async fn allow<F: Future<Output = Response>>(request: Request, next: impl FnOnce(Request) -> F) -> Response {
     if !request.headers().contains_key(header::ORIGIN) {
-        return next.run(request).await;
+        return next(request).await;
     }
     let is_question =
         request.method() == Method::OPTIONS && request.headers().contains_key(header::ACCESS_CONTROL_REQUEST_METHOD);
     let mut response = if is_question {
         permission(request.headers().get(header::ACCESS_CONTROL_REQUEST_HEADERS).cloned())
     } else {
-        let mut response = next.run(request).await;
+        let mut response = next(request).await;
         if let Ok(exposed) = HeaderValue::from_str(&EXPOSED.join(", ")) {
             response.headers_mut().insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, exposed);
         }
@@ -94,7 +93,9 @@ mod tests {
     use super::*;
 
     async fn answer(head: &str) -> String {
-        let router = Router::new().route("/", post(|| async { "done" })).layer(middleware::from_fn(allow));
+        let router = Router::new().route("/", post(|| async { "done" })).layer(middleware::from_fn(
+            async |request, next: middleware::Next| allow(request, |it| next.run(it)).await,
+        ));
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         tokio::spawn(async move { axum::serve(listener, router).await });

@@ -23,6 +23,8 @@ use tokenhub_domain::{
 };
 use tokenhub_store::RunRow;
 use tokenhub_telemetry::{FallbackReason, Metrics};
+use tokenhub_workflows::contract::StreamLog;
+use tokio::sync::oneshot;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{error::Problem, idempotency::Identity};
@@ -147,12 +149,14 @@ impl Dispatcher {
         sweep::keep_sweeping(Arc::clone(&self.shared), stop)
     }
 
-    /// Writes the log of a stream, durably while that is possible.
-    pub(crate) fn log_stream(&self, log: tokio::sync::oneshot::Receiver<tokenhub_workflows::contract::StreamLog>) {
+    /// Writes the log of a stream: by a workflow while that is possible and wished for.
+    pub(crate) fn log_stream(&self, log: oneshot::Receiver<StreamLog>, wish: DurabilityWish) {
         let shared = Arc::clone(&self.shared);
         self.shared.tasks.spawn(async move {
-            if let Ok(log) = log.await {
-                durable::log_stream(&shared, log).await;
+            let Ok(log) = log.await else { return };
+            match wish {
+                DurabilityWish::None => durable::log_stream_here(&shared, &log).await,
+                DurabilityWish::Preferred | DurabilityWish::Required => durable::log_stream(&shared, log).await,
             }
         });
     }

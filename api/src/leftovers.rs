@@ -13,7 +13,6 @@ use axum::{
     body::{Body, BodyDataStream, HttpBody},
     extract::Request,
     http::{HeaderValue, Version, header},
-    middleware::Next,
     response::Response,
 };
 use bytes::Bytes;
@@ -53,16 +52,19 @@ impl Drop for Lent {
 }
 
 /// Leaves nothing of a request unread, or closes the connection with its answer.
-pub(crate) async fn discard(request: Request, next: Next) -> Response {
+pub(crate) async fn discard<F: Future<Output = Response>>(
+    request: Request,
+    next: impl FnOnce(Request) -> F,
+) -> Response {
     if request.body().is_end_stream() || request.version() >= Version::HTTP_2 {
-        return next.run(request).await;
+        return next(request).await;
     }
     let (parts, body) = request.into_parts();
     // Reading is what tells such a client to send.
     let waits_for_leave = parts.headers.contains_key(header::EXPECT);
     let (back, mut unread) = oneshot::channel();
     let lent = Lent { body: Some(body.into_data_stream()), back: Some(back) };
-    let mut response = next.run(Request::from_parts(parts, Body::from_stream(lent))).await;
+    let mut response = next(Request::from_parts(parts, Body::from_stream(lent))).await;
     if let Ok(rest) = unread.try_recv()
         && (waits_for_leave || !is_discarded(rest).await)
     {
@@ -101,7 +103,9 @@ mod tests {
         let router = Router::new()
             .route("/refuse", post(|| async { (StatusCode::UNAUTHORIZED, "no") }))
             .route("/repeat", post(|body: Bytes| async { body }))
-            .layer(middleware::from_fn(discard));
+            .layer(middleware::from_fn(async |request, next: middleware::Next| {
+                discard(request, |it| next.run(it)).await
+            }));
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         tokio::spawn(async move { axum::serve(listener, router).await });

@@ -11,6 +11,7 @@ mod dispatch;
 mod durability;
 mod error;
 mod idempotency;
+mod lanes;
 mod leftovers;
 mod parse;
 mod protocol;

@@ -15,6 +15,9 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Serves TokenHub's HTTP API.
 #[derive(Parser)]
 #[command(name = "tokenhub-api", version)]
@@ -25,7 +28,8 @@ struct Arguments {
     listen: ListenFlags,
 }
 
-#[tokio::main]
+// Serving has threads of its own; here is only what goes on beside it.
+#[tokio::main(flavor = "current_thread")]
 async fn main() -> anyhow::Result<()> {
     tokenhub_providers::install_tls();
     let arguments = Arguments::parse();

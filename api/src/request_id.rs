@@ -7,7 +7,6 @@ use std::time::Instant;
 use axum::{
     extract::Request,
     http::{HeaderMap, HeaderName, HeaderValue, Method},
-    middleware::Next,
     response::Response,
 };
 use tokenhub_domain::RequestId;
@@ -44,7 +43,10 @@ pub(crate) fn shape() -> Shape {
 pub(crate) struct Arrival(pub Instant);
 
 /// Gives the request its id and stamps whatever answer it gets.
-pub(crate) async fn stamp(mut request: Request, next: Next) -> Response {
+pub(crate) async fn stamp<F: Future<Output = Response>>(
+    mut request: Request,
+    next: impl FnOnce(Request) -> F,
+) -> Response {
     let id = RequestId::generate();
     let arrival = Instant::now();
     request.extensions_mut().insert(id.clone());
@@ -59,7 +61,7 @@ pub(crate) async fn stamp(mut request: Request, next: Next) -> Response {
         path = request.uri().path(),
     );
     let shape = Shape::of(request.uri().path(), request.headers());
-    let mut response = REQUEST.scope((id.clone(), shape), next.run(request).instrument(span.clone())).await;
+    let mut response = REQUEST.scope((id.clone(), shape), next(request).instrument(span.clone())).await;
     let millis = u64::try_from(arrival.elapsed().as_millis()).unwrap_or(u64::MAX);
     let headers = response.headers_mut();
     if let Ok(value) = HeaderValue::from_str(id.as_str()) {

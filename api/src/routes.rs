@@ -44,7 +44,7 @@ pub(crate) struct Answers(pub(crate) RequestKind);
 
 /// The whole API.
 pub(crate) fn router(state: AppState) -> Router {
-    let metrics = Arc::clone(&state.metrics);
+    let metrics = Arc::clone(&state.0.metrics);
     PREFIXES
         .into_iter()
         .fold(Router::new(), protocol_routes)
@@ -66,10 +66,7 @@ pub(crate) fn router(state: AppState) -> Router {
         .layer(CatchPanicLayer::custom(|_: Box<dyn std::any::Any + Send>| {
             Problem::Internal.into_response(request_id::shape())
         }))
-        .layer(middleware::from_fn(leftovers::discard))
-        .layer(middleware::from_fn(cors::allow))
-        .layer(middleware::from_fn_with_state(metrics, count))
-        .layer(middleware::from_fn(request_id::stamp))
+        .layer(middleware::from_fn_with_state(metrics, edge))
 }
 
 /// The routes that the official clients know, below `prefix`.
@@ -95,8 +92,9 @@ pub(crate) fn waiting_router() -> Router {
     Router::new()
         .route("/livez", get(health::live))
         .fallback(async || Problem::StoreAway.into_response(request_id::shape()))
-        .layer(middleware::from_fn(cors::allow))
-        .layer(middleware::from_fn(request_id::stamp))
+        .layer(middleware::from_fn(async |request, next: Next| {
+            request_id::stamp(request, |request| cors::allow(request, |request| next.run(request))).await
+        }))
 }
 
 async fn no_such_route(request: Request) -> Response {
@@ -107,9 +105,22 @@ async fn method_not_allowed(request: Request) -> Response {
     Problem::MethodNotAllowed { method: request.method().to_string() }.into_response(request_id::shape())
 }
 
-async fn count(State(metrics): State<Arc<Metrics>>, request: Request, next: Next) -> Response {
+/// What happens to every request on its way in and out. One layer, because each is a service of its own that is cloned
+/// and boxed for every request.
+async fn edge(State(metrics): State<Arc<Metrics>>, request: Request, next: Next) -> Response {
+    let carry = |request| leftovers::discard(request, |request| next.run(request));
+    let allow = |request| cors::allow(request, carry);
+    let count = |request| count(&metrics, request, allow);
+    request_id::stamp(request, count).await
+}
+
+async fn count<F: Future<Output = Response>>(
+    metrics: &Metrics,
+    request: Request,
+    next: impl FnOnce(Request) -> F,
+) -> Response {
     let began = Instant::now();
-    let response = next.run(request).await;
+    let response = next(request).await;
     let kind = response.extensions().get::<Answers>().map_or(RequestKind::Other, |answers| answers.0);
     let status = RequestStatus::of_http(response.status().as_u16());
     metrics.request(kind, status, began.elapsed().as_secs_f64());

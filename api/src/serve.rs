@@ -8,7 +8,6 @@ use std::{
 
 use anyhow::Context;
 use arc_swap::ArcSwap;
-use axum::serve::ListenerExt;
 use tokenhub_activities::{FaultPoints, World, WorldError, WorldParts};
 use tokenhub_config::{Live, Settings, keys};
 use tokenhub_providers::Providers;
@@ -29,8 +28,9 @@ use crate::{
         breaker_task::{self, BreakerCell},
         temporal_link::TemporalLink,
     },
+    lanes::Lanes,
     routes,
-    state::{Admin, AppState, Draining, Gate, Health, Models, Runner},
+    state::{Admin, AppState, Draining, Gate, Health, Models, Parts, Runner},
 };
 
 /// Between two tries to open a database that is not there yet.
@@ -61,12 +61,14 @@ pub async fn serve_with(
     let listener = TcpListener::from_std(listener)?;
     let background = TaskTracker::new();
     let draining = Draining::default();
-    let state = assemble(&live, &world, keys, &tasks, &background, &stop, &draining);
-    watch_hangups(Arc::clone(&live), state.gate.clone(), state.admin.clone(), stop.clone(), &background)?;
+    let parts = assemble(&live, &world, keys, &tasks, &background, &stop, &draining);
+    watch_hangups(Arc::clone(&live), parts.gate.clone(), parts.admin.clone(), stop.clone(), &background)?;
     background.spawn(tokenhub_activities::discovery::keep_discovering(Arc::clone(&world), stop.clone()));
 
     let drain = Duration::from_secs(settings.shutdown_drain_secs);
-    let served = serve_http(routes::router(state), listener, &stop, &draining, drain).await;
+    let mut lanes = Lanes::start(settings.api_threads, &routes::router(AppState(Arc::new(parts))), &stop)
+        .context("no thread to serve")?;
+    serve_http(&mut lanes, listener, &stop, &draining, drain).await;
     tasks.close();
     if tokio::time::timeout(drain, tasks.wait()).await.is_err() {
         tracing::warn!(runs = tasks.len(), "stopping with runs unfinished; their leases expire");
@@ -79,35 +81,26 @@ pub async fn serve_with(
     ledger_stop.cancel();
     ledger_tasks.close();
     ledger_tasks.wait().await;
-    served
+    lanes.end().await;
+    Ok(())
 }
 
+/// Serves until `stop`, and then for as long as connections are busy, within `drain`.
 async fn serve_http(
-    router: axum::Router,
+    lanes: &mut Lanes,
     listener: TcpListener,
     stop: &CancellationToken,
     draining: &Draining,
     drain: Duration,
-) -> anyhow::Result<()> {
-    let (begin, draining) = (stop.clone(), draining.clone());
-    let graceful = async move {
-        begin.cancelled().await;
-        draining.begin();
-    };
-    // An answer is often written in two parts, headers and body; the second must not wait for the first to be confirmed.
-    let listener = listener.tap_io(|stream| {
-        if let Err(error) = stream.set_nodelay(true) {
-            tracing::debug!(%error, "a connection keeps its delay");
-        }
-    });
-    let serving = axum::serve(listener, router).with_graceful_shutdown(graceful);
+) {
     let cut = async {
         stop.cancelled().await;
+        draining.begin();
         tokio::time::sleep(drain + CLOSE_GRACE).await;
     };
     tokio::select! {
-        result = serving => result.context("the HTTP server failed"),
-        () = cut => Ok(()),
+        () = lanes.serve(listener, stop) => {}
+        () = cut => {}
     }
 }
 
@@ -119,7 +112,7 @@ fn assemble(
     background: &TaskTracker,
     stop: &CancellationToken,
     draining: &Draining,
-) -> AppState {
+) -> Parts {
     let settings = live.settings();
     let metrics = Arc::new(Metrics::new());
     let defaults = BreakerSettings::default();
@@ -147,7 +140,7 @@ fn assemble(
         .as_ref()
         .and_then(|temporal| temporal.ui_url.clone().map(|root| Arc::new((root, temporal.namespace.clone()))));
     let started_at_secs = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-    AppState {
+    Parts {
         gate: Gate { key: Arc::new(ArcSwap::from_pointee(key)) },
         models: Models {
             world: Arc::clone(world),

@@ -18,9 +18,12 @@ use crate::{
     dispatch::{Dispatcher, breaker_task::BreakerCell, temporal_link::TemporalLink},
 };
 
-/// Everything; only `serve` and the tests build it.
+/// Everything. Cheap to clone, because every request does.
 #[derive(Clone)]
-pub(crate) struct AppState {
+pub(crate) struct AppState(pub(crate) Arc<Parts>);
+
+/// What there is; only `serve` builds it.
+pub(crate) struct Parts {
     /// Who may come in.
     pub(crate) gate: Gate,
     /// What is asked about a model before a run begins.
@@ -110,7 +113,7 @@ macro_rules! part {
     ($part:ty, $field:ident) => {
         impl FromRef<AppState> for $part {
             fn from_ref(state: &AppState) -> Self {
-                state.$field.clone()
+                state.0.$field.clone()
             }
         }
     };

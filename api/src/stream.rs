@@ -16,7 +16,7 @@ use bytes::Bytes;
 use futures_util::stream;
 use tokenhub_activities::stream::StreamItem;
 use tokenhub_domain::{Dialect, RequestId};
-use tokio::sync::mpsc;
+use tokio::sync::mpsc::{self, error::TryRecvError};
 
 use crate::parse::protocol::UsageChunk;
 use failure::Sent;
@@ -27,6 +27,9 @@ const KEEP_ALIVE_COMMENT: &[u8] = b": ping\n\n";
 /// Clients of Messages measure silence by events, not by bytes.
 const KEEP_ALIVE_EVENT: &[u8] = b"event: ping\ndata: {\"type\": \"ping\"}\n\n";
 const DONE: &[u8] = b"data: [DONE]\n\n";
+
+/// Enough for one write; what comes behind waits for the next.
+const WRITE_BYTES: usize = 64 * 1024;
 
 /// How the events of one stream are written.
 #[derive(Clone, Debug)]
@@ -44,9 +47,14 @@ enum State {
     Over,
 }
 
-/// The response that passes `items` on.
-pub(crate) fn response(items: mpsc::Receiver<StreamItem>, framing: Framing, extra: HeaderMap) -> Response {
-    let writer = Writer { items, framing, sent: Sent::default() };
+/// The response that passes on `first`, which is there already, and then `items`.
+pub(crate) fn response(
+    first: Vec<StreamItem>,
+    items: mpsc::Receiver<StreamItem>,
+    framing: Framing,
+    extra: HeaderMap,
+) -> Response {
+    let writer = Writer { first: first.into_iter(), items, framing, sent: Sent::default() };
     let frames = stream::unfold(State::Open(writer), |state| async move {
         let State::Open(mut writer) = state else { return None };
         let (frame, next) = writer.next(KEEP_ALIVE).await?;
@@ -72,31 +80,95 @@ enum Next {
 }
 
 struct Writer {
+    first: std::vec::IntoIter<StreamItem>,
     items: mpsc::Receiver<StreamItem>,
     framing: Framing,
     sent: Sent,
 }
 
+/// What can be had without waiting.
+enum Ready {
+    Item(StreamItem),
+    End,
+    Nothing,
+}
+
 impl Writer {
-    /// The next frame and whether another may follow; `None` where the stream simply ends.
+    /// The next frames, as many as are there, and whether others may follow; `None` where the stream simply ends.
     async fn next(&mut self, keep_alive: Duration) -> Option<(Bytes, Next)> {
+        let mut frames = Frames::default();
         loop {
-            match tokio::time::timeout(keep_alive, self.items.recv()).await {
-                Err(_) => return Some((keep_alive_frame(self.framing.dialect), Next::More)),
-                Ok(None) => return end_mark(self.framing.dialect).map(|mark| (mark, Next::Close)),
-                Ok(Some(StreamItem::Data(frame))) => {
-                    self.sent.note(&frame);
-                    return Some((frame, Next::More));
+            let item = match self.ready() {
+                Ready::Item(item) => Some(item),
+                Ready::End => None,
+                Ready::Nothing if !frames.is_empty() => return Some((frames.join(), Next::More)),
+                Ready::Nothing => match tokio::time::timeout(keep_alive, self.items.recv()).await {
+                    Err(_) => return Some((keep_alive_frame(self.framing.dialect), Next::More)),
+                    Ok(item) => item,
+                },
+            };
+            match item {
+                None => {
+                    end_mark(self.framing.dialect).into_iter().for_each(|mark| frames.push(mark));
+                    return (!frames.is_empty()).then(|| (frames.join(), Next::Close));
                 }
-                Ok(Some(StreamItem::Usage(frame))) => match self.framing.usage_chunk {
-                    UsageChunk::Shown => return Some((frame, Next::More)),
+                Some(StreamItem::Data(frame)) => {
+                    self.sent.note(&frame);
+                    frames.push(frame);
+                }
+                Some(StreamItem::Usage(frame)) => match self.framing.usage_chunk {
+                    UsageChunk::Shown => frames.push(frame),
                     UsageChunk::Dropped => {}
                 },
-                Ok(Some(StreamItem::Failed(failure))) => {
+                Some(StreamItem::Failed(failure)) => {
                     let Framing { dialect, request_id, .. } = &self.framing;
-                    return Some((failure::frame(*dialect, failure, &self.sent, request_id.as_ref()), Next::Close));
+                    frames.push(failure::frame(*dialect, failure, &self.sent, request_id.as_ref()));
+                    return Some((frames.join(), Next::Close));
                 }
             }
+            if frames.is_full() {
+                return Some((frames.join(), Next::More));
+            }
+        }
+    }
+
+    fn ready(&mut self) -> Ready {
+        if let Some(item) = self.first.next() {
+            return Ready::Item(item);
+        }
+        match self.items.try_recv() {
+            Ok(item) => Ready::Item(item),
+            Err(TryRecvError::Empty) => Ready::Nothing,
+            Err(TryRecvError::Disconnected) => Ready::End,
+        }
+    }
+}
+
+/// Frames that go out in one write.
+#[derive(Default)]
+struct Frames {
+    all: Vec<Bytes>,
+    bytes: usize,
+}
+
+impl Frames {
+    fn push(&mut self, frame: Bytes) {
+        self.bytes += frame.len();
+        self.all.push(frame);
+    }
+
+    fn is_empty(&self) -> bool {
+        self.all.is_empty()
+    }
+
+    fn is_full(&self) -> bool {
+        self.bytes >= WRITE_BYTES
+    }
+
+    fn join(self) -> Bytes {
+        match <[Bytes; 1]>::try_from(self.all) {
+            Ok([only]) => only,
+            Err(all) => all.concat().into(),
         }
     }
 }
@@ -132,10 +204,11 @@ mod tests {
             sender.send(item).await.unwrap();
         }
         drop(sender);
-        let response = response(receiver, framing, HeaderMap::new());
+        let first = vec![data(": first\n\n")];
+        let response = response(first, receiver, framing, HeaderMap::new());
         assert_eq!(response.headers()["content-type"], "text/event-stream");
         let bytes = axum::body::to_bytes(response.into_body(), 1 << 20).await.unwrap();
-        String::from_utf8(bytes.to_vec()).unwrap()
+        String::from_utf8(bytes.to_vec()).unwrap().strip_prefix(": first\n\n").unwrap().to_owned()
     }
 
     fn data(text: &'static str) -> StreamItem {
@@ -176,6 +249,27 @@ mod tests {
         }
     }
 
+    fn writer(first: Vec<StreamItem>, items: mpsc::Receiver<StreamItem>, dialect: Dialect) -> Writer {
+        let framing = framing(dialect, UsageChunk::Dropped);
+        Writer { first: first.into_iter(), items, framing, sent: Sent::default() }
+    }
+
+    #[tokio::test]
+    async fn what_is_there_goes_out_in_one_write_and_a_large_frame_by_itself() {
+        let (sender, items) = mpsc::channel(16);
+        let large = StreamItem::Data(Bytes::from(vec![b'x'; WRITE_BYTES]));
+        for item in [data("b"), large, data("c")] {
+            sender.send(item).await.unwrap();
+        }
+        let mut writer = writer(vec![data("a")], items, Dialect::Chat);
+        let (first, next) = writer.next(KEEP_ALIVE).await.unwrap();
+        assert_eq!((&first[..3], first.len(), next), (&b"abx"[..], WRITE_BYTES + 2, Next::More));
+        assert_eq!(writer.next(KEEP_ALIVE).await, Some((Bytes::from_static(b"c"), Next::More)));
+        sender.send(data("d")).await.unwrap();
+        drop(sender);
+        assert_eq!(writer.next(KEEP_ALIVE).await, Some((Bytes::from_static(b"ddata: [DONE]\n\n"), Next::Close)));
+    }
+
     #[tokio::test]
     async fn a_silent_stream_is_kept_alive_in_the_way_of_its_protocol() {
         for (dialect, expected) in [
@@ -184,7 +278,7 @@ mod tests {
             (Dialect::Messages, "event: ping\ndata: {\"type\": \"ping\"}\n\n"),
         ] {
             let (sender, items) = mpsc::channel(1);
-            let mut writer = Writer { items, framing: framing(dialect, UsageChunk::Dropped), sent: Sent::default() };
+            let mut writer = writer(Vec::new(), items, dialect);
             let (frame, next) = writer.next(Duration::from_millis(1)).await.unwrap();
             assert_eq!((frame, next), (Bytes::from_static(expected.as_bytes()), Next::More));
             drop(sender);

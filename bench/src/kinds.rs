@@ -115,7 +115,7 @@ impl Kind {
             Self::FastPath => Some(chat(hub).key(CLIENT_KEY).durability("none")),
             Self::DirectStream => Some(stream(provider)),
             Self::NginxStream => nginx.map(stream),
-            Self::HubStream => Some(stream(hub).key(CLIENT_KEY)),
+            Self::HubStream => Some(stream(hub).key(CLIENT_KEY).durability("none")),
             Self::Bare => None,
             Self::DurableChat => Some(chat(hub).key(CLIENT_KEY)),
             Self::VoteMajority => Some(vote(json!({"method": "majority"}))),

@@ -52,6 +52,7 @@ impl Key {
 /// `_ms` after multiplication: the unit is always the last word.
 pub(crate) const KEYS: &[Key] = &[
     key("listen_addr", &["TOKENHUB_LISTEN_ADDR"], "127.0.0.1:8080").flag("listen"),
+    optional("api.threads", &["TOKENHUB_API_THREADS"]),
     key("data_dir", &["TOKENHUB_DATA_DIR"], "./data").flag("data-dir"),
     optional("database_url", &["DATABASE_URL", "TOKENHUB_DB_DSN"]).flag("database-url").secrecy(Secrecy::Url),
     optional("client_key", &["TOKENHUB_CLIENT_KEY"]).secrecy(Secrecy::Secret),

@@ -6,6 +6,7 @@
 use std::{
     fmt,
     net::SocketAddr,
+    num::NonZero,
     path::{Path, PathBuf},
 };
 
@@ -115,6 +116,8 @@ pub struct UpSettings {
 pub struct Settings {
     /// Where the API listens.
     pub listen_addr: SocketAddr,
+    /// Threads on which the API serves, one for each processor unless told otherwise.
+    pub api_threads: usize,
     /// Database, spool and key files; absolute.
     pub data_dir: PathBuf,
     /// The database; may carry a password, so it is never printed.
@@ -210,6 +213,7 @@ impl Settings {
         }
         let settings = Self {
             listen_addr: values.required("listen_addr", "IP:PORT", socket_addr)?,
+            api_threads: values.optional("api.threads", "1 to 1024", threads)?.unwrap_or_else(processors),
             data_dir,
             database_url,
             log_level: values.required("log.level", "a log filter", |text| Some(text.to_owned()))?,
@@ -321,6 +325,14 @@ fn timeouts(values: &Values) -> Result<Timeouts, ConfigError> {
         idle_ms: millis("timeouts.idle_ms")?,
         total_ms: millis("timeouts.total_ms")?,
     })
+}
+
+fn threads(text: &str) -> Option<usize> {
+    text.parse().ok().filter(|threads| (1..=1_024).contains(threads))
+}
+
+fn processors() -> usize {
+    std::thread::available_parallelism().map_or(1, NonZero::get)
 }
 
 fn worker(values: &Values) -> Result<WorkerSettings, ConfigError> {

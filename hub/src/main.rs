@@ -4,6 +4,9 @@ use clap::{Parser, Subcommand};
 use tokenhub_config::SharedFlags;
 use tokenhub_hub::{ConfigCommand, UpArguments};
 
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// An LLM gateway whose work survives crashes.
 #[derive(Parser)]
 #[command(name = "tokenhub", version)]

@@ -2,6 +2,8 @@
 //!
 //! Pure. The body itself goes on byte for byte.
 
+mod plain;
+
 use serde::Deserialize;
 use serde_json::Value;
 use serde_json::value::RawValue;
@@ -20,6 +22,17 @@ pub(crate) fn read_completion(
 ) -> Result<Completion, ProviderFailure> {
     let unreadable = || ProviderFailure::of(ErrorClass::ServerError, "the provider's answer is not JSON");
     let raw = String::from_utf8(body).map_err(|_| unreadable())?;
+    if dialect == Dialect::Chat
+        && let Some(completion) = plain::read(&raw)
+    {
+        return Ok(Completion { raw, ..completion });
+    }
+    read_tree(dialect, raw, credential)
+}
+
+/// Reads any answer.
+fn read_tree(dialect: Dialect, raw: String, credential: Option<&str>) -> Result<Completion, ProviderFailure> {
+    let unreadable = || ProviderFailure::of(ErrorClass::ServerError, "the provider's answer is not JSON");
     let answer: Value = serde_json::from_str(&raw).map_err(|_| unreadable())?;
     if answer.get("error").is_some_and(|error| !error.is_null()) {
         return Err(classify(&ErrorEvidence::inside_answer(raw.as_bytes(), credential)));
@@ -132,6 +145,51 @@ mod tests {
         assert_eq!(completion.usage_json.as_deref(), Some(r#"{"prompt_tokens":3,"completion_tokens":2,"z":{}}"#));
         assert_eq!(completion.finish_reason.as_deref(), Some("length"));
         assert_eq!(completion.model_reported.as_deref(), Some("m-2024"));
+    }
+
+    #[test]
+    fn a_plain_answer_comes_to_the_same_in_both_ways_and_any_other_is_not_plain() {
+        let message = |message: Value| json!({"choices": [{"message": message, "finish_reason": "stop"}]});
+        let text = || json!({"role": "assistant", "content": "a\u{1F600}\n\"b\""});
+        let mut plain = vec![message(text())];
+        for (field, value) in [
+            (
+                "usage",
+                json!({"prompt_tokens": 3, "completion_tokens": 2, "prompt_tokens_details": {"cached_tokens": 1}}),
+            ),
+            ("usage", json!(null)),
+            ("usage", json!(7)),
+            ("model", json!("m")),
+            ("model", json!(null)),
+            ("error", json!(null)),
+        ] {
+            let mut answer = message(text());
+            answer[field] = value;
+            plain.push(answer);
+        }
+        for finish in [json!(null), json!("length"), json!("new")] {
+            plain
+                .push(json!({"choices": [{"index": 0, "message": text(), "logprobs": null, "finish_reason": finish}]}));
+        }
+        plain.push(message(json!({"role": "assistant", "content": "a", "refusal": null, "annotations": []})));
+        for answer in plain {
+            let raw = answer.to_string();
+            let read = plain::read(&raw).map(|it| Completion { raw: raw.clone(), ..it });
+            assert_eq!(read, read_tree(Dialect::Chat, raw.clone(), None).ok(), "{raw}");
+        }
+        for answer in [
+            json!({"error": {"message": "x"}, "choices": [{"message": text()}]}),
+            json!({"choices": []}),
+            json!({"choices": [{"message": text()}, {"message": text()}]}),
+            json!({"model": 7, "choices": [{"message": text()}]}),
+            message(json!({"role": "assistant", "content": ""})),
+            message(json!({"role": "assistant", "content": null, "tool_calls": []})),
+            message(json!({"role": "assistant", "content": "a", "reasoning_content": "b"})),
+            message(json!({"role": "assistant", "content": "a", "refusal": "no"})),
+            message(json!({"role": "assistant", "content": [{"type": "text", "text": "a"}]})),
+        ] {
+            assert_eq!(plain::read(&answer.to_string()), None, "{answer}");
+        }
     }
 
     #[test]

@@ -5,6 +5,7 @@
 //! credential elsewhere.
 
 mod accounts;
+mod clients;
 mod servers;
 mod translation;
 
@@ -13,12 +14,12 @@ use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use http::header::{ACCEPT, CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER};
-use reqwest::{Client, Response, redirect};
+use reqwest::Response;
 use tokenhub_domain::{Dialect, ErrorClass, ProviderFailure, ProviderId, limits};
 use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::answer::{read_completion, read_embeddings, read_models};
-use crate::base_url::{CheckedResolver, LinkLocal, is_loopback};
+use crate::base_url::LinkLocal;
 use crate::call::{Call, Completion, ListedModel, Streaming, Timeouts, Upstream};
 use crate::classify::{ErrorEvidence, classify};
 use crate::error::ProvidersError;
@@ -27,14 +28,12 @@ use crate::stream::{self, Clocks};
 use crate::wire::Delivery;
 
 use accounts::{Account, Accounts, forward};
+use clients::Clients;
 use servers::Servers;
 use translation::{Translation, own_body};
 
 /// The header that carries the ledger's id of the call.
 const ATTEMPT_HEADER: &str = "x-tokenhub-attempt-id";
-/// An idle connection is closed after this: many servers close theirs after 60 s, and a request sent into a closing
-/// connection is lost.
-const POOL_IDLE: Duration = Duration::from_secs(30);
 /// An error body that is not complete after this is read as far as it came; the status is evidence enough.
 const ERROR_BODY_WAIT: Duration = Duration::from_secs(5);
 /// Read of an error body: more than is kept, so that masking a secret happens before the cut.
@@ -50,7 +49,7 @@ const CAUSE_BYTES: usize = 512;
 #[derive(Debug)]
 pub(crate) struct Endpoint {
     provider: ProviderId,
-    client: Client,
+    clients: Clients,
     servers: Servers,
     dialects: Vec<Dialect>,
     accounts: Accounts,
@@ -63,10 +62,10 @@ impl Endpoint {
         let refused = |source| ProvidersError::BaseUrl { provider: provider.id.clone(), source };
         let roots = std::iter::once(&provider.base_url).chain(&provider.replicas);
         let servers = Servers::new(roots.map(String::as_str), link_local).map_err(refused)?;
-        let client = build_client(&servers, timeouts, link_local)
+        let clients = Clients::new(&servers, timeouts, link_local)
             .map_err(|source| ProvidersError::Client { provider: provider.id.clone(), source })?;
         let accounts = Accounts::new(&provider, credentials)?;
-        Ok(Self { provider: provider.id, client, servers, dialects: provider.dialects, accounts, timeouts })
+        Ok(Self { provider: provider.id, clients, servers, dialects: provider.dialects, accounts, timeouts })
     }
 
     pub(crate) async fn complete(&self, call: Call<'_>) -> Result<Completion, ProviderFailure> {
@@ -118,7 +117,7 @@ impl Endpoint {
             let account = self.accounts.get(call.credential)?;
             let server = self.servers.pick();
             let headers = headers_of(&call, account, Dialect::Chat);
-            let sent = self.client.post(server.embeddings_url()).headers(headers).body(body).send().await;
+            let sent = self.clients.get().post(server.embeddings_url()).headers(headers).body(body).send().await;
             server.note(sent.as_ref().err());
             let response = sent.map_err(|error| before_first_byte(error, account))?;
             if !response.status().is_success() {
@@ -137,7 +136,7 @@ impl Endpoint {
             let mut headers = HeaderMap::with_capacity(3);
             headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
             account.authenticate(&mut headers, self.dialects.first().copied().unwrap_or_default());
-            let sent = self.client.get(server.models_url()).headers(headers).send().await;
+            let sent = self.clients.get().get(server.models_url()).headers(headers).send().await;
             let response = sent.map_err(|error| before_first_byte(error, account))?;
             if !response.status().is_success() {
                 return Err(failure_of(response, account).await);
@@ -168,7 +167,7 @@ impl Endpoint {
         let mut headers = headers_of(call, account, dialect);
         headers.insert(ACCEPT, HeaderValue::from_static(delivery.media_type()));
         let body = std::mem::take(&mut translation.body);
-        let sent = self.client.post(server.chat_url(dialect)).headers(headers).body(body).send().await;
+        let sent = self.clients.get().post(server.chat_url(dialect)).headers(headers).body(body).send().await;
         server.note(sent.as_ref().err());
         sent.map_err(|error| before_first_byte(error, account))
     }
@@ -245,28 +244,6 @@ async fn not_a_stream(response: Response, end: Instant, dialect: Dialect, accoun
         Ok(Err(failure)) => failure,
         Err(_) => ProviderFailure::of(ErrorClass::StepDeadline, "the answer did not end in time"),
     }
-}
-
-fn build_client(servers: &Servers, timeouts: Timeouts, link_local: LinkLocal) -> Result<Client, reqwest::Error> {
-    let mut builder = Client::builder()
-        .http1_only()
-        .connect_timeout(Duration::from_millis(timeouts.connect_ms))
-        .pool_idle_timeout(POOL_IDLE)
-        .redirect(redirect::Policy::none())
-        .retry(reqwest::retry::never())
-        .user_agent(concat!("tokenhub/", env!("CARGO_PKG_VERSION")));
-    if servers.all(|url| url.scheme() == "http") {
-        // Loading the system's certificates takes milliseconds and fails where there are none.
-        builder = builder.tls_certs_only([]);
-    }
-    if servers.all(is_loopback) {
-        builder = builder.no_proxy();
-    }
-    match link_local {
-        LinkLocal::Refused => builder.dns_resolver(CheckedResolver),
-        LinkLocal::Allowed => builder,
-    }
-    .build()
 }
 
 async fn read_up_to(response: &mut Response, body: &mut Vec<u8>) {

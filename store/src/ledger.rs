@@ -33,7 +33,7 @@ use record::{AttemptFailure, Ending, SpoolRecord};
 use spool::{Admission, Spool, SpoolPaths};
 
 /// Lines drained in one transaction; as many waiting lines wake the drain at once.
-const BATCH_ROWS: usize = 256;
+const BATCH_ROWS: usize = 1_024;
 /// The folder of the spools in the data directory.
 const SPOOL_FOLDER: &str = "spool";
 
@@ -114,19 +114,18 @@ impl Ledger {
     /// Records, safe from a kill, that the bytes are about to leave. On an error they must not, and the attempt is
     /// forgotten: nothing is written of it.
     pub fn sent(&self, attempt: &AttemptId, at: UnixMicros) -> Result<(), StoreError> {
-        let open = match self.in_flight().get(attempt) {
-            Some(Flight::Reserved(open)) => (**open).clone(),
-            Some(Flight::Sent) => return Ok(()),
+        let open = match self.in_flight().get_mut(attempt) {
+            Some(flight) => match std::mem::replace(flight, Flight::Sent) {
+                Flight::Reserved(open) => *open,
+                Flight::Sent => return Ok(()),
+            },
             None => return Err(StoreError::UnknownAttempt(attempt.clone())),
         };
         let record =
             SpoolRecord { attempt: attempt.clone(), open: Some(open), sent_at: Some(at), ..SpoolRecord::default() };
         let appended = self.append(record, Admission::Bounded);
-        let mut in_flight = self.in_flight();
-        if appended.is_ok() {
-            in_flight.insert(attempt.clone(), Flight::Sent);
-        } else {
-            in_flight.remove(attempt);
+        if appended.is_err() {
+            self.in_flight().remove(attempt);
         }
         appended
     }

@@ -4,6 +4,7 @@
 //! providers or workflows: it is told what happened and answers what was stored.
 //! Each claim and lease is one conditional statement, so both databases behave alike and no lock outlives a query.
 
+mod bulk;
 mod columns;
 mod contents;
 mod cooldowns;

@@ -1,9 +1,6 @@
 //! The request log: one row for each run, for the operator who asks which model said what and what it cost.
 
-use sea_orm::{
-    ColumnTrait, Condition, ConnectionTrait, EntityTrait, ExprTrait, IntoActiveModel, QueryFilter, QueryOrder,
-    QuerySelect, sea_query::OnConflict,
-};
+use sea_orm::{ColumnTrait, Condition, ConnectionTrait, EntityTrait, ExprTrait, QueryFilter, QueryOrder, QuerySelect};
 use serde::{Deserialize, Serialize};
 use tokenhub_domain::{
     ApiKeyId, DurabilityMark, ErrorClass, ModelId, NanoDollars, PrincipalId, ProviderId, RequestId, RunContext, RunId,
@@ -11,7 +8,7 @@ use tokenhub_domain::{
 };
 
 use crate::{
-    Store, StoreError,
+    Store, StoreError, bulk,
     columns::{counted, counted_small, name_of, named, named_if_set, stored, without_nul},
     entities::request_log,
 };
@@ -98,17 +95,10 @@ impl RequestLog {
 /// Writes lines; the first one of a request and run stays.
 pub(crate) async fn insert_unless_there<C: ConnectionTrait>(
     connection: &C,
-    rows: Vec<RequestLogRow>,
+    rows: &[RequestLogRow],
 ) -> Result<(), StoreError> {
-    if rows.is_empty() {
-        return Ok(());
-    }
-    request_log::Entity::insert_many(rows.iter().map(|row| to_model(row).into_active_model()))
-        .on_conflict(OnConflict::column(request_log::Column::Id).do_nothing().to_owned())
-        .exec_without_returning(connection)
-        .await
-        .map(|_| ())
-        .map_err(StoreError::writing(WHAT))
+    let rows: Vec<request_log::Model> = rows.iter().map(to_model).collect();
+    bulk::insert_unless_there(connection, rows).await.map(|_| ()).map_err(StoreError::writing(WHAT))
 }
 
 fn row_id(run: &RunContext) -> String {

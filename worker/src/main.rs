@@ -5,7 +5,10 @@ use std::{io::Read as _, sync::Arc};
 use clap::Parser;
 use tokenhub_activities::FaultPoints;
 use tokenhub_config::{Environment, Live, Settings, SharedFlags};
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::{
+    runtime::{Builder, Runtime},
+    signal::unix::{SignalKind, signal},
+};
 use tokio_util::sync::CancellationToken;
 
 /// Carries out the workflows and activities of TokenHub.
@@ -27,13 +30,17 @@ fn main() -> anyhow::Result<()> {
     for warning in warnings {
         tracing::warn!("{warning}");
     }
-    let threads = settings.worker.threads;
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(threads).enable_all().build()?;
-    runtime.block_on(async {
+    runtime(settings.worker.threads)?.block_on(async {
         let stop = CancellationToken::new();
         stop_on_signals(&settings, &stop)?;
         tokenhub_worker::serve(Arc::clone(&live), faults, stop).await
     })
+}
+
+/// With one thread everything runs where Temporal's own futures are polled, and no step wakes another thread.
+fn runtime(threads: usize) -> std::io::Result<Runtime> {
+    let builder = if threads == 1 { Builder::new_current_thread } else { Builder::new_multi_thread };
+    builder().worker_threads(threads).enable_all().build()
 }
 
 #[cfg(feature = "fault-points")]

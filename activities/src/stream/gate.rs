@@ -56,7 +56,7 @@ async fn begin(
         model_output_tokens: world.catalogue.load().model(&attempt.deployment).and_then(|it| it.max_output_tokens),
         timeout: Duration::from_millis(tokenhub_domain::limits::RUN_DEADLINE_MS),
     };
-    let mut rest = providers.stream(&attempt.deployment.provider, call).await?.events.boxed();
+    let mut rest = providers.stream(&attempt.deployment.provider, call).await?.events;
     let mut held = Vec::new();
     while let Some(event) = rest.next().await {
         let event = event?;

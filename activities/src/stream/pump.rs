@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use futures_util::StreamExt;
+use futures_util::{StreamExt, stream::BoxStream};
 use tokenhub_domain::{ErrorClass, ProviderFailure, RunContext, TokenUsage};
 use tokenhub_providers::{EventKind, StreamEvent};
 use tokenhub_store::{Settlement, Waste};
@@ -54,9 +54,11 @@ pub(super) fn start(
     let (log_in, log) = oneshot::channel();
     let deployment = attempt.deployment.clone();
     let (world, run) = (Arc::clone(world), run.clone());
+    let mut seen = Seen::default();
+    let Begun { held, rest } = begun;
+    let first = held.iter().inspect(|event| seen.note(event)).filter_map(item_of).collect();
     tracker.spawn(async move {
-        let mut seen = Seen::default();
-        let failure = pass(begun, &mut seen, &items_in).await;
+        let failure = pass(rest, &mut seen, &items_in).await;
         // Only now: a stream that breaks off is no proof of health.
         world.health.note(&attempt.deployment, failure.as_ref().map_or(Ok(()), Err), attempt.began);
         let entry = settle(&world, run, &mut attempt, &seen, failure.as_ref(), started);
@@ -66,17 +68,14 @@ pub(super) fn start(
         }
         let _ = log_in.send(entry);
     });
-    OpenStream { deployment, calls, items, log }
+    OpenStream { deployment, calls, first, items, log }
 }
 
-async fn pass(begun: Begun, seen: &mut Seen, items: &mpsc::Sender<StreamItem>) -> Option<ProviderFailure> {
-    let Begun { held, mut rest } = begun;
-    for event in held {
-        seen.note(&event);
-        if let Some(failure) = forward(&event, items).await {
-            return Some(failure);
-        }
-    }
+async fn pass(
+    mut rest: BoxStream<'static, Result<StreamEvent, ProviderFailure>>,
+    seen: &mut Seen,
+    items: &mpsc::Sender<StreamItem>,
+) -> Option<ProviderFailure> {
     while !seen.done {
         let event = tokio::select! {
             event = rest.next() => event,

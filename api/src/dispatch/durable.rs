@@ -238,7 +238,12 @@ pub(super) async fn log_stream(shared: &Arc<Shared>, log: StreamLog) {
             Err(StartFailure::Refused(reason)) => tracing::warn!(reason, "a stream log was not started"),
         }
     }
-    if let Err(fault) = tokenhub_activities::log_stream(&shared.world, &log).await {
+    log_stream_here(shared, &log).await;
+}
+
+/// Writes the log of a stream in this process; the spool keeps it, whatever happens to the process.
+pub(super) async fn log_stream_here(shared: &Shared, log: &StreamLog) {
+    if let Err(fault) = tokenhub_activities::log_stream(&shared.world, log).await {
         tracing::error!(fault = &fault as &dyn std::error::Error, run = %log.run.run_id, "a stream was not logged");
     }
 }

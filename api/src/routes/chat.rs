@@ -8,7 +8,12 @@ use axum::{
 use tokenhub_domain::{ChatSpec, PlanSpec, RunId, RunKind};
 use tokenhub_telemetry::RequestKind;
 
-use super::{Answers, entry, open_stream, protocol::headers_of, run_request};
+use super::{
+    Answers, entry,
+    open_stream::{self, StreamForm},
+    protocol::headers_of,
+    run_request,
+};
 use crate::{
     dispatch::{Job, Readback},
     durability::{self, Delivery},
@@ -51,7 +56,8 @@ async fn answer(gate: &Gate, models: &Models, runner: &Runner, request: Request)
     let spec = ChatSpec { base, model };
     if parsed.delivery == Delivery::Stream {
         // TokenHub clients read the provider's events as they are, usage included.
-        return open_stream::open(models, runner, &entry, spec, (&protocol::NATIVE, UsageChunk::Shown)).await;
+        let form = StreamForm { protocol: &protocol::NATIVE, usage_chunk: UsageChunk::Shown, wish };
+        return open_stream::open(models, runner, &entry, spec, form).await;
     }
     let job = Job { spec: PlanSpec::Chat(spec), wish, identity, readback: Readback::Unpromised };
     let answered = runner.dispatcher.answer(job).await?;

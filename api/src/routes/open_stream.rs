@@ -6,8 +6,8 @@ use axum::{http::HeaderMap, response::Response};
 use bytes::Bytes;
 use tokenhub_activities::stream::{self as upstream, StreamError, StreamRequest, TriedCall};
 use tokenhub_domain::{
-    ChatSpec, DurabilityMark, NanoDollars, ProviderFailure, RunContext, ShortlistWish, StopReason, Text, TokenUsage,
-    UnixMicros,
+    ChatSpec, DurabilityMark, DurabilityWish, NanoDollars, ProviderFailure, RunContext, ShortlistWish, StopReason,
+    Text, TokenUsage, UnixMicros,
 };
 use tokenhub_routing::Signals;
 use tokenhub_telemetry::RequestKind;
@@ -26,14 +26,25 @@ use crate::{
     trace,
 };
 
-/// Streams an answer in the form of `protocol`.
+/// How a stream goes out, and its log.
+pub(super) struct StreamForm<'a> {
+    /// The caller's protocol.
+    pub(super) protocol: &'a Protocol,
+    /// Whether the caller sees the usage chunk.
+    pub(super) usage_chunk: UsageChunk,
+    /// What is wished for the log; the stream itself is never durable.
+    pub(super) wish: DurabilityWish,
+}
+
+/// Streams an answer in the form that is asked for.
 pub(super) async fn open(
     models: &Models,
     runner: &Runner,
     entry: &Entry,
     spec: ChatSpec,
-    (protocol, usage_chunk): (&Protocol, UsageChunk),
+    form: StreamForm<'_>,
 ) -> Result<Response, Problem> {
+    let StreamForm { protocol, usage_chunk, wish } = form;
     let (run, request) = stream_request(models, spec)?;
     tracing::debug!(run = %run.run_id, request = %entry.request_id, "a stream is opened");
     let opened = upstream::open(&runner.world, &runner.tasks, &run, request).await;
@@ -43,9 +54,9 @@ pub(super) async fn open(
         Ok(open) => {
             render::write_deployment(&mut headers, &open.deployment.model, &open.deployment.provider);
             render::insert(&mut headers, render::NEGOTIATED_MODEL, open.deployment.model.as_str());
-            runner.dispatcher.log_stream(open.log);
+            runner.dispatcher.log_stream(open.log, wish);
             let framing = Framing { dialect: protocol.dialect, usage_chunk, request_id: request_id::current() };
-            let mut response = stream::response(open.items, framing, headers);
+            let mut response = stream::response(open.first, open.items, framing, headers);
             trace::write(&mut response, &entry.headers, || trace::of_calls(&open.calls));
             response.extensions_mut().insert(Answers(RequestKind::Stream));
             Ok(response)
@@ -54,7 +65,7 @@ pub(super) async fn open(
             let (log_in, log) = oneshot::channel();
             // The receiver is at hand, so it takes the line.
             let _ = log_in.send(log_of_failure(run, calls.last(), &failure, entry.arrival.0));
-            runner.dispatcher.log_stream(log);
+            runner.dispatcher.log_stream(log, wish);
             let mut response = failed(failure, StopReason::AllFailed).into_response(protocol.shape);
             response.headers_mut().extend(headers);
             trace::write(&mut response, &entry.headers, || trace::of_calls(&calls));

@@ -11,7 +11,11 @@ use axum::{
 use tokenhub_domain::{ChatSpec, PlanSpec, RunId, RunKind};
 use tokenhub_telemetry::RequestKind;
 
-use super::{Answers, entry, open_stream, run_request};
+use super::{
+    Answers, entry,
+    open_stream::{self, StreamForm},
+    run_request,
+};
 use crate::{
     dispatch::{Answered, Job, Origin, Readback},
     durability::{self, Delivery},
@@ -60,7 +64,10 @@ async fn answer(
     let model = run_request::named_model(&catalogue, &base, "model", parsed.model.as_deref(), 0)?;
     let spec = ChatSpec { base, model };
     match parsed.delivery {
-        Delivery::Stream => open_stream::open(models, runner, &entry, spec, (protocol, parsed.usage_chunk)).await,
+        Delivery::Stream => {
+            let form = StreamForm { protocol, usage_chunk: parsed.usage_chunk, wish };
+            open_stream::open(models, runner, &entry, spec, form).await
+        }
         Delivery::Whole => {
             let job = Job { spec: PlanSpec::Chat(spec), wish, identity, readback: Readback::Unpromised };
             let answered = runner.dispatcher.answer(job).await?;

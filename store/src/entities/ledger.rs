@@ -2,6 +2,8 @@
 
 use sea_orm::entity::prelude::*;
 
+use crate::bulk::bulk_row;
+
 #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
 #[sea_orm(table_name = "ledger")]
 pub(crate) struct Model {
@@ -42,3 +44,41 @@ pub(crate) struct Model {
 pub(crate) enum Relation {}
 
 impl ActiveModelBehavior for ActiveModel {}
+
+bulk_row!(
+    Model,
+    "ledger",
+    attempt_id,
+    [
+        attempt_id,
+        tenant,
+        run_id,
+        request_id,
+        principal,
+        api_key_id,
+        config_version,
+        instance_id,
+        step,
+        step_key,
+        role,
+        provider,
+        model,
+        state,
+        estimated_cost,
+        cost,
+        input_tokens,
+        output_tokens,
+        input_price,
+        output_price,
+        price_rule,
+        usage_json,
+        finish_reason,
+        status_code,
+        error_class,
+        waste,
+        latency_ms,
+        created_at,
+        sent_at,
+        finished_at
+    ]
+);

@@ -2,6 +2,8 @@
 
 use sea_orm::entity::prelude::*;
 
+use crate::bulk::bulk_row;
+
 #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
 #[sea_orm(table_name = "request_log")]
 pub(crate) struct Model {
@@ -33,3 +35,32 @@ pub(crate) struct Model {
 pub(crate) enum Relation {}
 
 impl ActiveModelBehavior for ActiveModel {}
+
+bulk_row!(
+    Model,
+    "request_log",
+    id,
+    [
+        id,
+        tenant,
+        run_id,
+        request_id,
+        principal,
+        api_key_id,
+        config_version,
+        kind,
+        model,
+        provider,
+        durability,
+        status,
+        stop_reason,
+        error_class,
+        calls,
+        duplicate_calls,
+        input_tokens,
+        output_tokens,
+        cost,
+        latency_ms,
+        created_at
+    ]
+);

@@ -6,14 +6,14 @@
 use std::collections::HashMap;
 
 use sea_orm::{
-    ColumnTrait, ConnectionTrait, EntityTrait, IntoActiveModel, QueryFilter,
-    sea_query::{Expr, OnConflict, Value},
+    ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter,
+    sea_query::{Expr, Value},
 };
 use tokenhub_domain::{AttemptId, InstanceId};
 
 use super::record::{AttemptFailure, AttemptOpen, Ending, Settlement, SpoolRecord};
 use crate::{
-    LedgerState, RequestLogRow, Store, StoreError,
+    LedgerState, RequestLogRow, Store, StoreError, bulk,
     columns::{name_of, stored, without_nul},
     entities::ledger::{self, Column},
     request_log,
@@ -34,14 +34,14 @@ pub(super) async fn apply(store: &Store, instance: &InstanceId, records: Vec<Spo
     let rows: Vec<ledger::Model> = folded.iter().filter_map(|record| to_model(instance, record)).collect();
     let transaction = store.begin(WHAT).await?;
     let opened = rows.len() as u64;
-    let inserted = insert_unless_there(&transaction, rows).await?;
+    let inserted = bulk::insert_unless_there(&transaction, rows).await.map_err(StoreError::writing(WHAT))?;
     let all_were_new = inserted == opened;
     for record in &folded {
         if record.open.is_none() || !all_were_new {
             advance(&transaction, record).await?;
         }
     }
-    request_log::insert_unless_there(&transaction, lines).await?;
+    request_log::insert_unless_there(&transaction, &lines).await?;
     transaction.commit().await.map_err(StoreError::writing(WHAT))
 }
 
@@ -70,17 +70,6 @@ fn fold(records: Vec<SpoolRecord>) -> Vec<SpoolRecord> {
         }
     }
     folded
-}
-
-async fn insert_unless_there<C: ConnectionTrait>(connection: &C, rows: Vec<ledger::Model>) -> Result<u64, StoreError> {
-    if rows.is_empty() {
-        return Ok(0);
-    }
-    ledger::Entity::insert_many(rows.into_iter().map(IntoActiveModel::into_active_model))
-        .on_conflict(OnConflict::column(Column::AttemptId).do_nothing().to_owned())
-        .exec_without_returning(connection)
-        .await
-        .map_err(StoreError::writing(WHAT))
 }
 
 /// Moves a row on to where the record says, unless it is further already.

@@ -46,6 +46,8 @@ impl SpoolPaths {
 pub(super) struct Spool {
     paths: SpoolPaths,
     file: File,
+    /// The line in the making; its memory is used again.
+    line: Vec<u8>,
     /// What was appended lately.
     waiting: Waiting,
     /// The position of the first byte of the file.
@@ -79,21 +81,35 @@ impl Spool {
         fs::rename(&paths.unborn, &paths.live).map_err(failed)?;
         let paths = paths.clone();
         let waiting = Waiting::default();
-        Ok(Self { paths, file, waiting, start: 0, drained: 0, end: 0, bytes_max, torn: false, closed: false })
+        Ok(Self {
+            paths,
+            file,
+            line: Vec::new(),
+            waiting,
+            start: 0,
+            drained: 0,
+            end: 0,
+            bytes_max,
+            torn: false,
+            closed: false,
+        })
     }
 
     pub(super) fn append(&mut self, record: SpoolRecord, admission: Admission) -> Result<(), StoreError> {
         if self.closed {
             return Err(StoreError::LedgerClosed);
         }
-        let mut line = if self.torn { vec![b'\n'] } else { Vec::with_capacity(1024) };
-        serde_json::to_writer(&mut line, &record).map_err(StoreError::EncodeSpool)?;
-        line.push(b'\n');
-        let length = line.len() as u64;
+        self.line.clear();
+        if self.torn {
+            self.line.push(b'\n');
+        }
+        serde_json::to_writer(&mut self.line, &record).map_err(StoreError::EncodeSpool)?;
+        self.line.push(b'\n');
+        let length = self.line.len() as u64;
         if admission == Admission::Bounded && self.end - self.drained + length > self.bytes_max {
             return Err(StoreError::SpoolFull);
         }
-        match self.file.write_all(&line) {
+        match self.file.write_all(&self.line) {
             Ok(()) => {
                 self.end += length;
                 self.torn = false;

@@ -7,8 +7,8 @@ use std::collections::VecDeque;
 
 use super::record::SpoolRecord;
 
-/// Records kept in memory, about 8 MiB of them.
-const RECORDS_MAX: usize = 8 * 1024;
+/// Records kept in memory, about 16 MiB of them.
+const RECORDS_MAX: usize = 16 * 1024;
 
 /// The newest records of a spool.
 #[derive(Debug, Default)]

@@ -1,0 +1,120 @@
+//! The threads that serve. Each has a runtime of its own, so that a request is read, carried and answered on the thread
+//! that was given its connection, and waking a task wakes no other thread.
+//!
+//! Knows connections and threads, nothing of what is asked. Tasks that requests leave behind, as runs that go on without
+//! their client, live on these threads too: they end with [`Lanes::end`], which comes after everything else.
+
+use std::{net::SocketAddr, thread::JoinHandle};
+
+use axum::{Router, serve::Listener};
+use futures_util::future;
+use tokio::{
+    net::{TcpListener, TcpStream},
+    runtime::Builder,
+    sync::{mpsc, oneshot},
+};
+use tokio_util::sync::CancellationToken;
+
+/// Connections that may wait for one thread to take them; more stay in the listener's own queue.
+const CONNECTIONS_WAITING: usize = 1_024;
+
+/// A connection on its way to its thread.
+type Accepted = (std::net::TcpStream, SocketAddr);
+
+/// Threads that serve one router.
+pub(crate) struct Lanes {
+    lanes: Vec<Lane>,
+    end: CancellationToken,
+}
+
+struct Lane {
+    connections: mpsc::Sender<Accepted>,
+    served: oneshot::Receiver<()>,
+    thread: JoinHandle<()>,
+}
+
+impl Lanes {
+    /// Starts `threads` of them. From `drain` on each connection closes behind the answer that it is in.
+    pub(crate) fn start(threads: usize, router: &Router, drain: &CancellationToken) -> std::io::Result<Self> {
+        let end = CancellationToken::new();
+        let lanes = (0..threads).map(|number| lane(number, router.clone(), drain.clone(), end.clone()));
+        Ok(Self { lanes: lanes.collect::<std::io::Result<_>>()?, end })
+    }
+
+    /// Deals out connections in turn until `stop`, then returns once every connection is closed.
+    pub(crate) async fn serve(&mut self, listener: TcpListener, stop: &CancellationToken) {
+        let mut listener = listener;
+        let mut turn = 0;
+        loop {
+            // Errors, as when file descriptors run out, are waited out inside.
+            let (stream, address) = tokio::select! {
+                () = stop.cancelled() => break,
+                accepted = Listener::accept(&mut listener) => accepted,
+            };
+            // An answer is often written in two parts, headers and body; the second must not wait for the first to be
+            // confirmed.
+            let handed_over = stream.set_nodelay(true).and_then(|()| stream.into_std());
+            match handed_over {
+                // A lane ends only after this loop.
+                Ok(stream) => {
+                    let _ = self.lanes[turn].connections.send((stream, address)).await;
+                    turn = (turn + 1) % self.lanes.len();
+                }
+                Err(error) => tracing::debug!(%error, "a connection was lost at once"),
+            }
+        }
+        drop(listener);
+        future::join_all(self.lanes.iter_mut().map(|lane| &mut lane.served)).await;
+    }
+
+    /// Ends the threads, and whatever still runs on them.
+    pub(crate) async fn end(self) {
+        self.end.cancel();
+        let threads: Vec<JoinHandle<()>> = self.lanes.into_iter().map(|lane| lane.thread).collect();
+        let joined = tokio::task::spawn_blocking(move || threads.into_iter().all(|thread| thread.join().is_ok()));
+        if !joined.await.unwrap_or(false) {
+            tracing::error!("a serving thread panicked");
+        }
+    }
+}
+
+fn lane(number: usize, router: Router, drain: CancellationToken, end: CancellationToken) -> std::io::Result<Lane> {
+    let (connections, waiting) = mpsc::channel(CONNECTIONS_WAITING);
+    let (tell_served, served) = oneshot::channel();
+    let runtime = Builder::new_current_thread().enable_all().build()?;
+    let thread = std::thread::Builder::new().name(format!("serve-{number}")).spawn(move || {
+        runtime.block_on(async {
+            let dealt = Dealt(waiting);
+            let serving = axum::serve(dealt, router).with_graceful_shutdown(drain.cancelled_owned());
+            if let Err(error) = serving.await {
+                tracing::error!(%error, "a serving thread stopped serving");
+            }
+            // Nobody waits when the drain took too long.
+            let _ = tell_served.send(());
+            end.cancelled().await;
+        });
+    })?;
+    Ok(Lane { connections, served, thread })
+}
+
+/// The connections that a thread is given.
+struct Dealt(mpsc::Receiver<Accepted>);
+
+impl Listener for Dealt {
+    type Io = TcpStream;
+    type Addr = SocketAddr;
+
+    async fn accept(&mut self) -> (TcpStream, SocketAddr) {
+        loop {
+            let Some((stream, address)) = self.0.recv().await else { return future::pending().await };
+            match TcpStream::from_std(stream) {
+                Ok(stream) => return (stream, address),
+                Err(error) => tracing::warn!(%error, "a connection could not be taken"),
+            }
+        }
+    }
+
+    fn local_addr(&self) -> std::io::Result<SocketAddr> {
+        Err(std::io::ErrorKind::Unsupported.into())
+    }
+}
