@@ -1,6 +1,7 @@
 //! Outcomes as the JSON of each route. Pure: stored texts were loaded before.
 
 mod plan;
+mod response;
 
 use axum::http::{HeaderMap, HeaderName, HeaderValue};
 use serde_json::{Map, Value};
@@ -9,6 +10,7 @@ use tokenhub_domain::{Answer, DurabilityMark, ModelId, Outcome, ProviderId, RunI
 use crate::error::{FailedRun, Problem};
 
 pub(crate) use plan::{Identity, plan_object, unfinished_object};
+pub(crate) use response::{ResponseRun, response_body};
 
 const DURABILITY: HeaderName = HeaderName::from_static("x-tokenhub-durability");
 const WORKFLOW_ID: HeaderName = HeaderName::from_static("x-tokenhub-workflow-id");

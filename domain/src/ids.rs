@@ -87,7 +87,7 @@ text_id!(
     RequestId
 );
 text_id!(
-    /// One job: a plan (`plan_…`) or a single chat (`run_…`).
+    /// One job: a plan (`plan_…`), a single chat (`run_…`) or a response in the background (`resp_…`).
     RunId
 );
 text_id!(
@@ -124,6 +124,11 @@ impl RunId {
     /// A new id for a chat or any other run of one call.
     pub fn generate_run() -> Self {
         Self(format!("run_{}", uuid::Uuid::now_v7().simple()))
+    }
+
+    /// A new id for a chat whose id is its client's only way back to the answer, in the form that clients know.
+    pub fn generate_response() -> Self {
+        Self(format!("resp_{}", uuid::Uuid::now_v7().simple()))
     }
 }
 

@@ -16,6 +16,7 @@ mod relay;
 mod scripted;
 
 mod abandoned;
+mod background;
 mod breaker;
 mod clients;
 mod compatibility;

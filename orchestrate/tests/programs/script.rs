@@ -308,7 +308,7 @@ pub(crate) fn base(kind: RunKind) -> SpecBase {
 }
 
 pub(crate) fn chat() -> ChatSpec {
-    ChatSpec { base: base(RunKind::Chat), model: None }
+    ChatSpec { base: base(RunKind::Chat), model: None, background: false }
 }
 
 pub(crate) fn adversarial(rounds: u32) -> AdversarialSpec {
