@@ -201,7 +201,6 @@ impl Settings {
         let temporal = temporal::decide(&mut values, environment, &mut warnings)?;
         let credentials_file = values.text("credentials_file").map(PathBuf::from);
         let built = credentials::collect(environment, file.as_ref(), credentials_file.as_deref())?.finish();
-        warnings.extend(built.warnings);
 
         let mut origins = values.origins();
         for (id, place) in &built.places {

@@ -11,6 +11,7 @@ pub mod convert;
 mod endpoint;
 mod error;
 mod evidence;
+mod quirks;
 mod redact;
 mod registry;
 mod sse;

@@ -11,6 +11,7 @@ mod messages;
 mod responses;
 mod sight;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -19,12 +20,13 @@ use futures_util::stream::unfold;
 use reqwest::Response;
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Map, Value};
-use tokenhub_domain::{Dialect, ErrorClass, ProviderFailure, TokenUsage, limits};
+use tokenhub_domain::{AttemptId, Dialect, ErrorClass, ModelQuirks, ProviderFailure, TokenUsage, limits};
 use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::call::{EventKind, StreamEvent, Streaming};
 use crate::classify::{ErrorEvidence, classify};
 use crate::convert::{ReplyContext, usage};
+use crate::quirks;
 use crate::redact::redact;
 use crate::sse::{EVENT_BYTES, Event, Framer};
 use sight::{Sight, look};
@@ -51,12 +53,12 @@ pub(crate) enum Reading {
     Converted { upstream: Dialect, client: Dialect, context: Box<ReplyContext> },
 }
 
-/// The events of `response`, in the client's protocol.
+/// The events of `response`, in the client's protocol and without the quirks of the model.
 pub(crate) fn open(
     response: Response,
     clocks: Clocks,
     credential: Option<SecretString>,
-    reading: Reading,
+    (reading, quirks): (Reading, Option<(Arc<ModelQuirks>, AttemptId)>),
 ) -> Streaming {
     let (upstream, conversion) = match reading {
         Reading::Same(dialect) => (dialect, None),
@@ -64,6 +66,10 @@ pub(crate) fn open(
     };
     let reader = Box::new(Reader::new(response, clocks, credential, upstream));
     let events = unfold(reader, |mut reader| async move { reader.next().await.map(|item| (item, reader)) }).boxed();
+    let events = match quirks {
+        None => events,
+        Some((quirks, attempt)) => quirks::stream(quirks, attempt, events),
+    };
     let events = match conversion {
         None => events,
         Some((client, context)) => converted::convert(events, upstream, client, *context),

@@ -31,6 +31,7 @@ mod operator_view;
 mod parity;
 mod protocols;
 mod smoke;
+mod quirks;
 mod stream_clients;
 mod stream_faults;
 mod stream_usage;

@@ -97,7 +97,7 @@ fn reading(upstream: Dialect, client: Dialect) -> Reading {
 }
 
 async fn collect(body: Body, clocks: Clocks, reading: Reading) -> (Vec<StreamEvent>, Option<ProviderFailure>) {
-    let mut streaming = open(Response::from(http::Response::new(body)), clocks, None, reading);
+    let mut streaming = open(Response::from(http::Response::new(body)), clocks, None, (reading, None));
     let mut events = Vec::new();
     while let Some(item) = streaming.events.next().await {
         match item {
