@@ -244,6 +244,7 @@ async fn failure_of(mut response: Response, account: &Account) -> ProviderFailur
         retry_after_ms: header("retry-after-ms"),
         retry_after: header(RETRY_AFTER.as_str()),
         should_retry: header("x-should-retry"),
+        headers: Some(&headers),
         body: &body,
         now: SystemTime::now(),
         credential: account.secret(),

@@ -12,6 +12,7 @@ mod endpoint;
 mod error;
 mod evidence;
 mod quirks;
+mod quota;
 mod redact;
 mod registry;
 mod sse;
