@@ -1,14 +1,18 @@
-//! Who may call from a browser: every page. A page has no key unless its user gives it one, and no cookie opens anything.
+//! Who may call from a browser: every page, unless the operator lists some. A page has no key unless its user gives it
+//! one, and no cookie opens anything.
 //!
 //! Only requests that come from a page pay for the headers.
 
+use std::sync::Arc;
+
 use axum::{
     body::Body,
-    extract::Request,
+    extract::{Request, State},
     http::{HeaderValue, Method, StatusCode, header},
     middleware::Next,
     response::Response,
 };
+use tokenhub_config::{CorsOrigins, Live};
 
 /// How long a browser keeps the answer to its question.
 const MAX_AGE_SECS: &str = "600";
@@ -65,7 +69,9 @@ pub(crate) async fn allow(request: Request, next: Next) -> Response {
         }
         response
     };
-    response.headers_mut().insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
+    if let Some(permitted) = permitted {
+        response.headers_mut().insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, permitted);
+    }
     response.headers_mut().append(header::VARY, HeaderValue::from_static("origin"));
     response
 }
@@ -94,7 +100,14 @@ mod tests {
     use super::*;
 
     async fn answer(head: &str) -> String {
-        let router = Router::new().route("/", post(|| async { "done" })).layer(middleware::from_fn(allow));
+        answer_of("*", head).await
+    }
+
+    async fn answer_of(origins: &str, head: &str) -> String {
+        let environment = [("TOKENHUB_CORS_ORIGINS", origins)].into_iter().collect();
+        let (live, _) = Live::load(tokenhub_config::Flags::new(), environment).unwrap();
+        let allow = middleware::from_fn_with_state(live, allow);
+        let router = Router::new().route("/", post(|| async { "done" })).layer(allow);
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         tokio::spawn(async move { axum::serve(listener, router).await });
@@ -126,5 +139,18 @@ mod tests {
         assert!(program.starts_with("HTTP/1.1 200") && !program.contains("access-control"), "{program}");
         let plain = answer("OPTIONS / HTTP/1.1\r\norigin: https://a\r\n").await;
         assert!(plain.starts_with("HTTP/1.1 405"), "{plain}");
+    }
+
+    #[tokio::test]
+    async fn a_page_that_is_not_listed_is_not_told_that_it_may_read() {
+        let question = "OPTIONS / HTTP/1.1\r\naccess-control-request-method: POST\r\norigin: ";
+        for (origin, may) in [("https://a.example", true), ("https://b.example", false), ("null", false)] {
+            for head in [question, "POST / HTTP/1.1\r\norigin: "] {
+                let answer = answer_of("https://a.example", &format!("{head}{origin}\r\n")).await;
+                let told = answer.contains("access-control-allow-origin: https://a.example\r\n");
+                assert_eq!(told, may, "{answer}");
+                assert!(!answer.contains("allow-origin: *") && answer.contains("vary: origin"), "{answer}");
+            }
+        }
     }
 }

@@ -22,6 +22,7 @@ use axum::{
     response::Response,
     routing::{get, post},
 };
+use tokenhub_config::Live;
 use tokenhub_telemetry::{Metrics, RequestKind, RequestStatus};
 use tower_http::catch_panic::CatchPanicLayer;
 
@@ -45,6 +46,7 @@ pub(crate) struct Answers(pub(crate) RequestKind);
 /// The whole API.
 pub(crate) fn router(state: AppState) -> Router {
     let metrics = Arc::clone(&state.metrics);
+    let live = Arc::clone(&state.models.live);
     PREFIXES
         .into_iter()
         .fold(Router::new(), protocol_routes)
@@ -67,7 +69,7 @@ pub(crate) fn router(state: AppState) -> Router {
             Problem::Internal.into_response(request_id::shape())
         }))
         .layer(middleware::from_fn(leftovers::discard))
-        .layer(middleware::from_fn(cors::allow))
+        .layer(middleware::from_fn_with_state(live, cors::allow))
         .layer(middleware::from_fn_with_state(metrics, count))
         .layer(middleware::from_fn(request_id::stamp))
 }
@@ -91,11 +93,11 @@ fn protocol_routes(router: Router<AppState>, prefix: &str) -> Router<AppState> {
 }
 
 /// What is served while the database is not there: alive, not ready.
-pub(crate) fn waiting_router() -> Router {
+pub(crate) fn waiting_router(live: Arc<Live>) -> Router {
     Router::new()
         .route("/livez", get(health::live))
         .fallback(async || Problem::StoreAway.into_response(request_id::shape()))
-        .layer(middleware::from_fn(cors::allow))
+        .layer(middleware::from_fn_with_state(live, cors::allow))
         .layer(middleware::from_fn(request_id::stamp))
 }
 

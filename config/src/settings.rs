@@ -13,7 +13,7 @@ use secrecy::SecretString;
 use tokenhub_domain::{Catalogue, NanoDollars, ProviderOrigin, RoutingProfile, limits};
 
 use crate::{
-    ConfigError, Environment, Flags, Origin, Origins, Secrets, credentials,
+    ConfigError, CorsOrigins, Environment, Flags, Origin, Origins, Secrets, credentials,
     file::ConfigFile,
     key::KEYS,
     layers::Layers,
@@ -119,6 +119,8 @@ pub struct Settings {
     pub data_dir: PathBuf,
     /// The database; may carry a password, so it is never printed.
     pub database_url: String,
+    /// Pages that may call from a browser.
+    pub cors_origins: CorsOrigins,
     /// Log filter.
     pub log_level: String,
     /// Log form.
@@ -211,6 +213,7 @@ impl Settings {
             listen_addr: values.required("listen_addr", "IP:PORT", socket_addr)?,
             data_dir,
             database_url,
+            cors_origins: values.required("cors_origins", "*, none or a list of origins", CorsOrigins::parse)?,
             log_level: values.required("log.level", "a log filter", |text| Some(text.to_owned()))?,
             log_format: values.required("log.format", "text or json", LogFormat::parse)?,
             temporal,
