@@ -19,7 +19,7 @@ const MAX_AGE_SECS: &str = "600";
 const METHODS: &str = "GET, HEAD, POST, PUT, PATCH, DELETE";
 
 /// What a page may read beside the body.
-const EXPOSED: [&str; 31] = [
+const EXPOSED: [&str; 32] = [
     "request-id",
     "x-request-id",
     "retry-after",
@@ -35,6 +35,7 @@ const EXPOSED: [&str; 31] = [
     "x-tokenhub-model",
     "x-tokenhub-provider",
     "x-tokenhub-cost-usd",
+    "x-tokenhub-losses",
     "x-tokenhub-trace",
     "x-tokenhub-estimate",
     "x-tokenhub-error-code",
@@ -54,10 +55,15 @@ const EXPOSED: [&str; 31] = [
 ];
 
 /// Answers what a browser asks before it sends, without a key, and marks every answer to a page as readable.
-pub(crate) async fn allow(request: Request, next: Next) -> Response {
-    if !request.headers().contains_key(header::ORIGIN) {
-        return next.run(request).await;
-    }
+///
+/// A page that may not call gets no such mark, which is how its browser learns it.
+pub(crate) async fn allow(State(live): State<Arc<Live>>, request: Request, next: Next) -> Response {
+    let Some(origin) = request.headers().get(header::ORIGIN).cloned() else { return next.run(request).await };
+    let settings = live.settings();
+    let permitted = match &settings.cors_origins {
+        CorsOrigins::Any => Some(HeaderValue::from_static("*")),
+        listed @ CorsOrigins::Listed(_) => Some(origin).filter(|origin| listed.allows(origin.as_bytes())),
+    };
     let is_question =
         request.method() == Method::OPTIONS && request.headers().contains_key(header::ACCESS_CONTROL_REQUEST_METHOD);
     let mut response = if is_question {

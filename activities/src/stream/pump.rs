@@ -52,7 +52,7 @@ pub(super) fn start(
 ) -> OpenStream {
     let (items_in, items) = mpsc::channel(EVENTS_BUFFERED);
     let (log_in, log) = oneshot::channel();
-    let deployment = attempt.deployment.clone();
+    let (deployment, losses) = (attempt.deployment.clone(), begun.losses.clone());
     let (world, run) = (Arc::clone(world), run.clone());
     tracker.spawn(async move {
         let mut seen = Seen::default();
@@ -66,11 +66,11 @@ pub(super) fn start(
         }
         let _ = log_in.send(entry);
     });
-    OpenStream { deployment, calls, items, log }
+    OpenStream { deployment, calls, losses, items, log }
 }
 
 async fn pass(begun: Begun, seen: &mut Seen, items: &mpsc::Sender<StreamItem>) -> Option<ProviderFailure> {
-    let Begun { held, mut rest } = begun;
+    let Begun { held, mut rest, .. } = begun;
     for event in held {
         seen.note(&event);
         if let Some(failure) = forward(&event, items).await {

@@ -271,6 +271,7 @@ fn reply(step: &str, content: Text) -> Reply {
         cost: COST,
         latency_ms: LATENCY_MS,
         duplicate_calls: 0,
+        losses: Vec::new(),
     }
 }
 
