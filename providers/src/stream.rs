@@ -29,7 +29,7 @@ use crate::convert::{ReplyContext, usage};
 use crate::quirks;
 use crate::redact::redact;
 use crate::sse::{EVENT_BYTES, Event, Framer};
-use sight::{Sight, look};
+use sight::{Sight, is_keep_alive, look};
 
 /// After the last event the end of the body is awaited this long, so that the connection can be used again.
 const DRAIN_WAIT: Duration = Duration::from_millis(50);
@@ -111,6 +111,10 @@ struct Reader {
     /// Messages reports its counts in pieces; this is what they add up to.
     counted: Map<String, Value>,
     read_bytes: usize,
+    /// When silence has lasted too long.
+    idle_by: Instant,
+    /// Whether the last event was more than a sign that the connection lives.
+    has_advanced: bool,
 }
 
 impl Reader {
@@ -125,6 +129,8 @@ impl Reader {
             finish: Finish::Missing,
             counted: Map::new(),
             read_bytes: 0,
+            idle_by: Instant::now() + clocks.idle,
+            has_advanced: true,
         }
     }
 
@@ -137,6 +143,10 @@ impl Reader {
                 return None;
             }
             Progress::Empty | Progress::BeforeContent | Progress::InContent => {}
+        }
+        // From when the event is waited for: a client that reads slowly is not the provider's silence.
+        if std::mem::take(&mut self.has_advanced) {
+            self.idle_by = Instant::now() + self.clocks.idle;
         }
         let mut item = self.next_item().await.transpose();
         if let Some(Ok(event)) = &item
@@ -168,6 +178,7 @@ impl Reader {
         if event.finish_reason.is_some() {
             self.finish = Finish::Seen;
         }
+        self.has_advanced = !is_keep_alive(event);
         self.progress = match (event.kind, self.progress) {
             (EventKind::Done, _) => Progress::Done,
             (EventKind::Content, _) => Progress::InContent,
@@ -198,7 +209,7 @@ impl Reader {
     async fn next_chunk(&mut self) -> Result<Option<Bytes>, ProviderFailure> {
         let patience = match self.progress {
             Progress::Empty | Progress::BeforeContent => self.clocks.first_token,
-            Progress::InContent | Progress::Done | Progress::Closed => Instant::now() + self.clocks.idle,
+            Progress::InContent | Progress::Done | Progress::Closed => self.idle_by,
         };
         match timeout_at(patience.min(self.clocks.end), self.response.chunk()).await {
             Ok(Ok(chunk)) => Ok(chunk),
