@@ -128,18 +128,23 @@ impl Dispatcher {
         Ok(answered)
     }
 
-    /// Accepts `job`, which is then carried to its end; whoever asked comes back for the result. The id is that of the
-    /// run, which an earlier request may have brought about.
-    pub(crate) async fn launch(&self, job: Job) -> Result<RunId, Problem> {
+    /// Accepts `job`, which is then carried to its end; whoever asked comes back for the result. The run may be one that
+    /// an earlier request brought about. Its durability is known here when it was started just now.
+    pub(crate) async fn launch(&self, job: Job) -> Result<(RunId, Option<DurabilityMark>), Problem> {
         match self.accept(job).await? {
-            launch::Launched::Stored(answered) => Ok(answered.run_id),
+            launch::Launched::Stored(answered) => Ok((answered.run_id, Some(answered.mark))),
             launch::Launched::Waiting(pending) => {
                 let run_id = pending.spec.base().run.run_id.clone();
+                let mark = match pending.carrier {
+                    launch::Carrier::Workflow(_) => Some(DurabilityMark::Durable),
+                    launch::Carrier::Here(_) => Some(DurabilityMark::None),
+                    launch::Carrier::Other => None,
+                };
                 let shared = Arc::clone(&self.shared);
                 // Whoever waits also takes a run that no worker takes in time. The wait is no part of the run, so it is
                 // not tracked and does not hold up the end of the process.
                 tokio::spawn(async move { wait::wait(&shared, *pending).await.map(|_| ()) });
-                Ok(run_id)
+                Ok((run_id, mark))
             }
         }
     }

@@ -141,6 +141,7 @@ async fn the_same_key_finds_the_same_response_in_the_background() {
     let first = hub.post_with("/v1/responses", &key, &request("alpha")).await.expect(200);
     let again = hub.post_with("/v1/responses", &key, &request("alpha")).await.expect(200);
     assert_eq!(again.body["id"], first.body["id"]);
+    assert_eq!(first.header("x-tokenhub-durability"), "durable", "before a worker has it");
     let id = first.body["id"].as_str().unwrap();
     until(&hub, id, "completed").await;
     let replayed = hub.post_with("/v1/responses", &key, &request("alpha")).await.expect(200);

@@ -9,7 +9,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use serde::Deserialize;
-use tokenhub_domain::{ChatSpec, Dialect, PlanSpec, RunId};
+use tokenhub_domain::{ChatSpec, Dialect, DurabilityMark, PlanSpec, RunId};
 use tokenhub_store::RunRow;
 
 use crate::{
@@ -32,10 +32,10 @@ pub(super) struct Reading {
 /// Accepts a response that nobody waits for and says how it stands.
 pub(super) async fn begin(runner: &Runner, job: Job) -> Result<Response, Problem> {
     let tenant = job.spec.base().run.tenant.clone();
-    let run_id = runner.dispatcher.launch(job).await?;
+    let (run_id, mark) = runner.dispatcher.launch(job).await?;
     let row = dispatch::read_run(&runner.world, &tenant, &run_id).await?.ok_or(Problem::Internal)?;
     let spec = spec_of(&row).ok_or(Problem::Internal)?;
-    respond(runner, &row, spec).await
+    respond(runner, &row, spec, mark).await
 }
 
 /// Reads one back.
@@ -73,7 +73,7 @@ async fn read_back(
         return Err(Problem::UnsupportedField { param: "stream".to_owned() });
     }
     let (row, spec) = find(runner, &caller, id).await?;
-    respond(runner, &row, spec).await
+    respond(runner, &row, spec, None).await
 }
 
 async fn stop(gate: &Gate, runner: &Runner, id: String, headers: &HeaderMap) -> Result<Response, Problem> {
@@ -83,7 +83,7 @@ async fn stop(gate: &Gate, runner: &Runner, id: String, headers: &HeaderMap) -> 
         return Err(Problem::NotBackground { id: row.run_id.to_string() });
     }
     let row = runner.dispatcher.cancel(&row.tenant, &row.run_id).await?.ok_or(Problem::Internal)?;
-    respond(runner, &row, spec).await
+    respond(runner, &row, spec, None).await
 }
 
 async fn find(runner: &Runner, caller: &Caller, id: String) -> Result<(RunRow, ChatSpec), Problem> {
@@ -107,7 +107,13 @@ fn spec_of(row: &RunRow) -> Option<ChatSpec> {
     }
 }
 
-async fn respond(runner: &Runner, row: &RunRow, spec: ChatSpec) -> Result<Response, Problem> {
+/// The row of a run that nobody has claimed yet does not tell its durability; whoever started it may.
+async fn respond(
+    runner: &Runner,
+    row: &RunRow,
+    spec: ChatSpec,
+    mark: Option<DurabilityMark>,
+) -> Result<Response, Problem> {
     let outcome = match dispatch::outcome_of(row)? {
         Some(outcome) => Some(runner.dispatcher.inline(outcome).await?),
         None => None,
@@ -122,8 +128,8 @@ async fn respond(runner: &Runner, row: &RunRow, spec: ChatSpec) -> Result<Respon
     };
     let body = render::response_body(run, outcome.as_ref())?;
     let mut headers = HeaderMap::new();
-    RunHeaders { run_id: &row.run_id, workflow_id: row.workflow_id.as_ref(), mark: dispatch::mark_of(row) }
-        .write(&mut headers);
+    let mark = mark.unwrap_or_else(|| dispatch::mark_of(row));
+    RunHeaders { run_id: &row.run_id, workflow_id: row.workflow_id.as_ref(), mark }.write(&mut headers);
     if let Some(outcome) = &outcome {
         render::write_outcome(&mut headers, outcome);
     }
