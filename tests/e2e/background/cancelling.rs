@@ -102,3 +102,42 @@ async fn what_has_ended_stays_and_what_was_waited_for_cannot_be_cancelled() {
     cancel_at(&hub, 0, "resp_unknown").await.expect(404);
     hub.finish(Disturbance::None).await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn while_temporal_is_away_a_workflow_cannot_be_cancelled_and_nobody_is_told_that_it_was() {
+    let mut hub = installation().start().await;
+    hub.provider.script(Rule::any([Reply::hang()]));
+    let id = begin(&hub, "alpha").await;
+    until_called(&hub, "alpha").await;
+    hub.temporal.kill();
+    let refused = cancel_at(&hub, 0, &id).await.expect(503);
+    assert_eq!(refused.body["error"]["code"], "cancel_unavailable");
+    assert!(!refused.header("retry-after").is_empty());
+    assert_eq!(hub.get(&path_of(&id)).await.unwrap().expect(200).body["status"], "in_progress");
+    hub.temporal.start().await;
+    let cancelled = eventually("Temporal takes the wish", ABORT_LIMIT * 3, || async {
+        let answer = cancel_at(&hub, 0, &id).await;
+        answer.status.is_success().then_some(answer)
+    })
+    .await;
+    assert_eq!(cancelled.body["status"], "cancelled");
+    hub.finish(Disturbance::Kills).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_whose_worker_died_is_cancelled_without_it_and_not_carried_on_by_the_next_one() {
+    let mut hub = installation().start().await;
+    hub.provider.script(Rule::any([Reply::hang(), Reply::text("too late")]));
+    let id = begin(&hub, "alpha").await;
+    until_called(&hub, "alpha").await;
+    hub.workers.remove(0).kill();
+    let cancelled = cancel_at(&hub, 0, &id).await.expect(200);
+    assert_eq!(cancelled.body["status"], "cancelled");
+    hub.start_worker(&[]);
+    hub.wait_until_durable().await;
+    // Long enough for the workflow to ask for its call again.
+    tokio::time::sleep(Duration::from_secs(4)).await;
+    assert_eq!(hub.provider.calls().len(), 1);
+    assert_eq!(until(&hub, &id, "cancelled").await.body, cancelled.body);
+    hub.finish(Disturbance::Kills).await;
+}
