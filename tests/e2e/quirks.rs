@@ -1,7 +1,7 @@
 //! Models that need more than their protocol: what Gemma 4 writes as text, and tools under other names.
 
 use serde_json::{Value, json};
-use tokenhub_demo::{Reply, Rule};
+use tokenhub_demo::{Part, Reply, Rule};
 use tokenhub_domain::Dialect;
 
 use crate::{
@@ -83,6 +83,33 @@ async fn a_client_of_another_protocol_gets_the_same_whatever_the_server_speaks_b
             (call.path.as_str(), &call.body["tools"][0]["function"]["name"]),
             ("/v1/chat/completions", &json!("get_weather"))
         );
+    }
+    hub.finish(Disturbance::None).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tools_have_the_models_names_at_the_provider_and_the_callers_names_at_the_client() {
+    let mut model = model_at("scripted", "renamed", 5);
+    model["tool_name_map"] = json!({"get_weather": "Weather"});
+    let hub = TestHub::builder().temporal_off().models(vec![model]).start().await;
+    let called = Part::tool_call("call_1", "get_weather", ["{\"city\":", "\"Oslo\"}"]);
+    let other = Part::tool_call("call_2", "get_time", ["{}"]);
+    hub.provider.script(Rule::any([Reply::parts([called, other])]));
+    let tool = |name: &str| json!({"type": "function", "function": {"name": name, "parameters": {"type": "object"}}});
+    let earlier = json!({"role": "assistant", "content": null, "tool_calls": [
+        {"id": "call_0", "type": "function", "function": {"name": "Weather", "arguments": "{}"}}]});
+    for stream in [false, true] {
+        let body = json!({"model": "renamed", "stream": stream, "tools": [tool("Weather"), tool("get_time")],
+            "tool_choice": {"type": "function", "function": {"name": "Weather"}},
+            "messages": [{"role": "user", "content": "Oslo?"}, earlier,
+                {"role": "tool", "tool_call_id": "call_0", "content": "rain"}]});
+        let answer = hub.post("/v1/chat/completions", &body).await.expect(200);
+        assert!(answer.text.contains("\"Weather\"") && !answer.text.contains("get_weather"), "{}", answer.text);
+        assert!(answer.text.contains("get_time"), "a tool that has no other name");
+        let sent = &hub.provider.calls().last().unwrap().body.clone();
+        let names = [&sent["tools"][0], &sent["tools"][1], &sent["tool_choice"], &sent["messages"][1]["tool_calls"][0]];
+        let names = names.map(|holder| holder["function"]["name"].as_str().unwrap());
+        assert_eq!(names, ["get_weather", "get_time", "get_weather", "get_weather"]);
     }
     hub.finish(Disturbance::None).await;
 }
