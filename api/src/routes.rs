@@ -8,6 +8,7 @@ mod health;
 mod models;
 mod open_stream;
 mod plan;
+mod previous_response;
 mod protocol;
 mod provider_health;
 mod responses;

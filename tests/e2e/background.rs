@@ -170,3 +170,33 @@ async fn a_response_that_was_waited_for_is_read_back_to_the_byte_under_the_id_of
     assert!(rows.iter().all(|row| row.error_class.is_none()), "{rows:?}");
     hub.finish(Disturbance::None).await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_conversation_goes_on_from_a_response_in_the_background_under_the_providers_own_id() {
+    let hub = installation().temporal_off().start().await;
+    hub.provider.script(Rule::any([Reply::text("the first").id("resp_of_the_provider"), Reply::text("the second")]));
+    let id = begin(&hub, NATIVE).await;
+    until(&hub, &id, "completed").await;
+    let next = json!({"model": NATIVE, "input": "and then?", "previous_response_id": id});
+    hub.post("/v1/responses", &next).await.expect(200);
+    let unknown = json!({"model": NATIVE, "input": "and then?", "previous_response_id": "resp_of_somebody"});
+    hub.post("/v1/responses", &unknown).await.expect(200);
+    let sent: Vec<Value> =
+        hub.provider.calls().iter().skip(1).map(|call| call.body["previous_response_id"].clone()).collect();
+    assert_eq!(sent, ["resp_of_the_provider", "resp_of_somebody"]);
+    // A provider of another protocol keeps nothing.
+    let other = json!({"model": "alpha", "input": "and then?", "previous_response_id": id});
+    let refused = hub.post("/v1/responses", &other).await.expect(400);
+    assert_eq!(refused.body["error"]["param"], "previous_response_id");
+    hub.provider.script(Rule::any([Reply::hang()]));
+    let running = begin(&hub, NATIVE).await;
+    let early = json!({"model": NATIVE, "input": "and then?", "previous_response_id": running});
+    let refused = hub.post("/v1/responses", &early).await.expect(400);
+    assert_eq!(refused.body["error"]["param"], "previous_response_id");
+    let cancel = hub.request(reqwest::Method::POST, &format!("{}/cancel", path_of(&running)));
+    crate::harness::exchange(cancel).await.unwrap().expect(200);
+    let refused = hub.post("/v1/responses", &early).await.expect(400);
+    assert_eq!(refused.body["error"]["param"], "previous_response_id");
+    // The request that its provider could not be sent has a row that says so, and no call.
+    hub.finish(Disturbance::Kills).await;
+}

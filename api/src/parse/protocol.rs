@@ -1,6 +1,8 @@
 //! A chat request in one of the three protocols: what a gateway must know of it. The body itself stays as it came, and
 //! fields that are not named here are the provider's to judge.
 
+use std::borrow::Cow;
+
 use bytes::Bytes;
 use tokenhub_domain::{Dialect, limits};
 
@@ -30,6 +32,8 @@ pub(crate) struct ProtocolRequest {
     pub(crate) delivery: Delivery,
     /// For a stream.
     pub(crate) usage_chunk: UsageChunk,
+    /// The response that this one goes on from.
+    pub(crate) previous_response: Option<String>,
 }
 
 /// Where a protocol keeps what we look for.
@@ -67,13 +71,17 @@ pub(crate) fn parse(dialect: Dialect, body: Bytes) -> Result<ProtocolRequest, Pr
         Dialect::Chat => usage_chunk(&fields)?,
         Dialect::Responses | Dialect::Messages => UsageChunk::Dropped,
     };
+    let previous_response = match dialect {
+        Dialect::Responses => fields.get("previous_response_id").and_then(Raw::text).map(Cow::into_owned),
+        Dialect::Chat | Dialect::Messages => None,
+    };
     let ask = Ask {
         original,
         estimated_input_tokens,
         estimated_output_tokens: limit.unwrap_or(limits::ESTIMATED_OUTPUT_TOKENS),
         policy: PolicyWish::default(),
     };
-    Ok(ProtocolRequest { model, ask, delivery, usage_chunk })
+    Ok(ProtocolRequest { model, ask, delivery, usage_chunk, previous_response })
 }
 
 fn delivery(dialect: Dialect, fields: &RawObject<'_>) -> Result<Delivery, Problem> {

@@ -11,7 +11,7 @@ use axum::{
 use tokenhub_domain::{ChatSpec, PlanSpec, RunId, RunKind, limits};
 use tokenhub_telemetry::RequestKind;
 
-use super::{Answers, entry, open_stream, responses, run_request};
+use super::{Answers, entry, open_stream, previous_response, responses, run_request};
 use crate::{
     dispatch::{Answered, Job, Origin, Readback},
     durability::{self, Delivery},
@@ -50,7 +50,11 @@ async fn answer(
 ) -> Result<Response, Problem> {
     let mut entry = entry::enter(gate, request, limits::PROTOCOL_BODY_BYTES).await?;
     let identity = entry.identity()?;
-    let parsed = parse::parse(protocol.dialect, std::mem::take(&mut entry.body))?;
+    let mut parsed = parse::parse(protocol.dialect, std::mem::take(&mut entry.body))?;
+    if let Some(previous) = parsed.previous_response.take() {
+        parsed.ask.original =
+            previous_response::known_upstream(runner, &entry.caller, &previous, parsed.ask.original).await?;
+    }
     let background = parsed.delivery == Delivery::Background;
     let run_id = if background { RunId::generate_response() } else { RunId::generate_run() };
     let mut base = run_request::base(models, &entry, RunKind::Chat, run_id, parsed.ask, protocol);
