@@ -5,7 +5,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use tokenhub_domain::{Catalogue, CredentialId, Model, PricePerMillion, Provider};
+use tokenhub_domain::{Catalogue, CredentialId, Model, ModelQuirks, PricePerMillion, Provider};
 use tokio_util::sync::CancellationToken;
 
 use crate::World;
@@ -47,6 +47,7 @@ pub async fn discover(world: &World) -> bool {
                     input_price: PricePerMillion::default(),
                     output_price: PricePerMillion::default(),
                     enabled: true,
+                    quirks: ModelQuirks::default(),
                 });
                 let models: Vec<Model> = models.collect();
                 world.catalogue.rcu(|current| merge(current, &models));
@@ -95,6 +96,7 @@ mod tests {
             input_price: PricePerMillion::default(),
             output_price: PricePerMillion::default(),
             enabled: true,
+            quirks: ModelQuirks::default(),
         }
     }
 

@@ -155,7 +155,7 @@ impl Health {
                     tracing::warn!(
                         account = deployment.account(),
                         class = failure.class.as_str(),
-                        "a credential is left out until it changes or an administrator resets it"
+                        "a credential is left out until it changes, its quota is there again or an administrator resets it"
                     );
                     self.urgent.notify_one();
                 }

@@ -11,6 +11,7 @@ mod error;
 pub mod fault_points;
 mod health;
 mod log;
+mod losses;
 mod presence;
 mod select;
 mod send;

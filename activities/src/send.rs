@@ -54,12 +54,16 @@ async fn unwanted<P: Presence>(sending: &Sending<'_, P>) {
     sending.presence.withdrawn().await;
     match sending.presence.withdrawal() {
         Withdrawal::Decided => {}
-        Withdrawal::Doubtful => loop {
-            let row = sending.world.store.runs().get(&sending.run.tenant, &sending.run.run_id).await;
-            if row.ok().flatten().is_some_and(|row| row.status.is_final()) {
-                return;
+        Withdrawal::Doubtful => {
+            while !is_over(sending).await {
+                tokio::time::sleep(WITHDRAWAL_CHECK_INTERVAL).await;
             }
-            tokio::time::sleep(WITHDRAWAL_CHECK_INTERVAL).await;
-        },
+        }
     }
+}
+
+/// Whether the run is known to have ended.
+async fn is_over<P: Presence>(sending: &Sending<'_, P>) -> bool {
+    let row = sending.world.store.runs().get(&sending.run.tenant, &sending.run.run_id).await;
+    row.ok().flatten().is_some_and(|row| row.status.is_final())
 }

@@ -73,6 +73,8 @@ pub struct OpenStream {
     pub deployment: Deployment,
     /// The calls that were made, the answering one last.
     pub calls: Vec<TriedCall>,
+    /// Names of what the provider's protocol could not express of the request.
+    pub losses: Vec<String>,
     /// The events up to the first content: they go out together.
     pub first: Vec<StreamItem>,
     /// The other events; ends after the last one. Dropping it aborts the upstream call.

@@ -69,11 +69,16 @@ pub fn upstreams(settings: &Settings) -> Vec<Upstream> {
         total_ms: settings.timeouts.total_ms,
     };
     let providers = settings.catalogue.providers.iter();
+    let models = || settings.catalogue.models.iter().filter(|model| !model.quirks.is_empty());
     providers
         .map(|provider| Upstream {
             provider: provider.clone(),
             credentials: settings.credentials.get(&provider.id).cloned().unwrap_or_default(),
             timeouts,
+            quirks: models()
+                .filter(|model| model.provider_id == provider.id)
+                .map(|model| (model.id.clone(), model.quirks.clone()))
+                .collect(),
         })
         .collect()
 }

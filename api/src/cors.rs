@@ -1,4 +1,5 @@
-//! Who may call from a browser: every page. A page has no key unless its user gives it one, and no cookie opens anything.
+//! Who may call from a browser: every page, unless the operator lists some. A page has no key unless its user gives it
+//! one, and no cookie opens anything.
 //!
 //! Only requests that come from a page pay for the headers.
 
@@ -8,13 +9,14 @@ use axum::{
     http::{HeaderValue, Method, StatusCode, header},
     response::Response,
 };
+use tokenhub_config::{CorsOrigins, Live};
 
 /// How long a browser keeps the answer to its question.
 const MAX_AGE_SECS: &str = "600";
 const METHODS: &str = "GET, HEAD, POST, PUT, PATCH, DELETE";
 
 /// What a page may read beside the body.
-const EXPOSED: [&str; 31] = [
+const EXPOSED: [&str; 32] = [
     "request-id",
     "x-request-id",
     "retry-after",
@@ -30,6 +32,7 @@ const EXPOSED: [&str; 31] = [
     "x-tokenhub-model",
     "x-tokenhub-provider",
     "x-tokenhub-cost-usd",
+    "x-tokenhub-losses",
     "x-tokenhub-trace",
     "x-tokenhub-estimate",
     "x-tokenhub-error-code",
@@ -49,10 +52,19 @@ const EXPOSED: [&str; 31] = [
 ];
 
 /// Answers what a browser asks before it sends, without a key, and marks every answer to a page as readable.
-pub(crate) async fn allow<F: Future<Output = Response>>(request: Request, next: impl FnOnce(Request) -> F) -> Response {
-    if !request.headers().contains_key(header::ORIGIN) {
-        return next(request).await;
-    }
+///
+/// A page that may not call gets no such mark, which is how its browser learns it.
+pub(crate) async fn allow<F: Future<Output = Response>>(
+    live: &Live,
+    request: Request,
+    next: impl FnOnce(Request) -> F,
+) -> Response {
+    let Some(origin) = request.headers().get(header::ORIGIN).cloned() else { return next(request).await };
+    let settings = live.settings();
+    let permitted = match &settings.cors_origins {
+        CorsOrigins::Any => Some(HeaderValue::from_static("*")),
+        listed @ CorsOrigins::Listed(_) => Some(origin).filter(|origin| listed.allows(origin.as_bytes())),
+    };
     let is_question =
         request.method() == Method::OPTIONS && request.headers().contains_key(header::ACCESS_CONTROL_REQUEST_METHOD);
     let mut response = if is_question {
@@ -64,7 +76,9 @@ pub(crate) async fn allow<F: Future<Output = Response>>(request: Request, next: 
         }
         response
     };
-    response.headers_mut().insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
+    if let Some(permitted) = permitted {
+        response.headers_mut().insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, permitted);
+    }
     response.headers_mut().append(header::VARY, HeaderValue::from_static("origin"));
     response
 }
@@ -93,9 +107,16 @@ mod tests {
     use super::*;
 
     async fn answer(head: &str) -> String {
-        let router = Router::new().route("/", post(|| async { "done" })).layer(middleware::from_fn(
-            async |request, next: middleware::Next| allow(request, |it| next.run(it)).await,
-        ));
+        answer_of("*", head).await
+    }
+
+    async fn answer_of(origins: &str, head: &str) -> String {
+        let environment = [("TOKENHUB_CORS_ORIGINS", origins)].into_iter().collect();
+        let (live, _) = Live::load(tokenhub_config::Flags::new(), environment).unwrap();
+        let allow = middleware::from_fn(async move |request, next: middleware::Next| {
+            allow(&live, request, |request| next.run(request)).await
+        });
+        let router = Router::new().route("/", post(|| async { "done" })).layer(allow);
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         tokio::spawn(async move { axum::serve(listener, router).await });
@@ -127,5 +148,18 @@ mod tests {
         assert!(program.starts_with("HTTP/1.1 200") && !program.contains("access-control"), "{program}");
         let plain = answer("OPTIONS / HTTP/1.1\r\norigin: https://a\r\n").await;
         assert!(plain.starts_with("HTTP/1.1 405"), "{plain}");
+    }
+
+    #[tokio::test]
+    async fn a_page_that_is_not_listed_is_not_told_that_it_may_read() {
+        let question = "OPTIONS / HTTP/1.1\r\naccess-control-request-method: POST\r\norigin: ";
+        for (origin, may) in [("https://a.example", true), ("https://b.example", false), ("null", false)] {
+            for head in [question, "POST / HTTP/1.1\r\norigin: "] {
+                let answer = answer_of("https://a.example", &format!("{head}{origin}\r\n")).await;
+                let told = answer.contains("access-control-allow-origin: https://a.example\r\n");
+                assert_eq!(told, may, "{answer}");
+                assert!(!answer.contains("allow-origin: *") && answer.contains("vary: origin"), "{answer}");
+            }
+        }
     }
 }

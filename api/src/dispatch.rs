@@ -5,6 +5,7 @@
 //! late finds the run taken and buys nothing. Must not know HTTP beyond [`Problem`].
 
 pub(crate) mod breaker_task;
+mod cancel;
 mod durable;
 mod in_process;
 mod launch;
@@ -129,7 +130,40 @@ impl Dispatcher {
         Ok(answered)
     }
 
+    /// Accepts `job`, which is then carried to its end; whoever asked comes back for the result. The run may be one that
+    /// an earlier request brought about. Its durability is known here when it was started just now.
+    pub(crate) async fn launch(&self, job: Job) -> Result<(RunId, Option<DurabilityMark>), Problem> {
+        match self.accept(job).await? {
+            launch::Launched::Stored(answered) => Ok((answered.run_id, Some(answered.mark))),
+            launch::Launched::Waiting(pending) => {
+                let run_id = pending.spec.base().run.run_id.clone();
+                let mark = match pending.carrier {
+                    launch::Carrier::Workflow(_) => Some(DurabilityMark::Durable),
+                    launch::Carrier::Here(_) => Some(DurabilityMark::None),
+                    launch::Carrier::Other => None,
+                };
+                let shared = Arc::clone(&self.shared);
+                // Whoever waits also takes a run that no worker takes in time. The wait is no part of the run, so it is
+                // not tracked and does not hold up the end of the process.
+                tokio::spawn(async move { wait::wait(&shared, *pending).await.map(|_| ()) });
+                Ok((run_id, mark))
+            }
+        }
+    }
+
+    /// Stops a run, whoever carries it. Its row as it is then, or nothing when there is none.
+    pub(crate) async fn cancel(&self, tenant: &TenantId, run_id: &RunId) -> Result<Option<RunRow>, Problem> {
+        cancel::cancel(&self.shared, tenant, run_id).await
+    }
+
     async fn with_row(&self, job: Job) -> Result<Answered, Problem> {
+        match self.accept(job).await? {
+            launch::Launched::Stored(answered) => Ok(*answered),
+            launch::Launched::Waiting(pending) => wait::wait(&self.shared, *pending).await,
+        }
+    }
+
+    async fn accept(&self, job: Job) -> Result<launch::Launched, Problem> {
         if job.wish == DurabilityWish::Required
             && self.shared.durable_path().is_err()
             && !launch::is_kept(&self.shared, &job).await?
@@ -138,10 +172,7 @@ impl Dispatcher {
         }
         // Launching is a task of the process: a client that goes away in the middle leaves no half-accepted run.
         let launching = self.shared.tasks.spawn(launch::launch(Arc::clone(&self.shared), job));
-        match launching.await.map_err(|_| Problem::Internal)?? {
-            launch::Launched::Stored(answered) => Ok(*answered),
-            launch::Launched::Waiting(pending) => wait::wait(&self.shared, *pending).await,
-        }
+        launching.await.map_err(|_| Problem::Internal)?
     }
 
     /// Sees to runs that nobody works on any more, until `stop`.
@@ -164,6 +195,12 @@ impl Dispatcher {
     /// The outcome with its stored texts loaded.
     pub(crate) async fn inline(&self, outcome: Outcome) -> Result<Outcome, Problem> {
         load_texts(&self.shared.world, outcome).await
+    }
+
+    /// A text that may be stored, loaded.
+    pub(crate) async fn text(&self, tenant: &TenantId, mut text: Text) -> Result<String, Problem> {
+        load_text(&self.shared.world, tenant, &mut text).await?;
+        text.as_inline().map(str::to_owned).ok_or(Problem::Internal)
     }
 }
 
@@ -196,15 +233,20 @@ async fn load_texts(world: &World, mut outcome: Outcome) -> Result<Outcome, Prob
     let tenant = TenantId::default_tenant();
     let texts = outcome.answer.as_mut().map(texts_of).unwrap_or_default();
     for text in texts {
-        if matches!(text, Text::Stored(_)) {
-            let loaded = world.store.contents().load(&tenant, text).await.map_err(|error| {
-                tracing::error!(error = &error as &dyn std::error::Error, "a stored answer could not be loaded");
-                Problem::StoreAway
-            })?;
-            *text = Text::Inline(loaded);
-        }
+        load_text(world, &tenant, text).await?;
     }
     Ok(outcome)
+}
+
+async fn load_text(world: &World, tenant: &TenantId, text: &mut Text) -> Result<(), Problem> {
+    if matches!(text, Text::Stored(_)) {
+        let loaded = world.store.contents().load(tenant, text).await.map_err(|error| {
+            tracing::error!(error = &error as &dyn std::error::Error, "a stored text could not be loaded");
+            Problem::StoreAway
+        })?;
+        *text = Text::Inline(loaded);
+    }
+    Ok(())
 }
 
 fn texts_of(answer: &mut Answer) -> Vec<&mut Text> {

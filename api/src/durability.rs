@@ -14,6 +14,8 @@ const SHOWN: &str = "X-TokenHub-Durability";
 pub(crate) enum Delivery {
     /// As one JSON document.
     Whole,
+    /// As one JSON document that the client comes back for.
+    Background,
     /// As server-sent events.
     Stream,
 }
@@ -29,7 +31,8 @@ pub(crate) fn wish(headers: &HeaderMap, delivery: Delivery) -> Result<Durability
         .ok_or_else(|| refuse("must be required, preferred or none"))?;
     match (wish, delivery) {
         (DurabilityWish::Required, Delivery::Stream) => Err(refuse("a streamed answer cannot be durable")),
-        (DurabilityWish::Required, Delivery::Whole) | (DurabilityWish::Preferred | DurabilityWish::None, _) => Ok(wish),
+        (DurabilityWish::Required, Delivery::Whole | Delivery::Background)
+        | (DurabilityWish::Preferred | DurabilityWish::None, _) => Ok(wish),
     }
 }
 

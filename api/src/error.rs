@@ -114,11 +114,20 @@ pub(crate) enum Problem {
         id: String,
     },
     /// No response is kept under this id.
-    #[error("there is no response `{id}`: only whole answers of durable runs are kept, under the id of their run")]
+    #[error("there is no response `{id}`: whole answers of durable runs are kept, under the id of their run")]
     NoSuchResponse {
         /// The id.
         id: String,
     },
+    /// Only a response that was made in the background can be cancelled.
+    #[error("the response `{id}` cannot be cancelled: it was not made with `background: true`")]
+    NotBackground {
+        /// The id.
+        id: String,
+    },
+    /// The run is a workflow's, and Temporal is away.
+    #[error("the response could not be cancelled, because Temporal is not available; it goes on")]
+    CancelAway,
     /// The idempotency key was used with another body.
     #[error("this idempotency key was already used with a different request body")]
     IdempotencyMismatch,
@@ -252,6 +261,8 @@ impl Problem {
             Self::MethodNotAllowed { .. } => (StatusCode::METHOD_NOT_ALLOWED, INVALID, "method_not_allowed"),
             Self::NoSuchRun { .. } => (StatusCode::NOT_FOUND, INVALID, "run_not_found"),
             Self::NoSuchResponse { .. } => (StatusCode::NOT_FOUND, INVALID, "response_not_found"),
+            Self::NotBackground { .. } => (StatusCode::BAD_REQUEST, INVALID, "response_not_background"),
+            Self::CancelAway => (StatusCode::SERVICE_UNAVAILABLE, UNAVAILABLE, "cancel_unavailable"),
             Self::IdempotencyMismatch => (StatusCode::UNPROCESSABLE_ENTITY, INVALID, "idempotency_mismatch"),
             Self::DurabilityAway => (StatusCode::SERVICE_UNAVAILABLE, UNAVAILABLE, "durability_unavailable"),
             Self::StoreAway => (StatusCode::SERVICE_UNAVAILABLE, UNAVAILABLE, "store_unavailable"),
@@ -278,6 +289,8 @@ impl Problem {
             | Self::MethodNotAllowed { .. }
             | Self::NoSuchRun { .. }
             | Self::NoSuchResponse { .. }
+            | Self::NotBackground { .. }
+            | Self::CancelAway
             | Self::IdempotencyMismatch
             | Self::DurabilityAway
             | Self::StoreAway

@@ -1,14 +1,16 @@
 //! Outcomes as the JSON of each route. Pure: stored texts were loaded before.
 
 mod plan;
+mod response;
 
 use axum::http::{HeaderMap, HeaderName, HeaderValue};
 use serde_json::{Map, Value};
-use tokenhub_domain::{Answer, DurabilityMark, ModelId, Outcome, ProviderId, RunId, RunStatus, WorkflowId};
+use tokenhub_domain::{Answer, DurabilityMark, ModelId, Outcome, ProviderId, RunId, RunStatus, StepRecord, WorkflowId};
 
 use crate::error::{FailedRun, Problem};
 
 pub(crate) use plan::{Identity, plan_object, unfinished_object};
+pub(crate) use response::{ResponseRun, response_body};
 
 const DURABILITY: HeaderName = HeaderName::from_static("x-tokenhub-durability");
 const WORKFLOW_ID: HeaderName = HeaderName::from_static("x-tokenhub-workflow-id");
@@ -16,6 +18,8 @@ const RUN_ID: HeaderName = HeaderName::from_static("x-tokenhub-run-id");
 const MODEL: HeaderName = HeaderName::from_static("x-tokenhub-model");
 const PROVIDER: HeaderName = HeaderName::from_static("x-tokenhub-provider");
 const COST: HeaderName = HeaderName::from_static("x-tokenhub-cost-usd");
+/// What a conversion lost on the way to a provider and back.
+const LOSSES: HeaderName = HeaderName::from_static("x-tokenhub-losses");
 /// Marks an answer that was computed for an earlier request.
 pub(crate) const REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
 /// The name under which TokenHub (Go) told the model.
@@ -43,13 +47,16 @@ impl RunHeaders<'_> {
     }
 }
 
-/// Writes what an outcome adds: model, provider, cost.
+/// Writes what an outcome adds: model, provider, losses, cost.
 pub(crate) fn write_outcome(headers: &mut HeaderMap, outcome: &Outcome) {
     if let Some(model) = &outcome.negotiated_model {
         insert(headers, MODEL, model.as_str());
     }
-    if let Some(provider) = answering_provider(outcome) {
-        insert(headers, PROVIDER, provider.as_str());
+    if let Some(step) = answering_step(outcome) {
+        if let Some(provider) = &step.provider {
+            insert(headers, PROVIDER, provider.as_str());
+        }
+        write_losses(headers, &step.losses);
     }
     insert(headers, COST, &format!("{:.9}", outcome.usage.cost.as_usd()));
 }
@@ -68,9 +75,15 @@ pub(crate) fn insert(headers: &mut HeaderMap, name: HeaderName, text: &str) {
     }
 }
 
-fn answering_provider(outcome: &Outcome) -> Option<&ProviderId> {
-    let author = outcome.steps.iter().rev().find(|step| step.model == outcome.negotiated_model);
-    author.and_then(|step| step.provider.as_ref())
+/// Writes what got lost, when something did.
+pub(crate) fn write_losses(headers: &mut HeaderMap, losses: &[String]) {
+    if !losses.is_empty() {
+        insert(headers, LOSSES, &losses.join(", "));
+    }
+}
+
+fn answering_step(outcome: &Outcome) -> Option<&StepRecord> {
+    outcome.steps.iter().rev().find(|step| step.model == outcome.negotiated_model)
 }
 
 /// The provider's own body, byte for byte, or why there is none.

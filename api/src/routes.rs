@@ -8,6 +8,7 @@ mod health;
 mod models;
 mod open_stream;
 mod plan;
+mod previous_response;
 mod protocol;
 mod provider_health;
 mod responses;
@@ -22,6 +23,7 @@ use axum::{
     response::Response,
     routing::{get, post},
 };
+use tokenhub_config::Live;
 use tokenhub_telemetry::{Metrics, RequestKind, RequestStatus};
 use tower_http::catch_panic::CatchPanicLayer;
 
@@ -44,7 +46,7 @@ pub(crate) struct Answers(pub(crate) RequestKind);
 
 /// The whole API.
 pub(crate) fn router(state: AppState) -> Router {
-    let metrics = Arc::clone(&state.0.metrics);
+    let edges = state.clone();
     PREFIXES
         .into_iter()
         .fold(Router::new(), protocol_routes)
@@ -66,7 +68,7 @@ pub(crate) fn router(state: AppState) -> Router {
         .layer(CatchPanicLayer::custom(|_: Box<dyn std::any::Any + Send>| {
             Problem::Internal.into_response(request_id::shape())
         }))
-        .layer(middleware::from_fn_with_state(metrics, edge))
+        .layer(middleware::from_fn_with_state(edges, edge))
 }
 
 /// The routes that the official clients know, below `prefix`.
@@ -88,12 +90,12 @@ fn protocol_routes(router: Router<AppState>, prefix: &str) -> Router<AppState> {
 }
 
 /// What is served while the database is not there: alive, not ready.
-pub(crate) fn waiting_router() -> Router {
+pub(crate) fn waiting_router(live: Arc<Live>) -> Router {
     Router::new()
         .route("/livez", get(health::live))
         .fallback(async || Problem::StoreAway.into_response(request_id::shape()))
-        .layer(middleware::from_fn(async |request, next: Next| {
-            request_id::stamp(request, |request| cors::allow(request, |request| next.run(request))).await
+        .layer(middleware::from_fn_with_state(live, async |State(live): State<Arc<Live>>, request, next: Next| {
+            request_id::stamp(request, |request| cors::allow(&live, request, |request| next.run(request))).await
         }))
 }
 
@@ -107,10 +109,11 @@ async fn method_not_allowed(request: Request) -> Response {
 
 /// What happens to every request on its way in and out. One layer, because each is a service of its own that is cloned
 /// and boxed for every request.
-async fn edge(State(metrics): State<Arc<Metrics>>, request: Request, next: Next) -> Response {
+async fn edge(State(state): State<AppState>, request: Request, next: Next) -> Response {
+    let (metrics, live) = (&state.0.metrics, &state.0.models.live);
     let carry = |request| leftovers::discard(request, |request| next.run(request));
-    let allow = |request| cors::allow(request, carry);
-    let count = |request| count(&metrics, request, allow);
+    let allow = |request| cors::allow(live, request, carry);
+    let count = |request| count(metrics, request, allow);
     request_id::stamp(request, count).await
 }
 

@@ -181,7 +181,8 @@ async fn open_world(
         return Ok(Some(world));
     }
     let opened = CancellationToken::new();
-    let waiting = axum::serve(TcpListener::from_std(listener.try_clone()?)?, routes::waiting_router())
+    let router = routes::waiting_router(Live::fixed(settings.clone()));
+    let waiting = axum::serve(TcpListener::from_std(listener.try_clone()?)?, router)
         .with_graceful_shutdown(opened.clone().cancelled_owned());
     let waiting = tokio::spawn(waiting.into_future());
     let world = loop {

@@ -109,7 +109,9 @@ impl Writer {
             };
             match item {
                 None => {
-                    end_mark(self.framing.dialect).into_iter().for_each(|mark| frames.push(mark));
+                    if let Some(mark) = end_mark(self.framing.dialect) {
+                        frames.push(mark);
+                    }
                     return (!frames.is_empty()).then(|| (frames.join(), Next::Close));
                 }
                 Some(StreamItem::Data(frame)) => {

@@ -3,11 +3,11 @@
 //! Owns the rules of what a provider and a model may be. Knows nothing of files; the place of an entry comes with it,
 //! for the messages.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use secrecy::SecretString;
 use tokenhub_domain::{
-    Catalogue, CredentialId, Dialect, Model, ModelId, PricePerMillion, Provider, ProviderId, ProviderKind,
+    Catalogue, CredentialId, Dialect, Model, ModelId, ModelQuirks, PricePerMillion, Provider, ProviderId, ProviderKind,
     ProviderOrigin, limits,
 };
 
@@ -40,7 +40,6 @@ pub(crate) struct Builder {
     models: Vec<Model>,
     credentials: Secrets,
     places: BTreeMap<ProviderId, String>,
-    warnings: Vec<String>,
 }
 
 /// What the sources came to.
@@ -48,7 +47,6 @@ pub(crate) struct Built {
     pub(crate) catalogue: Catalogue,
     pub(crate) credentials: Secrets,
     pub(crate) places: BTreeMap<ProviderId, String>,
-    pub(crate) warnings: Vec<String>,
 }
 
 impl Builder {
@@ -76,14 +74,10 @@ impl Builder {
         defined
     }
 
-    pub(crate) fn warn(&mut self, warning: String) {
-        self.warnings.push(warning);
-    }
-
     /// The catalogue, once every source was added.
     pub(crate) fn finish(self) -> Built {
-        let Self { providers, models, credentials, places, warnings } = self;
-        Built { catalogue: Catalogue { version: 1, providers, models }, credentials, places, warnings }
+        let Self { providers, models, credentials, places } = self;
+        Built { catalogue: Catalogue { version: 1, providers, models }, credentials, places }
     }
 
     fn add_provider(&mut self, place: &str, source: Source, entry: ProviderEntry) -> Result<(), ConfigError> {
@@ -167,8 +161,10 @@ impl Builder {
         if entry.weight > limits::WEIGHT_MAX {
             return Err(format!("weight {} is above {}", entry.weight, limits::WEIGHT_MAX));
         }
-        if entry.tool_name_map.is_some() {
-            self.warn(format!("model `{id}`: tool_name_map is not used by this build"));
+        let quirks = quirks_of(entry)?;
+        let speaks_chat = |one: &&Provider| &one.id == provider && one.dialects.contains(&Dialect::Chat);
+        if !quirks.is_empty() && self.providers.iter().find(speaks_chat).is_none() {
+            return Err("gemma4_output and tool_name_map need a provider that speaks `chat`".to_owned());
         }
         Ok(Model {
             id: id.clone(),
@@ -179,8 +175,23 @@ impl Builder {
             input_price: price("input_per_1k", entry.input_per_1k)?,
             output_price: price("output_per_1k", entry.output_per_1k)?,
             enabled: entry.enabled,
+            quirks,
         })
     }
+}
+
+fn quirks_of(entry: &ModelEntry) -> Result<ModelQuirks, String> {
+    let tool_names = entry.tool_name_map.clone().unwrap_or_default();
+    let mut callers = BTreeSet::new();
+    for (own, name) in &tool_names {
+        if own.is_empty() || name.is_empty() {
+            return Err("tool_name_map has an empty name".to_owned());
+        }
+        if !callers.insert(name) {
+            return Err(format!("tool_name_map gives two tools the name `{name}`"));
+        }
+    }
+    Ok(ModelQuirks { gemma4_output: entry.gemma4_output.unwrap_or_default(), tool_names })
 }
 
 fn kind_named(name: Option<&str>) -> Option<ProviderKind> {
@@ -348,6 +359,25 @@ mod tests {
             (providers[3].base_url.as_str(), &providers[3].replicas[..]),
             ("http://a:1", &["http://b:1".to_owned()][..])
         );
+    }
+
+    #[test]
+    fn quirks_belong_to_models_of_chat_providers_and_name_each_tool_once() {
+        let of = |kind: &str, quirks: &str| {
+            let mut builder = Builder::default();
+            let json = format!(
+                r#"{{"providers":[{{"id":"p","type":"{kind}","base_url":"http://h"}}],
+                    "models":[{{"id":"m","provider_id":"p",{quirks}}}]}}"#
+            );
+            builder.add("here", Source::Operator, entries(&json)).map_err(|error| error.to_string())?;
+            Ok::<_, String>(builder.finish().catalogue.models.remove(0).quirks)
+        };
+        let named = of("vllm", r#""gemma4_output":true,"tool_name_map":{"run_shell":"Bash"}"#).unwrap();
+        assert!(named.gemma4_output && named.tool_names["run_shell"] == "Bash");
+        assert!(of("vllm", r#""gemma4_output":null,"tool_name_map":null"#).unwrap().is_empty());
+        assert!(of("anthropic", r#""gemma4_output":true"#).unwrap_err().contains("speaks `chat`"));
+        assert!(of("vllm", r#""tool_name_map":{"a":"x","b":"x"}"#).unwrap_err().contains("two tools the name `x`"));
+        assert!(of("vllm", r#""tool_name_map":{"":"x"}"#).unwrap_err().contains("an empty name"));
     }
 
     #[test]

@@ -2,7 +2,7 @@
 //!
 //! Owns the accepted fields and their defaults; whether an entry makes sense is decided in [`crate::catalogue`].
 
-use std::fmt;
+use std::{collections::BTreeMap, fmt};
 
 use serde::Deserialize;
 use tokenhub_domain::{CredentialHeader, Dialect, ProviderOrigin};
@@ -74,9 +74,12 @@ pub(crate) struct ModelEntry {
     pub(crate) output_per_1k: f64,
     #[serde(default = "yes")]
     pub(crate) enabled: bool,
-    /// Read so that files written for TokenHub (Go) load; reported as not used.
+    /// Whether its server passes on thoughts and calls of Gemma 4 as text.
     #[serde(default)]
-    pub(crate) tool_name_map: Option<serde_json::Value>,
+    pub(crate) gemma4_output: Option<bool>,
+    /// The callers' names of tools, by the model's own.
+    #[serde(default)]
+    pub(crate) tool_name_map: Option<BTreeMap<String, String>>,
 }
 
 /// The JSON form of both.

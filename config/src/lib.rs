@@ -6,6 +6,7 @@
 //! tests give it a snapshot of their own.
 
 mod catalogue;
+mod cors;
 mod credentials;
 mod entries;
 mod environment;
@@ -23,6 +24,7 @@ mod temporal;
 mod variables;
 
 pub use catalogue::Secrets;
+pub use cors::CorsOrigins;
 pub use environment::Environment;
 pub use error::ConfigError;
 pub use flags::{Flags, ListenFlags, SharedFlags, flags_as_variables};

@@ -14,7 +14,7 @@ use secrecy::SecretString;
 use tokenhub_domain::{Catalogue, NanoDollars, ProviderOrigin, RoutingProfile, limits};
 
 use crate::{
-    ConfigError, Environment, Flags, Origin, Origins, Secrets, credentials,
+    ConfigError, CorsOrigins, Environment, Flags, Origin, Origins, Secrets, credentials,
     file::ConfigFile,
     key::KEYS,
     layers::Layers,
@@ -122,6 +122,8 @@ pub struct Settings {
     pub data_dir: PathBuf,
     /// The database; may carry a password, so it is never printed.
     pub database_url: String,
+    /// Pages that may call from a browser.
+    pub cors_origins: CorsOrigins,
     /// Log filter.
     pub log_level: String,
     /// Log form.
@@ -204,7 +206,6 @@ impl Settings {
         let temporal = temporal::decide(&mut values, environment, &mut warnings)?;
         let credentials_file = values.text("credentials_file").map(PathBuf::from);
         let built = credentials::collect(environment, file.as_ref(), credentials_file.as_deref())?.finish();
-        warnings.extend(built.warnings);
 
         let mut origins = values.origins();
         for (id, place) in &built.places {
@@ -216,6 +217,7 @@ impl Settings {
             api_threads: values.optional("api.threads", "1 to 1024", threads)?.unwrap_or_else(processors),
             data_dir,
             database_url,
+            cors_origins: values.required("cors_origins", "*, none or a list of origins", CorsOrigins::parse)?,
             log_level: values.required("log.level", "a log filter", |text| Some(text.to_owned()))?,
             log_format: values.required("log.format", "text or json", LogFormat::parse)?,
             temporal,

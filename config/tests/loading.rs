@@ -328,3 +328,19 @@ fn processes_that_start_together_agree_on_the_key() {
     });
     assert!(secrets.iter().all(|secret| secret == &secrets[0]));
 }
+
+#[test]
+fn a_quirk_of_a_wrong_type_is_refused_with_its_line() {
+    let folder = Folder::new("quirks");
+    let toml = "[[providers]]\nid = \"p\"\ntype = \"vllm\"\nbase_url = \"http://h\"\n\n[[models]]\nid = \"m\"\nprovider_id = \"p\"\n";
+    let of = |line: &str| {
+        refusal(load(&[("TOKENHUB_CONFIG", &folder.write("hub.toml", &format!("{toml}{line}\n"), 0o644))]))
+    };
+    let refused = of("gemma4_output = \"yes\"");
+    assert!(refused.contains("hub.toml:9") && refused.contains("boolean"), "{refused}");
+    let refused = of("tool_name_map = [\"a\"]");
+    assert!(refused.contains("hub.toml:9") && refused.contains("map"), "{refused}");
+    let json = "{\"providers\":[{\"id\":\"p\",\"type\":\"vllm\",\"base_url\":\"http://h\"}],\n \"models\":[{\"id\":\"m\",\"provider_id\":\"p\",\n \"tool_name_map\":{\"a\":1}}]}";
+    let refused = refusal(load(&[("TOKENHUB_CREDENTIALS_FILE", &folder.write("c.json", json, 0o600))]));
+    assert!(refused.contains("expected a string at line 3 column"), "{refused}");
+}

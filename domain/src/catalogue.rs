@@ -2,6 +2,8 @@
 //!
 //! A snapshot: readers hold one and never see half of a change. Secrets are not in it.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use crate::{CredentialId, Dialect, ModelId, NanoDollars, PricePerMillion, ProviderId};
@@ -106,6 +108,24 @@ impl Provider {
     }
 }
 
+/// What a model needs beside its protocol. Only for providers of Chat Completions.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ModelQuirks {
+    /// Its server passes on thoughts and calls of Gemma 4 as text.
+    #[serde(default)]
+    pub gemma4_output: bool,
+    /// The callers' names of tools, by the model's own.
+    #[serde(default)]
+    pub tool_names: BTreeMap<String, String>,
+}
+
+impl ModelQuirks {
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        !self.gemma4_output && self.tool_names.is_empty()
+    }
+}
+
 /// A model as one provider serves it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Model {
@@ -125,6 +145,9 @@ pub struct Model {
     pub output_price: PricePerMillion,
     /// Whether it may be chosen.
     pub enabled: bool,
+    /// What it needs beside its protocol.
+    #[serde(default)]
+    pub quirks: ModelQuirks,
 }
 
 impl Model {

@@ -87,11 +87,23 @@ pub struct ProviderFailure {
     /// How long the provider asks us to wait.
     #[serde(default)]
     pub retry_after_ms: Option<u64>,
+    /// How long the provider's account is closed, where the failure says that a window of its quota is used up. A fact,
+    /// where the field above is a wish.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub quota_resets_in_ms: Option<u64>,
 }
 
 impl ProviderFailure {
     /// A failure without an HTTP answer.
     pub fn of(class: ErrorClass, message: impl Into<String>) -> Self {
-        Self { class, status: None, message: message.into(), code: None, param: None, retry_after_ms: None }
+        Self {
+            class,
+            status: None,
+            message: message.into(),
+            code: None,
+            param: None,
+            retry_after_ms: None,
+            quota_resets_in_ms: None,
+        }
     }
 }

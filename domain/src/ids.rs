@@ -87,7 +87,7 @@ text_id!(
     RequestId
 );
 text_id!(
-    /// One job: a plan (`plan_…`) or a single chat (`run_…`).
+    /// One job: a plan (`plan_…`), a single chat (`run_…`) or a response in the background (`resp_…`).
     RunId
 );
 text_id!(
@@ -115,6 +115,10 @@ generated_id!(RequestId, "req_");
 generated_id!(AttemptId, "att_");
 generated_id!(InstanceId, "inst_");
 
+const RESPONSE_PREFIX: &str = "resp_";
+/// Of a UUID without hyphens.
+const UUID_DIGITS: usize = 32;
+
 impl RunId {
     /// A new id for a plan.
     pub fn generate_plan() -> Self {
@@ -124,6 +128,17 @@ impl RunId {
     /// A new id for a chat or any other run of one call.
     pub fn generate_run() -> Self {
         Self(format!("run_{}", uuid::Uuid::now_v7().simple()))
+    }
+
+    /// A new id for a chat whose id is its client's only way back to the answer, in the form that clients know.
+    pub fn generate_response() -> Self {
+        Self(format!("{RESPONSE_PREFIX}{}", uuid::Uuid::now_v7().simple()))
+    }
+
+    /// Whether it has the form of such an id. Those of providers are longer.
+    pub fn is_of_response(&self) -> bool {
+        let digits = self.0.strip_prefix(RESPONSE_PREFIX).unwrap_or_default();
+        digits.len() == UUID_DIGITS && digits.bytes().all(|digit| digit.is_ascii_hexdigit())
     }
 }
 
@@ -157,6 +172,14 @@ mod tests {
         assert!(first.as_str().starts_with("plan_"));
         assert_eq!(first.as_str().len(), "plan_".len() + 32);
         assert!(first < second);
+    }
+
+    #[test]
+    fn ids_of_responses_are_told_from_those_of_providers() {
+        assert!(RunId::generate_response().is_of_response());
+        for other in ["resp_1", "resp_68af4030baa48193b0b43b4c2a176a1a0e6967589f080e78", "run_0198"] {
+            assert!(!RunId::from(other).is_of_response(), "{other}");
+        }
     }
 
     #[test]

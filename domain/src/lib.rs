@@ -21,7 +21,9 @@ mod spec;
 mod step;
 mod time;
 
-pub use catalogue::{Catalogue, CredentialHeader, Deployment, Model, Provider, ProviderKind, ProviderOrigin};
+pub use catalogue::{
+    Catalogue, CredentialHeader, Deployment, Model, ModelQuirks, Provider, ProviderKind, ProviderOrigin,
+};
 pub use content::{ContentHash, ContentRef, Text};
 pub use dialect::{Dialect, ForwardedHeader, Operation};
 pub use error_class::{ErrorClass, ProviderFailure};

@@ -257,6 +257,9 @@ pub struct StepRecord {
     /// Why it failed.
     #[serde(default)]
     pub error_class: Option<ErrorClass>,
+    /// Names of what a conversion of its answer lost.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub losses: Vec<String>,
 }
 
 /// The sums over the steps.

@@ -84,6 +84,9 @@ pub struct ChatSpec {
     /// The model that must answer; routing chooses without it.
     #[serde(default)]
     pub model: Option<ModelId>,
+    /// Nobody waits for the answer: it is kept under the run's id, and the run may be cancelled by it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub background: bool,
 }
 
 /// Plan, then `rounds` times critique and revision.

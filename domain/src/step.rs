@@ -195,6 +195,9 @@ pub struct Reply {
     /// Calls of this try that were sent again because a process died while one was in flight.
     #[serde(default)]
     pub duplicate_calls: u32,
+    /// Names of what the provider's protocol, or the caller's, could not express.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub losses: Vec<String>,
 }
 
 /// Token counts of one call.

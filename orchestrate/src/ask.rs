@@ -201,6 +201,7 @@ fn blank(ask: &Ask) -> StepRecord {
         cost: NanoDollars::default(),
         latency_ms: 0,
         error_class: None,
+        losses: Vec::new(),
     }
 }
 
@@ -215,6 +216,7 @@ fn note_reply(record: &mut StepRecord, reply: &Reply) {
     record.input_tokens += reply.usage.input_tokens;
     record.output_tokens += reply.usage.output_tokens;
     record.cost += reply.cost;
+    record.losses.clone_from(&reply.losses);
 }
 
 fn failed(mut record: StepRecord, failure: ProviderFailure) -> Asked {

@@ -9,7 +9,7 @@ use futures_util::stream::BoxStream;
 use memchr::memchr;
 use secrecy::SecretString;
 use tokenhub_domain::{
-    AttemptId, CredentialId, Dialect, ForwardedHeader, ModelId, Provider, ProviderFailure, TokenUsage,
+    AttemptId, CredentialId, Dialect, ForwardedHeader, ModelId, ModelQuirks, Provider, ProviderFailure, TokenUsage,
 };
 
 use crate::convert::Loss;
@@ -47,6 +47,8 @@ pub struct Upstream {
     pub credentials: BTreeMap<CredentialId, SecretString>,
     /// Its clocks.
     pub timeouts: Timeouts,
+    /// Its models that need more than their protocol.
+    pub quirks: BTreeMap<ModelId, ModelQuirks>,
 }
 
 /// One call.

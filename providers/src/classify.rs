@@ -5,9 +5,11 @@
 
 use std::time::{Duration, SystemTime};
 
+use http::HeaderMap;
 use tokenhub_domain::{ErrorClass, ProviderFailure, limits};
 
 use crate::evidence::ErrorFields;
+use crate::quota::{self, UsedUp};
 use crate::redact::redact;
 
 /// Longest `code`, `type` or `param` that is kept.
@@ -24,6 +26,8 @@ pub struct ErrorEvidence<'a> {
     pub retry_after: Option<&'a str>,
     /// The header `x-should-retry`.
     pub should_retry: Option<&'a str>,
+    /// All of them, for those that tell when a limit ends.
+    pub headers: Option<&'a HeaderMap>,
     /// The body.
     pub body: &'a [u8],
     /// The present, for a `retry-after` that is a date.
@@ -40,6 +44,7 @@ impl<'a> ErrorEvidence<'a> {
             retry_after_ms: None,
             retry_after: None,
             should_retry: None,
+            headers: None,
             body,
             now: SystemTime::UNIX_EPOCH,
             credential,
@@ -61,13 +66,23 @@ pub fn classify(evidence: &ErrorEvidence<'_>) -> ProviderFailure {
     } else {
         clean(&fields.message, limits::PROVIDER_ERROR_BYTES)
     };
+    let used_up = match evidence.headers {
+        Some(headers) if status == 429 => quota::used_up(headers, evidence.body, evidence.now),
+        Some(_) | None => UsedUp::default(),
+    };
+    let named = class_of(status, &fields, evidence.should_retry);
+    // Of such a limit the name says only that it is one; when it ends says which.
+    let is_quota = named == ErrorClass::RateLimited && used_up.window.is_some();
+    let class = if is_quota { ErrorClass::QuotaExhausted } else { named };
+    let waits = [used_up.window, used_up.limit].map(|wait| wait.map(millis));
     ProviderFailure {
-        class: class_of(status, &fields, evidence.should_retry),
+        class,
         status: Some(status),
         message,
         code: fields.code.as_deref().map(|code| clean(code, FIELD_BYTES)),
         param: fields.param.as_deref().map(|param| clean(param, FIELD_BYTES)),
-        retry_after_ms: retry_hint_ms(evidence),
+        retry_after_ms: retry_hint_ms(evidence).or_else(|| waits.into_iter().flatten().max()),
+        quota_resets_in_ms: waits[0],
     }
 }
 
@@ -257,7 +272,12 @@ fn retry_hint_ms(evidence: &ErrorEvidence<'_>) -> Option<u64> {
             Some(date.duration_since(evidence.now).unwrap_or(Duration::ZERO))
         })
     })?;
-    u64::try_from(hint.as_nanos().div_ceil(1_000_000)).ok()
+    Some(millis(hint))
+}
+
+/// Rounded up, so that nobody comes back too early.
+fn millis(wait: Duration) -> u64 {
+    u64::try_from(wait.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX)
 }
 
 fn parse_units(text: &str, unit_seconds: f64) -> Option<Duration> {

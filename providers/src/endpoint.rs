@@ -9,13 +9,15 @@ mod clients;
 mod servers;
 mod translation;
 
+use std::collections::HashMap;
 use std::error::Error;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use http::header::{ACCEPT, CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER};
 use reqwest::Response;
-use tokenhub_domain::{Dialect, ErrorClass, ProviderFailure, ProviderId, limits};
+use tokenhub_domain::{Dialect, ErrorClass, ModelId, ModelQuirks, ProviderFailure, ProviderId, limits};
 use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::answer::{read_completion, read_embeddings, read_models};
@@ -23,6 +25,7 @@ use crate::base_url::LinkLocal;
 use crate::call::{Call, Completion, ListedModel, Streaming, Timeouts, Upstream};
 use crate::classify::{ErrorEvidence, classify};
 use crate::error::ProvidersError;
+use crate::quirks;
 use crate::redact::redact;
 use crate::stream::{self, Clocks};
 use crate::wire::Delivery;
@@ -54,18 +57,20 @@ pub(crate) struct Endpoint {
     dialects: Vec<Dialect>,
     accounts: Accounts,
     timeouts: Timeouts,
+    quirks: HashMap<ModelId, Arc<ModelQuirks>>,
 }
 
 impl Endpoint {
     pub(crate) fn new(upstream: Upstream, link_local: LinkLocal) -> Result<Self, ProvidersError> {
-        let Upstream { provider, credentials, timeouts } = upstream;
+        let Upstream { provider, credentials, timeouts, quirks } = upstream;
         let refused = |source| ProvidersError::BaseUrl { provider: provider.id.clone(), source };
         let roots = std::iter::once(&provider.base_url).chain(&provider.replicas);
         let servers = Servers::new(roots.map(String::as_str), link_local).map_err(refused)?;
         let clients = Clients::new(&servers, timeouts, link_local)
             .map_err(|source| ProvidersError::Client { provider: provider.id.clone(), source })?;
         let accounts = Accounts::new(&provider, credentials)?;
-        Ok(Self { provider: provider.id, clients, servers, dialects: provider.dialects, accounts, timeouts })
+        let quirks = quirks.into_iter().map(|(model, quirks)| (model, Arc::new(quirks))).collect();
+        Ok(Self { provider: provider.id, clients, servers, dialects: provider.dialects, accounts, timeouts, quirks })
     }
 
     pub(crate) async fn complete(&self, call: Call<'_>) -> Result<Completion, ProviderFailure> {
@@ -78,6 +83,10 @@ impl Endpoint {
                 return Err(failure_of(response, account).await);
             }
             let body = whole_body(response, limits::PROVIDER_ANSWER_BYTES, account).await?;
+            let body = match self.quirks.get(call.model) {
+                None => body,
+                Some(quirks) => quirks::reply(quirks, call.attempt, body),
+            };
             translation.answer(body, account.secret())
         };
         timeout(limit, exchange).await.unwrap_or_else(|_| Err(too_late(limit)))
@@ -107,7 +116,8 @@ impl Endpoint {
             return Err(not_a_stream(response, clocks.end, translation.upstream, account).await);
         }
         let (reading, losses) = translation.reading();
-        Ok(Streaming { losses, ..stream::open(response, clocks, account.credential(), reading) })
+        let quirks = self.quirks.get(call.model).map(|quirks| (Arc::clone(quirks), call.attempt.clone()));
+        Ok(Streaming { losses, ..stream::open(response, clocks, account.credential(), (reading, quirks)) })
     }
 
     pub(crate) async fn embed(&self, call: Call<'_>) -> Result<Completion, ProviderFailure> {
@@ -148,7 +158,13 @@ impl Endpoint {
 
     fn translate(&self, call: &Call<'_>, delivery: Delivery) -> Result<Translation, ProviderFailure> {
         let now_secs = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs());
-        Translation::of(call, &self.provider, &self.dialects, delivery, now_secs)
+        let Some(quirks) = self.quirks.get(call.model) else {
+            return Translation::of(call, &self.provider, &self.dialects, delivery, now_secs);
+        };
+        // Quirks are known in this protocol only; everything else is converted to it.
+        let mut translation = Translation::of(call, &self.provider, &[Dialect::Chat], delivery, now_secs)?;
+        translation.body = quirks::request(quirks, std::mem::take(&mut translation.body));
+        Ok(translation)
     }
 
     fn limit_of(&self, call: &Call<'_>) -> Duration {
@@ -227,6 +243,7 @@ async fn failure_of(mut response: Response, account: &Account) -> ProviderFailur
         retry_after_ms: header("retry-after-ms"),
         retry_after: header(RETRY_AFTER.as_str()),
         should_retry: header("x-should-retry"),
+        headers: Some(&headers),
         body: &body,
         now: SystemTime::now(),
         credential: account.secret(),

@@ -11,6 +11,8 @@ pub mod convert;
 mod endpoint;
 mod error;
 mod evidence;
+mod quirks;
+mod quota;
 mod redact;
 mod registry;
 mod sse;

@@ -11,6 +11,7 @@ mod messages;
 mod responses;
 mod sight;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -19,15 +20,16 @@ use futures_util::stream::unfold;
 use reqwest::Response;
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Map, Value};
-use tokenhub_domain::{Dialect, ErrorClass, ProviderFailure, TokenUsage, limits};
+use tokenhub_domain::{AttemptId, Dialect, ErrorClass, ModelQuirks, ProviderFailure, TokenUsage, limits};
 use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::call::{EventKind, StreamEvent, Streaming};
 use crate::classify::{ErrorEvidence, classify};
 use crate::convert::{ReplyContext, usage};
+use crate::quirks;
 use crate::redact::redact;
 use crate::sse::{EVENT_BYTES, Event, Framer};
-use sight::{Sight, look};
+use sight::{Sight, is_keep_alive, look};
 
 /// After the last event the end of the body is awaited this long, so that the connection can be used again.
 const DRAIN_WAIT: Duration = Duration::from_millis(50);
@@ -51,12 +53,12 @@ pub(crate) enum Reading {
     Converted { upstream: Dialect, client: Dialect, context: Box<ReplyContext> },
 }
 
-/// The events of `response`, in the client's protocol.
+/// The events of `response`, in the client's protocol and without the quirks of the model.
 pub(crate) fn open(
     response: Response,
     clocks: Clocks,
     credential: Option<SecretString>,
-    reading: Reading,
+    (reading, quirks): (Reading, Option<(Arc<ModelQuirks>, AttemptId)>),
 ) -> Streaming {
     let (upstream, conversion) = match reading {
         Reading::Same(dialect) => (dialect, None),
@@ -64,6 +66,10 @@ pub(crate) fn open(
     };
     let reader = Box::new(Reader::new(response, clocks, credential, upstream));
     let events = unfold(reader, |mut reader| async move { reader.next().await.map(|item| (item, reader)) }).boxed();
+    let events = match quirks {
+        None => events,
+        Some((quirks, attempt)) => quirks::stream(quirks, attempt, events),
+    };
     let events = match conversion {
         None => events,
         Some((client, context)) => converted::convert(events, upstream, client, *context),
@@ -105,6 +111,10 @@ struct Reader {
     /// Messages reports its counts in pieces; this is what they add up to.
     counted: Map<String, Value>,
     read_bytes: usize,
+    /// When silence has lasted too long.
+    idle_by: Instant,
+    /// Whether the last event was more than a sign that the connection lives.
+    has_advanced: bool,
 }
 
 impl Reader {
@@ -119,6 +129,8 @@ impl Reader {
             finish: Finish::Missing,
             counted: Map::new(),
             read_bytes: 0,
+            idle_by: Instant::now() + clocks.idle,
+            has_advanced: true,
         }
     }
 
@@ -131,6 +143,10 @@ impl Reader {
                 return None;
             }
             Progress::Empty | Progress::BeforeContent | Progress::InContent => {}
+        }
+        // From when the event is waited for: a client that reads slowly is not the provider's silence.
+        if std::mem::take(&mut self.has_advanced) {
+            self.idle_by = Instant::now() + self.clocks.idle;
         }
         let mut item = self.next_item().await.transpose();
         if let Some(Ok(event)) = &item
@@ -162,6 +178,7 @@ impl Reader {
         if event.finish_reason.is_some() {
             self.finish = Finish::Seen;
         }
+        self.has_advanced = !is_keep_alive(event);
         self.progress = match (event.kind, self.progress) {
             (EventKind::Done, _) => Progress::Done,
             (EventKind::Content, _) => Progress::InContent,
@@ -192,7 +209,7 @@ impl Reader {
     async fn next_chunk(&mut self) -> Result<Option<Bytes>, ProviderFailure> {
         let patience = match self.progress {
             Progress::Empty | Progress::BeforeContent => self.clocks.first_token,
-            Progress::InContent | Progress::Done | Progress::Closed => Instant::now() + self.clocks.idle,
+            Progress::InContent | Progress::Done | Progress::Closed => self.idle_by,
         };
         match timeout_at(patience.min(self.clocks.end), self.response.chunk()).await {
             Ok(Ok(chunk)) => Ok(chunk),

@@ -27,6 +27,7 @@ fn upstream(base_url: &str, timeouts: Timeouts) -> Upstream {
         provider: Provider::new("p", ProviderKind::Openai, base_url),
         credentials: BTreeMap::from([(CredentialId::default(), SecretString::from(SECRET))]),
         timeouts,
+        quirks: BTreeMap::new(),
     }
 }
 

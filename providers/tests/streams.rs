@@ -16,7 +16,7 @@ use tokenhub_providers::convert::{Issuer, ReplyContext};
 use tokenhub_providers::{EVENT_BYTES, Event, Framer};
 
 /// Pairs of protocols, and cases for each.
-const GOLDEN_STREAMS: usize = 6 * 7;
+const GOLDEN_STREAMS: usize = 6 * 8;
 
 struct Case {
     path: PathBuf,

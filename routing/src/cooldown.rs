@@ -22,6 +22,8 @@ const RATE_LIMIT_MS: u64 = 1_000;
 const OVERLOAD_MS: u64 = 5_000;
 /// No hint excludes anybody for longer: a wrong one must not need an operator.
 const HINT_MAX_MS: u64 = 3_600_000;
+/// A window of a quota has a known end. The longest is a week; what says more is mistaken.
+const QUOTA_WINDOW_MAX_MS: u64 = 8 * 24 * 3_600_000;
 /// Failures in a row that are no accident any more: as many as one request makes at one deployment.
 const COUNTED_FAILURES: u32 = 3;
 /// The first penalty for counted failures; it doubles with each further one.
@@ -144,7 +146,10 @@ impl Cooldowns {
         let at_least = |floor_ms: u64| hint_ms.unwrap_or(0).max(floor_ms);
         let (scope, penalty_ms) = match failure.class {
             ErrorClass::AuthFailed => (Scope::Credential(provider, credential), AUTH_MS),
-            ErrorClass::QuotaExhausted => (Scope::Credential(provider, credential), hint_ms.unwrap_or(QUOTA_MS)),
+            ErrorClass::QuotaExhausted => {
+                let window_ms = failure.quota_resets_in_ms.map(|window_ms| window_ms.min(QUOTA_WINDOW_MAX_MS));
+                (Scope::Credential(provider, credential), hint_ms.max(window_ms).unwrap_or(QUOTA_MS))
+            }
             ErrorClass::RateLimited => (Scope::CredentialModel(provider, credential, model), at_least(RATE_LIMIT_MS)),
             ErrorClass::Overloaded => (Scope::Deployment(provider, model), at_least(OVERLOAD_MS)),
             ErrorClass::StepDeadline if times.ended.millis_since(times.began) < DEADLINE_EVIDENCE_MS => return None,

@@ -184,7 +184,7 @@ fn candidates(rated: &Rated<'_>) -> Vec<Candidate> {
 
 #[cfg(test)]
 mod tests {
-    use tokenhub_domain::{Policy, PricePerMillion, Provider, ProviderKind};
+    use tokenhub_domain::{ModelQuirks, Policy, PricePerMillion, Provider, ProviderKind};
 
     use super::*;
 
@@ -203,6 +203,7 @@ mod tests {
             input_price: price,
             output_price: price,
             enabled: true,
+            quirks: ModelQuirks::default(),
         }
     }
 

@@ -74,10 +74,11 @@ fn text<R: BulkRow>(backend: DbBackend, rows: usize) -> String {
             (_, 0) => "), (",
             (_, _) => ", ",
         });
-        match backend {
+        if backend == DbBackend::Postgres {
             // Writing to a string does not fail.
-            DbBackend::Postgres => drop(write!(sql, "${}", place + 1)),
-            _ => sql.push('?'),
+            let _ = write!(sql, "${}", place + 1);
+        } else {
+            sql.push('?');
         }
     }
     sql.extend([") ON CONFLICT (\"", R::KEY, "\") DO NOTHING"]);

@@ -1,6 +1,7 @@
 """The official OpenAI SDK: Chat Completions, Responses, embeddings."""
 
 import json
+import time
 
 from cases import KEY, MODEL, PLAIN, UPSTREAM, URL, WEATHER, Answer, adapter_cases, equal, main, refused
 
@@ -163,6 +164,27 @@ def too_large():
     refused(chat, openai.APIStatusError, lambda: chat.ask(chat.user("x" * (33 << 20))), status=413)
 
 
+def background():
+    response = client.responses.create(model=MODEL, input="Count to three.", background=True)
+    assert response.status in ("queued", "in_progress"), response
+    deadline = time.monotonic() + 30
+    while response.status in ("queued", "in_progress") and time.monotonic() < deadline:
+        time.sleep(0.05)
+        response = client.responses.retrieve(response.id)
+    equal((response.status, response.output_text, response.error), ("completed", "one two three", None))
+    # What has ended stays as it is.
+    equal(client.responses.cancel(response.id).status, "completed")
+
+
+def cancelled():
+    response = client.responses.create(model=MODEL, input="Answer late.", background=True)
+    stopped = client.responses.cancel(response.id)
+    equal((stopped.id, stopped.status, stopped.output), (response.id, "cancelled", []))
+    equal(client.responses.retrieve(response.id).status, "cancelled")
+
+
+others = [] if PLAIN else [("background", background), ("cancelled", cancelled)]
 # Only one kind of upstream has embeddings.
-others = [("embeddings", embeddings), ("too large", too_large)] if UPSTREAM == "openai" and not PLAIN else []
+if UPSTREAM == "openai" and not PLAIN:
+    others += [("embeddings", embeddings), ("too large", too_large)]
 main(adapter_cases(Chat()), adapter_cases(Responses()), others)

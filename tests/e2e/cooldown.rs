@@ -1,7 +1,7 @@
 //! A provider that failed is left out by later requests: whoever carries them, across restarts, until an administrator or
 //! time ends it.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -187,5 +187,77 @@ async fn requests_that_are_wrong_themselves_leave_their_provider_to_the_others()
     for way in WAYS {
         assert_eq!(chat(&hub, way).await.expect(200).header("x-tokenhub-provider"), "first", "{way:?}");
     }
+    hub.finish(Disturbance::None).await;
+}
+
+/// Seconds since 1970 in so many seconds from now, as a header has them.
+fn in_secs(secs: u64) -> String {
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap();
+    (now.as_secs() + secs).to_string()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_credential_whose_week_is_used_up_is_left_out_until_the_week_is_over() {
+    const DAYS: u64 = 3 * 24 * 3_600;
+    let keys = json!([{"id": "subscription", "api_key": "key a"}, {"id": "spare", "api_key": "key b"}]);
+    let mut hub = installation(vec![json!({"id": "keyed", "credentials": keys})]).start().await;
+    let used_up = |window: &str, secs: u64| {
+        Reply::error(429, "rate_limit_error", "This request would exceed your account's rate limit.")
+            .header("anthropic-ratelimit-unified-status", "rejected")
+            .header(format!("anthropic-ratelimit-unified-{window}-status"), "rejected")
+            .header(format!("anthropic-ratelimit-unified-{window}-reset"), in_secs(secs))
+            .header("anthropic-ratelimit-unified-5h-reset", in_secs(600))
+    };
+    hub.provider.script(Rule::any([used_up("7d", DAYS)]).credential("key a"));
+    hub.provider.script(Rule::any([Reply::text("from the spare")]).credential("key b"));
+    chat(&hub, Way::InProcess).await.expect(200);
+    let listed = penalties(&hub).await;
+    let shown = ["scope", "credential", "model", "reason"].map(|name| listed[0][name].clone());
+    assert_eq!(json!(shown), json!(["credential", "subscription", null, "quota_exhausted"]), "{listed:?}");
+    let ready_at = chrono::DateTime::parse_from_rfc3339(listed[0]["ready_at"].as_str().unwrap()).unwrap();
+    let expected: i64 = in_secs(DAYS).parse().unwrap();
+    assert!((ready_at.timestamp() - expected).abs() < 30, "{listed:?}");
+    eventually("the worker knows of it", PATIENCE, || async {
+        let before = calls_with(&hub, "key a");
+        chat(&hub, Way::Workflow).await.expect(200);
+        (calls_with(&hub, "key a") == before).then_some(())
+    })
+    .await;
+    let called = calls_with(&hub, "key a");
+    restart(&mut hub).await;
+    for way in WAYS {
+        chat(&hub, way).await.expect(200);
+    }
+    assert_eq!(calls_with(&hub, "key a"), called, "after the restart");
+
+    // A window that ends soon ends by itself.
+    admin(&hub, Method::POST, "keyed/reset", ADMIN_TOKEN).await.expect(200);
+    hub.provider.clear_script();
+    hub.provider.script(Rule::any([used_up("5h", 4), Reply::text("from the subscription")]).credential("key a"));
+    hub.provider.script(Rule::any([Reply::text("from the spare")]).credential("key b"));
+    let answers = eventually("the subscription answers again", PATIENCE, || async {
+        let answer = chat(&hub, Way::InProcess).await.expect(200);
+        let text = answer.body["choices"][0]["message"]["content"].clone();
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        (text == "from the subscription").then_some(())
+    });
+    answers.await;
+    assert_eq!(calls_with(&hub, "key a"), called + 2, "one that found it closed, and one that found it open");
+    assert!(penalties(&hub).await.is_empty());
+    hub.finish(Disturbance::None).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_deadline_of_the_caller_is_not_held_against_a_provider_that_had_no_time() {
+    let hub = installation(vec![json!({"id": "first", "api_key": "key of first"})])
+        .environment("TOKENHUB_DEFAULT_MAX_LATENCY_MS", "700")
+        .start()
+        .await;
+    hub.provider.script(Rule::any([Reply::text("too late for this caller").stall_after_tokens(0)]));
+    for _ in 0..4 {
+        let refused = chat(&hub, Way::Stream).await.expect(504);
+        assert_eq!(refused.body["error"]["code"], "deadline_exceeded", "{}", refused.text);
+    }
+    assert_eq!(penalties(&hub).await, Vec::<Value>::new());
     hub.finish(Disturbance::None).await;
 }

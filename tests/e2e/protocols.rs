@@ -156,6 +156,25 @@ async fn the_roots_answer_anybody_and_a_page_may_ask_before_it_sends() {
     hub.finish(Disturbance::None).await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn only_the_pages_that_the_operator_lists_are_told_that_they_may_read() {
+    let hub = TestHub::builder()
+        .temporal_off()
+        .environment("TOKENHUB_CORS_ORIGINS", "https://page.example, http://localhost:5173")
+        .start()
+        .await;
+    for (origin, told) in [
+        ("https://page.example", "https://page.example"),
+        ("http://localhost:5173", "http://localhost:5173"),
+        ("https://elsewhere.example", ""),
+    ] {
+        let body = json!({"model": "alpha", "messages": turn()});
+        let answer = hub.post_with("/v1/chat/completions", &[("origin", origin)], &body).await.expect(200);
+        assert_eq!(answer.header("access-control-allow-origin"), told);
+    }
+    hub.finish(Disturbance::None).await;
+}
+
 /// Sends a body of pieces without telling its length; the answer up to the end of its head and body.
 async fn send_in_pieces(address: SocketAddr, key: &str, path: &str, bytes: usize) -> String {
     let mut connection = TcpStream::connect(address).await.unwrap();

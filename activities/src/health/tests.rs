@@ -20,7 +20,7 @@ fn upstream(secret: &str) -> Upstream {
     provider.credentials = vec!["a".into(), "b".into()];
     let credentials =
         BTreeMap::from([("a".into(), SecretString::from(secret)), ("b".into(), SecretString::from("other"))]);
-    Upstream { provider, credentials, timeouts: Timeouts::default() }
+    Upstream { provider, credentials, timeouts: Timeouts::default(), quirks: BTreeMap::new() }
 }
 
 async fn process(folder: &TempDir, secret: &str) -> Health {

@@ -11,7 +11,7 @@ use tokenhub_providers::{Call, Completion, Providers};
 use tokenhub_store::{AttemptOpen, Settlement, StoreError, Waste};
 
 use super::{Sending, unwanted};
-use crate::{ActivityFault, clock, presence::Presence};
+use crate::{ActivityFault, clock, losses, presence::Presence};
 
 /// Between two tries to reach a database that is away.
 const STORE_RETRY_INTERVAL: Duration = Duration::from_millis(250);
@@ -136,6 +136,7 @@ async fn answered<P: Presence>(
         cost,
         latency_ms,
         duplicate_calls: 0,
+        losses: losses::names_of(&completion.losses),
     };
     Ok(Called { attempt, outcome: SendOutcome::Answered(reply), settlement: Some(settlement) })
 }

@@ -6,13 +6,13 @@ use std::{
     time::Duration,
 };
 
-use tokenhub_domain::{Owner, SendOutcome, limits};
+use tokenhub_domain::{ErrorClass, Owner, ProviderFailure, SendOutcome, limits};
 use tokenhub_store::{Completed, JournalEntry, Lease, LeaseRequest, Settlement, Waste};
 
 use super::{
     Sending,
     attempt::{self, insistently, patiently},
-    unwanted,
+    is_over, unwanted,
 };
 use crate::{ActivityFault, clock, fault_points::FaultPoint, presence::Presence};
 
@@ -46,6 +46,11 @@ pub(super) async fn run<P: Presence>(sending: &Sending<'_, P>) -> Result<SendOut
         Grant::Done(entry) => return replay(sending, &entry).await,
         Grant::Held(held) => held,
     };
+    // Whoever carries on after a death may not have heard that the run was cancelled meanwhile.
+    if held.epoch > 1 && is_over(sending).await {
+        let failure = ProviderFailure::of(ErrorClass::Cancelled, "the run has ended");
+        return Ok(SendOutcome::Failed { failure, duplicate_calls: 0, latency_ms: 0 });
+    }
     sending.world.faults.reach(FaultPoint::Send, sending.request.step.as_str()).await;
     let work = async {
         let called = attempt::call(sending).await?;

@@ -7,13 +7,15 @@ use tokenhub_domain::{ErrorClass, ProviderFailure};
 use tokenhub_providers::{Call, EventKind, StreamEvent};
 
 use super::{Attempt, StreamRequest};
-use crate::World;
+use crate::{World, losses};
 
 /// Events held back for one stream; a provider that sends more before any content is broken.
 const HELD_EVENTS_MAX: usize = 1_024;
 
 /// A stream whose first content has arrived.
 pub(super) struct Begun {
+    /// Names of what the request lost on its way.
+    pub(super) losses: Vec<String>,
     pub(super) held: Vec<StreamEvent>,
     pub(super) rest: BoxStream<'static, Result<StreamEvent, ProviderFailure>>,
 }
@@ -34,7 +36,8 @@ pub(super) async fn first_content(
 ) -> Result<Begun, ProviderFailure> {
     let begun = tokio::time::timeout(limits.first_content, begin(world, attempt, request, limits.max_output_tokens));
     begun.await.unwrap_or_else(|_| {
-        Err(ProviderFailure::of(ErrorClass::FirstTokenTimeout, "the first content did not come within the deadline"))
+        // The caller's clock, and not the provider's: it says little about how fast the provider is.
+        Err(ProviderFailure::of(ErrorClass::StepDeadline, "the first content did not come within the deadline"))
     })
 }
 
@@ -56,7 +59,9 @@ async fn begin(
         model_output_tokens: world.catalogue.load().model(&attempt.deployment).and_then(|it| it.max_output_tokens),
         timeout: Duration::from_millis(tokenhub_domain::limits::RUN_DEADLINE_MS),
     };
-    let mut rest = providers.stream(&attempt.deployment.provider, call).await?.events;
+    let streaming = providers.stream(&attempt.deployment.provider, call).await?;
+    let losses = losses::names_of(&streaming.losses);
+    let mut rest = streaming.events;
     let mut held = Vec::new();
     while let Some(event) = rest.next().await {
         let event = event?;
@@ -64,7 +69,7 @@ async fn begin(
         held.push(event);
         match kind {
             // A provider that ends properly without a word has answered: with nothing.
-            EventKind::Content | EventKind::Finish | EventKind::Done => return Ok(Begun { held, rest }),
+            EventKind::Content | EventKind::Finish | EventKind::Done => return Ok(Begun { losses, held, rest }),
             EventKind::Preamble | EventKind::UsageOnly => {}
         }
         if held.len() > HELD_EVENTS_MAX {

@@ -55,7 +55,7 @@ pub(super) fn start(
     let deployment = attempt.deployment.clone();
     let (world, run) = (Arc::clone(world), run.clone());
     let mut seen = Seen::default();
-    let Begun { held, rest } = begun;
+    let Begun { losses, held, rest } = begun;
     let first = held.iter().inspect(|event| seen.note(event)).filter_map(item_of).collect();
     tracker.spawn(async move {
         let failure = pass(rest, &mut seen, &items_in).await;
@@ -68,7 +68,7 @@ pub(super) fn start(
         }
         let _ = log_in.send(entry);
     });
-    OpenStream { deployment, calls, first, items, log }
+    OpenStream { deployment, calls, losses, first, items, log }
 }
 
 async fn pass(

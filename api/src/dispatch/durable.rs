@@ -4,9 +4,9 @@ use std::{sync::Arc, time::Duration};
 
 use futures_util::{FutureExt, future::BoxFuture};
 use temporalio_client::{
-    Client, RetryOptions, RpcOptions, WorkflowGetResultOptions, WorkflowHandle, WorkflowIdConflictPolicy,
-    WorkflowIdReusePolicy, WorkflowStartOptions,
-    errors::{WorkflowGetResultError, WorkflowStartError},
+    Client, RetryOptions, RpcOptions, WorkflowCancelOptions, WorkflowGetResultOptions, WorkflowHandle,
+    WorkflowIdConflictPolicy, WorkflowIdReusePolicy, WorkflowStartOptions,
+    errors::{WorkflowGetResultError, WorkflowInteractionError, WorkflowStartError},
 };
 use temporalio_common::error::IncomingError;
 use tokenhub_domain::{ErrorClass, Outcome, PlanSpec, ProviderFailure, RunContext, RunStatus, StopReason, WorkflowId};
@@ -30,6 +30,8 @@ const STREAM_LOG_TIMEOUT: Duration = Duration::from_hours(24);
 /// One long poll for a result. Without a limit the call sometimes sleeps through the end of the workflow, and with one
 /// second or less the SDK polls in a hot loop.
 const RESULT_RPC_TIMEOUT: Duration = Duration::from_secs(2);
+/// A request to stop is answered as soon as Temporal has it.
+const CANCEL_RPC_TIMEOUT: Duration = Duration::from_secs(3);
 const RESULT_RETRY_INTERVAL: Duration = Duration::from_millis(500);
 
 /// Why a workflow was not started.
@@ -162,6 +164,16 @@ fn breaker_failure(status: &tonic::Status) -> Option<BreakerFailure> {
         | Code::OutOfRange
         | Code::Unimplemented
         | Code::Unauthenticated => None,
+    }
+}
+
+/// Asks a workflow to stop. One that has ended, or that Temporal does not know, needs no asking.
+pub(super) async fn cancel(connected: &Connected, workflow_id: &WorkflowId, reason: &str) -> Result<(), String> {
+    let handle: WorkflowHandle<Client, ChatWorkflow> = connected.client.get_workflow_handle(workflow_id.as_str());
+    let rpc = RpcOptions::builder().timeout(CANCEL_RPC_TIMEOUT).retry_options(RetryOptions::no_retries()).build();
+    match handle.cancel(WorkflowCancelOptions::builder().reason(reason).rpc_options(rpc).build()).await {
+        Ok(()) | Err(WorkflowInteractionError::NotFound(_)) => Ok(()),
+        Err(error) => Err(error.to_string()),
     }
 }
 

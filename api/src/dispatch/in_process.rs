@@ -7,8 +7,8 @@ use std::{
 };
 
 use tokenhub_activities::{Direct, Keeping};
-use tokenhub_domain::{DurabilityMark, Outcome, Owner, PlanSpec, RunContext, RunId, limits};
-use tokenhub_orchestrate::Finished;
+use tokenhub_domain::{DurabilityMark, Outcome, Owner, PlanSpec, RunContext, RunId, RunStatus, limits};
+use tokenhub_orchestrate::{Finished, Steps};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -71,8 +71,9 @@ pub(super) fn carry(shared: &Arc<Shared>, spec: PlanSpec) -> HereWatch {
     shared.tasks.spawn(async move {
         let owner = Owner::process(&worker.world.instance);
         let renewing = CancellationToken::new();
-        worker.tasks.spawn(renew(Arc::clone(&worker), run.clone(), owner.clone(), renewing.clone()));
-        let ended = execute(&worker, &run, owner, Keeping::Rows, spec).await;
+        let steps = Direct::new(Arc::clone(&worker.world), run.clone(), owner.clone(), Keeping::Rows);
+        worker.tasks.spawn(renew(Arc::clone(&worker), run.clone(), (owner, steps.clone()), renewing.clone()));
+        let ended = execute(&steps, spec).await;
         renewing.cancel();
         worker.running_here.leave(&run.run_id);
         // Nobody may be waiting any more.
@@ -81,16 +82,15 @@ pub(super) fn carry(shared: &Arc<Shared>, spec: PlanSpec) -> HereWatch {
     receiver
 }
 
-async fn execute(shared: &Shared, run: &RunContext, owner: Owner, keeping: Keeping, spec: PlanSpec) -> Here {
-    let steps = Direct::new(Arc::clone(&shared.world), run.clone(), owner, keeping);
-    match Box::pin(tokenhub_orchestrate::run(&steps, spec)).await {
+async fn execute(steps: &Direct, spec: PlanSpec) -> Here {
+    match Box::pin(tokenhub_orchestrate::run(steps, spec)).await {
         Finished::Outcome(outcome) => Here::Finished(Arc::new(*outcome)),
         Finished::ClaimLost => Here::ClaimLost,
     }
 }
 
-/// Keeps the lease while the run lasts; ends when it is somebody else's.
-async fn renew(shared: Arc<Shared>, run: RunContext, owner: Owner, done: CancellationToken) {
+/// Keeps the lease while the run lasts; ends when it is somebody else's, and stops the run when it was cancelled.
+async fn renew(shared: Arc<Shared>, run: RunContext, (owner, steps): (Owner, Direct), done: CancellationToken) {
     let runs = shared.world.store.runs();
     let interval = Duration::from_millis(limits::LEASE_RENEW_MS);
     let mut epoch = None;
@@ -106,7 +106,14 @@ async fn renew(shared: Arc<Shared>, run: RunContext, owner: Owner, done: Cancell
         let Some(held) = epoch else { continue };
         match runs.renew(&run.tenant, &run.run_id, &owner, held, now()).await {
             Ok(true) => {}
-            Ok(false) => return,
+            Ok(false) => {
+                // An owner that lost its claim goes on: the journal gives what it buys to the next one.
+                let row = runs.get(&run.tenant, &run.run_id).await.ok().flatten();
+                if row.is_some_and(|row| row.status == RunStatus::Cancelled) {
+                    steps.cancel("the run was cancelled");
+                }
+                return;
+            }
             Err(error) => {
                 tracing::warn!(error = &error as &dyn std::error::Error, run = %run.run_id, "a lease was not renewed");
             }
@@ -121,7 +128,8 @@ pub(super) async fn ledger_only(shared: &Arc<Shared>, job: Job) -> Result<Answer
     let worker = Arc::clone(shared);
     let task = shared.tasks.spawn(async move {
         let owner = Owner::process(&worker.world.instance);
-        execute(&worker, &run, owner, Keeping::LedgerOnly, job.spec).await
+        let steps = Direct::new(Arc::clone(&worker.world), run, owner, Keeping::LedgerOnly);
+        execute(&steps, job.spec).await
     });
     match task.await {
         Ok(Here::Finished(outcome)) => Ok(answered(run_id, outcome)),

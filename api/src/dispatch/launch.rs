@@ -192,23 +192,51 @@ async fn start_workflow(
 /// Takes back a run that must be durable and cannot be. When the start reached Temporal after all, it stays.
 async fn withdraw(shared: &Arc<Shared>, job: &Job) -> Result<Carrier, Problem> {
     let run = &job.spec.base().run;
-    let owner = Owner::process(&shared.world.instance);
-    let runs = shared.world.store.runs();
-    let claim = runs.claim(&run.tenant, &run.run_id, &owner, now()).await.map_err(|error| away(&error))?;
-    let Claim::Won { epoch } = claim else { return Ok(Carrier::Other) };
-    let outcome = Outcome {
+    let outcome = cancelled("durability was required and Temporal was away");
+    let has_ended = end_unclaimed(shared, (&run.tenant, &run.run_id), &outcome).await?;
+    if has_ended { Err(Problem::DurabilityAway) } else { Ok(Carrier::Other) }
+}
+
+/// What a run came to that was stopped from outside.
+pub(super) fn cancelled(reason: &str) -> Outcome {
+    Outcome {
         status: RunStatus::Cancelled,
         stop_reason: StopReason::Cancelled,
         negotiated_model: None,
-        routing_reason: "durability was required and Temporal was away".to_owned(),
+        routing_reason: reason.to_owned(),
         answer: None,
         steps: Vec::new(),
         usage: tokenhub_domain::Usage::default(),
         failure: None,
-    };
-    let finish = finish_row(&outcome, Some(epoch), DurabilityMark::None)?;
-    runs.finish(&run.tenant, &run.run_id, &owner, &finish).await.map_err(|error| away(&error))?;
-    Err(Problem::DurabilityAway)
+    }
+}
+
+/// Ends a run that nobody has claimed: whoever claims it later finds it ended. False: somebody has.
+pub(super) async fn end_unclaimed(
+    shared: &Shared,
+    (tenant, run_id): (&TenantId, &RunId),
+    outcome: &Outcome,
+) -> Result<bool, Problem> {
+    let owner = Owner::process(&shared.world.instance);
+    let runs = shared.world.store.runs();
+    let claim = runs.claim(tenant, run_id, &owner, now()).await.map_err(|error| away(&error))?;
+    let Claim::Won { epoch } = claim else { return Ok(false) };
+    let finish = finish_row(outcome, Some(epoch), DurabilityMark::None)?;
+    runs.finish(tenant, run_id, &owner, &finish).await.map_err(|error| away(&error))?;
+    Ok(true)
+}
+
+/// Ends a run in the name of the process that carries it, which sees so when it renews its lease. False: it is another's
+/// by now, or has ended.
+pub(super) async fn end_for_process(
+    shared: &Shared,
+    row: &RunRow,
+    owner: &Owner,
+    outcome: &Outcome,
+) -> Result<bool, Problem> {
+    let finish = finish_row(outcome, Some(row.epoch), DurabilityMark::None)?;
+    let runs = shared.world.store.runs();
+    runs.finish(&row.tenant, &row.run_id, owner, &finish).await.map_err(|error| away(&error))
 }
 
 /// Writes the end of a run for a workflow that could not. False: the run is not the workflow's, or has ended.

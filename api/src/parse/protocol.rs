@@ -1,6 +1,8 @@
 //! A chat request in one of the three protocols: what a gateway must know of it. The body itself stays as it came, and
 //! fields that are not named here are the provider's to judge.
 
+use std::borrow::Cow;
+
 use bytes::Bytes;
 use tokenhub_domain::{Dialect, limits};
 
@@ -30,6 +32,8 @@ pub(crate) struct ProtocolRequest {
     pub(crate) delivery: Delivery,
     /// For a stream.
     pub(crate) usage_chunk: UsageChunk,
+    /// The response that this one goes on from.
+    pub(crate) previous_response: Option<String>,
 }
 
 /// Where a protocol keeps what we look for.
@@ -62,10 +66,14 @@ pub(crate) fn parse(dialect: Dialect, body: Bytes) -> Result<ProtocolRequest, Pr
     let model = model(&fields)?;
     let estimated_input_tokens = input_tokens(dialect, &fields)?;
     let limit = output_limit(dialect, &fields)?;
-    let delivery = if flag(&fields, "stream", "stream")? { Delivery::Stream } else { Delivery::Whole };
+    let delivery = delivery(dialect, &fields)?;
     let usage_chunk = match dialect {
         Dialect::Chat => usage_chunk(&fields)?,
         Dialect::Responses | Dialect::Messages => UsageChunk::Dropped,
+    };
+    let previous_response = match dialect {
+        Dialect::Responses => fields.get("previous_response_id").and_then(Raw::text).map(Cow::into_owned),
+        Dialect::Chat | Dialect::Messages => None,
     };
     let ask = Ask {
         original,
@@ -73,7 +81,21 @@ pub(crate) fn parse(dialect: Dialect, body: Bytes) -> Result<ProtocolRequest, Pr
         estimated_output_tokens: limit.unwrap_or(limits::ESTIMATED_OUTPUT_TOKENS),
         policy: PolicyWish::default(),
     };
-    Ok(ProtocolRequest { model, ask, delivery, usage_chunk })
+    Ok(ProtocolRequest { model, ask, delivery, usage_chunk, previous_response })
+}
+
+fn delivery(dialect: Dialect, fields: &RawObject<'_>) -> Result<Delivery, Problem> {
+    let is_streamed = flag(fields, "stream", "stream")?;
+    let is_background = dialect == Dialect::Responses && flag(fields, "background", "background")?;
+    match (is_background, is_streamed) {
+        (true, true) => Err(Problem::invalid("background", "cannot be combined with `stream`")),
+        (true, false) if fields.get("store").is_some_and(|store| store.flag() == Some(false)) => {
+            Err(Problem::invalid("store", "must not be false with `background`, whose answer is kept"))
+        }
+        (true, false) => Ok(Delivery::Background),
+        (false, true) => Ok(Delivery::Stream),
+        (false, false) => Ok(Delivery::Whole),
+    }
 }
 
 /// The body as text, without a copy.
@@ -242,6 +264,22 @@ mod tests {
         ] {
             assert_eq!(of(fields).unwrap_err().report(Shape::OpenAi).param.as_deref(), Some(param), "{fields}");
         }
+    }
+
+    #[test]
+    fn a_response_is_in_the_background_where_the_protocol_has_that_and_never_a_stream() {
+        let of = |fields: &str| of(Dialect::Responses, &format!(r#"{{"input":"x",{fields}}}"#));
+        assert_eq!(of(r#""background":true,"store":true"#).unwrap().delivery, Delivery::Background);
+        assert_eq!(of(r#""background":false"#).unwrap().delivery, Delivery::Whole);
+        for (fields, param) in [
+            (r#""background":1"#, "background"),
+            (r#""background":true,"stream":true"#, "background"),
+            (r#""background":true,"store":false"#, "store"),
+        ] {
+            assert_eq!(of(fields).unwrap_err().report(Shape::OpenAi).param.as_deref(), Some(param), "{fields}");
+        }
+        let chat = super::parse(Dialect::Chat, Bytes::from_static(br#"{"messages":[{}],"background":true}"#));
+        assert_eq!(chat.unwrap().delivery, Delivery::Whole, "a field of the provider's");
     }
 
     #[test]

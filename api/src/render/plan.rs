@@ -229,6 +229,7 @@ mod tests {
             cost: NanoDollars(1_500_000_000),
             latency_ms: 7,
             error_class: Some(ErrorClass::Overloaded),
+            losses: Vec::new(),
         }];
         Outcome {
             status: RunStatus::Completed,

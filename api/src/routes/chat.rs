@@ -53,7 +53,7 @@ async fn answer(gate: &Gate, models: &Models, runner: &Runner, request: Request)
     }
     let identity = entry.identity()?;
     let model = run_request::named_model(&catalogue, &base, HINT, parsed.model.as_deref(), 0)?;
-    let spec = ChatSpec { base, model };
+    let spec = ChatSpec { base, model, background: false };
     if parsed.delivery == Delivery::Stream {
         // TokenHub clients read the provider's events as they are, usage included.
         let form = StreamForm { protocol: &protocol::NATIVE, usage_chunk: UsageChunk::Shown, wish };

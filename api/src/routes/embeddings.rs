@@ -48,7 +48,8 @@ async fn answer(gate: &Gate, models: &Models, runner: &Runner, request: Request)
     let base = SpecBase { operation: Operation::Embeddings, ..base };
     let catalogue = models.world.catalogue.load_full();
     let model = run_request::named_model(&catalogue, &base, "model", Some(&parsed.model), 0)?;
-    let job = Job { spec: PlanSpec::Chat(ChatSpec { base, model }), wish, identity, readback: Readback::Unpromised };
+    let spec = PlanSpec::Chat(ChatSpec { base, model, background: false });
+    let job = Job { spec, wish, identity, readback: Readback::Unpromised };
     let answered = runner.dispatcher.answer(job).await?;
     let body = render::completion_body(&answered.outcome)?;
     let mut response = ([(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))], body).into_response();

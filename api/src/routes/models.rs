@@ -132,7 +132,7 @@ fn object(catalogue: &Catalogue, model: &Model, created_at_secs: i64) -> Value {
 
 #[cfg(test)]
 mod tests {
-    use tokenhub_domain::{PricePerMillion, Provider, ProviderKind};
+    use tokenhub_domain::{ModelQuirks, PricePerMillion, Provider, ProviderKind};
 
     use super::*;
 
@@ -146,6 +146,7 @@ mod tests {
             input_price: PricePerMillion(0),
             output_price: PricePerMillion(0),
             enabled: true,
+            quirks: ModelQuirks::default(),
         }
     }
 

@@ -53,6 +53,7 @@ pub(super) async fn open(
     match opened {
         Ok(open) => {
             render::write_deployment(&mut headers, &open.deployment.model, &open.deployment.provider);
+            render::write_losses(&mut headers, &open.losses);
             render::insert(&mut headers, render::NEGOTIATED_MODEL, open.deployment.model.as_str());
             runner.dispatcher.log_stream(open.log, wish);
             let framing = Framing { dialect: protocol.dialect, usage_chunk, request_id: request_id::current() };

@@ -127,7 +127,7 @@ fn spec_of(
         Program::Chat { .. } => {
             let mut base = base;
             base.policy.min_weight = base.policy.min_weight.max(primary_min_weight);
-            PlanSpec::Chat(ChatSpec { base, model: primary_model })
+            PlanSpec::Chat(ChatSpec { base, model: primary_model, background: false })
         }
         Program::Adversarial { rounds, return_plan_only } => PlanSpec::Adversarial(AdversarialSpec {
             base,

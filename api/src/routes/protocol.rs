@@ -8,13 +8,13 @@ use axum::{
     response::{IntoResponse, Response},
     routing::{MethodRouter, post},
 };
-use tokenhub_domain::{ChatSpec, PlanSpec, RunId, RunKind};
+use tokenhub_domain::{ChatSpec, PlanSpec, RunId, RunKind, limits};
 use tokenhub_telemetry::RequestKind;
 
 use super::{
     Answers, entry,
     open_stream::{self, StreamForm},
-    run_request,
+    previous_response, responses, run_request,
 };
 use crate::{
     dispatch::{Answered, Job, Origin, Readback},
@@ -52,21 +52,34 @@ async fn answer(
     runner: &Runner,
     request: Request,
 ) -> Result<Response, Problem> {
-    let mut entry = entry::enter(gate, request, tokenhub_domain::limits::PROTOCOL_BODY_BYTES).await?;
+    let mut entry = entry::enter(gate, request, limits::PROTOCOL_BODY_BYTES).await?;
     let identity = entry.identity()?;
-    let parsed = parse::parse(protocol.dialect, std::mem::take(&mut entry.body))?;
-    let base = run_request::base(models, &entry, RunKind::Chat, RunId::generate_run(), parsed.ask, protocol);
+    let mut parsed = parse::parse(protocol.dialect, std::mem::take(&mut entry.body))?;
+    if let Some(previous) = parsed.previous_response.take() {
+        parsed.ask.original =
+            previous_response::known_upstream(runner, &entry.caller, &previous, parsed.ask.original).await?;
+    }
+    let background = parsed.delivery == Delivery::Background;
+    let run_id = if background { RunId::generate_response() } else { RunId::generate_run() };
+    let mut base = run_request::base(models, &entry, RunKind::Chat, run_id, parsed.ask, protocol);
+    if background {
+        base.deadline_ms = limits::RUN_DEADLINE_MS;
+    }
     let catalogue = models.world.catalogue.load_full();
     let wish = durability::wish(&entry.headers, parsed.delivery)?;
     if parsed.delivery == Delivery::Stream {
         idempotency::refuse_for_stream(&entry.headers)?;
     }
     let model = run_request::named_model(&catalogue, &base, "model", parsed.model.as_deref(), 0)?;
-    let spec = ChatSpec { base, model };
+    let spec = ChatSpec { base, model, background };
     match parsed.delivery {
         Delivery::Stream => {
             let form = StreamForm { protocol, usage_chunk: parsed.usage_chunk, wish };
             open_stream::open(models, runner, &entry, spec, form).await
+        }
+        Delivery::Background => {
+            let job = Job { spec: PlanSpec::Chat(spec), wish, identity, readback: Readback::Promised };
+            responses::begin(runner, job).await
         }
         Delivery::Whole => {
             let job = Job { spec: PlanSpec::Chat(spec), wish, identity, readback: Readback::Unpromised };

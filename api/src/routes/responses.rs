@@ -1,60 +1,138 @@
-//! `GET /v1/responses/{id}`: reads a whole answer of the Responses protocol back, under the id of its run.
+//! Responses that outlive their request: begun in the background, read back, cancelled.
 //!
-//! No response is stored for its own sake; one that no run of ours holds is not found, and none can be cancelled.
+//! A response is a run, and its id that of the run; nothing is stored for its own sake. One that was waited for can be
+//! read under the id of its run, too, and cannot be cancelled.
 
 use axum::{
-    extract::{Path, State},
+    extract::{Path, Query, State},
     http::{HeaderMap, HeaderValue, header},
     response::{IntoResponse, Response},
 };
-use tokenhub_domain::{Dialect, PlanSpec, RunId};
+use serde::Deserialize;
+use tokenhub_domain::{ChatSpec, Dialect, DurabilityMark, PlanSpec, RunId};
+use tokenhub_store::RunRow;
 
 use crate::{
-    dispatch,
-    error::{Problem, RetryAdvice, Shape},
-    render::{self, RunHeaders},
+    auth::Caller,
+    dispatch::{self, Job},
+    error::{Problem, Shape},
+    render::{self, ResponseRun, RunHeaders},
     state::{Gate, Runner},
 };
+
+const MICROS_PER_SECOND: i64 = 1_000_000;
+
+/// How a response is to be read back.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct Reading {
+    stream: bool,
+}
+
+/// Accepts a response that nobody waits for and says how it stands.
+pub(super) async fn begin(runner: &Runner, job: Job) -> Result<Response, Problem> {
+    let tenant = job.spec.base().run.tenant.clone();
+    let (run_id, mark) = runner.dispatcher.launch(job).await?;
+    let row = dispatch::read_run(&runner.world, &tenant, &run_id).await?.ok_or(Problem::Internal)?;
+    let spec = spec_of(&row).ok_or(Problem::Internal)?;
+    respond(runner, &row, spec, mark).await
+}
 
 /// Reads one back.
 pub(super) async fn show(
     State(gate): State<Gate>,
     State(runner): State<Runner>,
     Path(id): Path<String>,
+    Query(reading): Query<Reading>,
     headers: HeaderMap,
 ) -> Response {
-    let shown = read_back(&gate, &runner, id, &headers).await;
+    let shown = read_back(&gate, &runner, id, &reading, &headers).await;
     shown.unwrap_or_else(|problem| problem.into_response(Shape::OpenAi))
 }
 
-/// Nothing runs in the background, so there is nothing to stop.
-pub(super) async fn cancel(State(gate): State<Gate>, Path(id): Path<String>, headers: HeaderMap) -> Response {
-    let problem = match gate.key.load().authenticate(&headers) {
-        Ok(_) => Problem::NoSuchResponse { id },
-        Err(problem) => problem,
-    };
-    problem.into_response(Shape::OpenAi)
+/// Cancels one. Cancelling it again, or once it has ended, changes nothing.
+pub(super) async fn cancel(
+    State(gate): State<Gate>,
+    State(runner): State<Runner>,
+    Path(id): Path<String>,
+    headers: HeaderMap,
+) -> Response {
+    let cancelled = stop(&gate, &runner, id, &headers).await;
+    cancelled.unwrap_or_else(|problem| problem.into_response(Shape::OpenAi))
 }
 
-async fn read_back(gate: &Gate, runner: &Runner, id: String, headers: &HeaderMap) -> Result<Response, Problem> {
+async fn read_back(
+    gate: &Gate,
+    runner: &Runner,
+    id: String,
+    reading: &Reading,
+    headers: &HeaderMap,
+) -> Result<Response, Problem> {
     let caller = gate.key.load().authenticate(headers)?;
-    let row = dispatch::read_run(&runner.world, &caller.tenant, &RunId::from(id.as_str())).await?;
-    let Some(row) = row.filter(|row| is_response(&row.spec_json)) else { return Err(Problem::NoSuchResponse { id }) };
-    let Some(outcome) = dispatch::outcome_of(&row)? else {
-        return Err(Problem::StillRunning { run_id: row.run_id, advice: RetryAdvice::Unsaid });
-    };
-    let outcome = runner.dispatcher.inline(outcome).await?;
-    let mut response_headers = HeaderMap::new();
-    RunHeaders { run_id: &row.run_id, workflow_id: row.workflow_id.as_ref(), mark: dispatch::mark_of(&row) }
-        .write(&mut response_headers);
-    render::write_outcome(&mut response_headers, &outcome);
-    response_headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    Ok((response_headers, render::completion_body(&outcome)?).into_response())
+    if reading.stream {
+        return Err(Problem::UnsupportedField { param: "stream".to_owned() });
+    }
+    let (row, spec) = find(runner, &caller, id).await?;
+    respond(runner, &row, spec, None).await
 }
 
-fn is_response(spec_json: &str) -> bool {
-    match serde_json::from_str::<PlanSpec>(spec_json) {
-        Ok(PlanSpec::Chat(spec)) => spec.base.dialect == Dialect::Responses,
-        Ok(PlanSpec::Adversarial(_) | PlanSpec::Vote(_) | PlanSpec::Refine(_) | PlanSpec::BestOfN(_)) | Err(_) => false,
+async fn stop(gate: &Gate, runner: &Runner, id: String, headers: &HeaderMap) -> Result<Response, Problem> {
+    let caller = gate.key.load().authenticate(headers)?;
+    let (row, spec) = find(runner, &caller, id).await?;
+    if !spec.background {
+        return Err(Problem::NotBackground { id: row.run_id.to_string() });
     }
+    let row = runner.dispatcher.cancel(&row.tenant, &row.run_id).await?.ok_or(Problem::Internal)?;
+    respond(runner, &row, spec, None).await
+}
+
+async fn find(runner: &Runner, caller: &Caller, id: String) -> Result<(RunRow, ChatSpec), Problem> {
+    let row = dispatch::read_run(&runner.world, &caller.tenant, &RunId::from(id.as_str())).await?;
+    let found = row.and_then(|row| spec_of(&row).map(|spec| (row, spec)));
+    found.ok_or(Problem::NoSuchResponse { id })
+}
+
+/// What was asked, when it was asked in this protocol.
+fn spec_of(row: &RunRow) -> Option<ChatSpec> {
+    match serde_json::from_str(&row.spec_json) {
+        Ok(PlanSpec::Chat(spec)) if spec.base.dialect == Dialect::Responses => Some(spec),
+        Ok(
+            PlanSpec::Chat(_)
+            | PlanSpec::Adversarial(_)
+            | PlanSpec::Vote(_)
+            | PlanSpec::Refine(_)
+            | PlanSpec::BestOfN(_),
+        )
+        | Err(_) => None,
+    }
+}
+
+/// The row of a run that nobody has claimed yet does not tell its durability; whoever started it may.
+async fn respond(
+    runner: &Runner,
+    row: &RunRow,
+    spec: ChatSpec,
+    mark: Option<DurabilityMark>,
+) -> Result<Response, Problem> {
+    let outcome = match dispatch::outcome_of(row)? {
+        Some(outcome) => Some(runner.dispatcher.inline(outcome).await?),
+        None => None,
+    };
+    let request = runner.dispatcher.text(&row.tenant, spec.base.original).await?;
+    let run = ResponseRun {
+        run_id: &row.run_id,
+        background: spec.background,
+        status: row.status,
+        created_at_secs: row.created_at.0 / MICROS_PER_SECOND,
+        request: &request,
+    };
+    let body = render::response_body(run, outcome.as_ref())?;
+    let mut headers = HeaderMap::new();
+    let mark = mark.unwrap_or_else(|| dispatch::mark_of(row));
+    RunHeaders { run_id: &row.run_id, workflow_id: row.workflow_id.as_ref(), mark }.write(&mut headers);
+    if let Some(outcome) = &outcome {
+        render::write_outcome(&mut headers, outcome);
+    }
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    Ok((headers, body).into_response())
 }

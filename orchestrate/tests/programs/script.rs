@@ -271,6 +271,7 @@ fn reply(step: &str, content: Text) -> Reply {
         cost: COST,
         latency_ms: LATENCY_MS,
         duplicate_calls: 0,
+        losses: Vec::new(),
     }
 }
 
@@ -308,7 +309,7 @@ pub(crate) fn base(kind: RunKind) -> SpecBase {
 }
 
 pub(crate) fn chat() -> ChatSpec {
-    ChatSpec { base: base(RunKind::Chat), model: None }
+    ChatSpec { base: base(RunKind::Chat), model: None, background: false }
 }
 
 pub(crate) fn adversarial(rounds: u32) -> AdversarialSpec {

@@ -15,6 +15,7 @@ fn evidence(status: u16, body: &str) -> ErrorEvidence<'_> {
         retry_after_ms: None,
         retry_after: None,
         should_retry: None,
+        headers: None,
         body: body.as_bytes(),
         now: NOW,
         credential: Some("hush-hush-1"),
@@ -179,4 +180,26 @@ fn a_type_does_not_stand_in_for_a_missing_code() {
     let body = r#"{"error":{"message":"no","type":"invalid_request_error","param":"tools","code":null}}"#;
     let failure = classify(&evidence(400, body));
     assert_eq!((failure.class, failure.code, failure.param.as_deref()), (BadRequest, None, Some("tools")));
+}
+
+#[test]
+fn a_429_that_names_an_exhausted_window_is_a_spent_quota_with_the_windows_end() {
+    let body =
+        r#"{"type":"error","error":{"type":"rate_limit_error","message":"This request would exceed your rate limit"}}"#;
+    let with = |status: u16, names: &[(&'static str, &'static str)], retry_after| {
+        let headers = names
+            .iter()
+            .map(|(name, value)| (http::HeaderName::from_static(name), http::HeaderValue::from_static(value)));
+        let headers: HeaderMap = headers.collect();
+        let failure = classify(&ErrorEvidence { headers: Some(&headers), retry_after, ..evidence(status, body) });
+        (failure.class, failure.quota_resets_in_ms, failure.retry_after_ms)
+    };
+    let week =
+        [("anthropic-ratelimit-unified-7d-status", "rejected"), ("anthropic-ratelimit-unified-7d-reset", "86400")];
+    assert_eq!(with(429, &week, None), (QuotaExhausted, Some(86_400_000), Some(86_400_000)));
+    assert_eq!(with(429, &week, Some("5")), (QuotaExhausted, Some(86_400_000), Some(5_000)));
+    assert_eq!(with(529, &week, None).1, None);
+    let minute = [("x-ratelimit-remaining-requests", "0"), ("x-ratelimit-reset-requests", "6m0s")];
+    assert_eq!(with(429, &minute, None), (RateLimited, None, Some(360_000)));
+    assert_eq!(with(429, &minute, Some("2")), (RateLimited, None, Some(2_000)));
 }

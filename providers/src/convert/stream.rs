@@ -12,6 +12,7 @@ mod encode_messages;
 mod encode_responses;
 mod fault;
 mod json_end;
+mod links;
 mod pieces;
 mod text;
 
@@ -30,7 +31,8 @@ use decode_responses::ResponsesDecoder;
 use encode_chat::ChatEncoder;
 use encode_messages::MessagesEncoder;
 use encode_responses::ResponsesEncoder;
-use pieces::{Block, Encode, Piece, Row};
+use links::Link;
+use pieces::{Block, BlockId, Encode, Piece, Row};
 
 pub use fault::{ReplyPlace, StreamFault, error_event};
 
@@ -211,6 +213,7 @@ impl StreamConverter {
                     self.lose_opaque();
                     self.row.signature(id, signature, self.encoder.as_mut());
                 }
+                Piece::Link(id, link) => self.link(id, link),
                 Piece::Close(id) => self.row.close(id, self.encoder.as_mut()),
                 Piece::Usage(usage) => self.usage = Some(usage),
                 Piece::FinalUsage(usage) => {
@@ -257,6 +260,14 @@ impl StreamConverter {
             Block::Refusal => self.produced.refusals += 1,
             Block::Redacted(_) => self.lose_opaque(),
             Block::Text | Block::Reasoning => {}
+        }
+    }
+
+    /// A citation of Messages is signed by whoever found the page, so nobody else can make one.
+    fn link(&mut self, id: BlockId, link: Link) {
+        match self.to {
+            Dialect::Messages => self.lose("annotations".to_owned()),
+            Dialect::Chat | Dialect::Responses => self.row.link(id, link, self.encoder.as_mut()),
         }
     }
 

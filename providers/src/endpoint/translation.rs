@@ -13,7 +13,7 @@ use crate::answer::read_completion;
 use crate::call::{Call, Completion};
 use crate::convert::{self, Abilities, ConvertError, Issuer, Loss, ReplyContext, Target};
 use crate::stream::Reading;
-use crate::wire::{Delivery, request_body, with_model};
+use crate::wire::{Delivery, in_foreground, request_body, with_model};
 
 /// A call as the upstream is to see it.
 pub(super) struct Translation {
@@ -40,12 +40,15 @@ impl Translation {
         delivery: Delivery,
         now_secs: u64,
     ) -> Result<Self, ProviderFailure> {
-        let body = text_of(&call.body)?;
+        let body = match call.dialect {
+            Dialect::Responses => in_foreground(text_of(&call.body)?).map_err(|_| no_object())?,
+            Dialect::Chat | Dialect::Messages => Cow::Borrowed(text_of(&call.body)?),
+        };
         let Some(upstream) = dialects.iter().find(|one| **one == call.dialect).or(dialects.first()).copied() else {
             return Err(refused(None, "the provider speaks no protocol"));
         };
         if upstream == call.dialect {
-            let own = without_foreign_reasoning(upstream, body)?;
+            let own = without_foreign_reasoning(upstream, &body)?;
             let body = request_body(upstream, call.model, &own, call.max_output_tokens, delivery);
             return Ok(Self { body: body.map_err(|_| no_object())?, upstream, crossing: None });
         }
@@ -55,7 +58,7 @@ impl Translation {
             max_output_tokens: call.model_output_tokens,
             abilities: Abilities::default(),
         };
-        let asked: Map<String, Value> = serde_json::from_str(body).map_err(|_| no_object())?;
+        let asked: Map<String, Value> = serde_json::from_str(&body).map_err(|_| no_object())?;
         let converted = convert::request(call.dialect, upstream, &asked, &target).map_err(failure_of)?;
         let body = Value::Object(converted.body).to_string();
         let body = request_body(upstream, call.model, &body, call.max_output_tokens, delivery);

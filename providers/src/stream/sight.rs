@@ -11,7 +11,7 @@ use serde_json::value::RawValue;
 use tokenhub_domain::Dialect;
 
 use super::{chat, messages, responses};
-use crate::call::EventKind;
+use crate::call::{EventKind, StreamEvent};
 use crate::sse::Event;
 
 /// What was seen in an event.
@@ -64,6 +64,24 @@ pub(super) fn look(dialect: Dialect, event: &Event) -> Option<Sight<'_>> {
         }
         Sight::Event { .. } | Sight::Failure(_) | Sight::Skipped => sight,
     })
+}
+
+/// Whether an event says only that the connection lives.
+pub(super) fn is_keep_alive(event: &StreamEvent) -> bool {
+    const NAMES: [&str; 2] = ["ping", "keepalive"];
+    /// Whatever says more is longer.
+    const BYTES_MAX: usize = 128;
+    if event.kind != EventKind::Preamble || event.raw.len() > BYTES_MAX {
+        return false;
+    }
+    let told = serde_json::from_slice::<Kind<'_>>(&event.raw).ok().and_then(|kind| kind.kind);
+    NAMES.contains(&kind_name(told.as_ref(), &event.name))
+}
+
+#[derive(Deserialize)]
+struct Kind<'a> {
+    #[serde(borrow, default, rename = "type")]
+    kind: Option<Text<'a>>,
 }
 
 /// The type of an event: of its data, or of the line above it.

@@ -1,5 +1,7 @@
 //! The bytes of a request: the caller's, with the model, the delivery and sometimes the output limit set.
 
+use std::borrow::Cow;
+
 use serde_json::{Value, json};
 use tokenhub_domain::{Dialect, ModelId, RawFields};
 
@@ -46,6 +48,19 @@ pub(crate) fn request_body(
         edits.extend(usage_request(&fields));
     }
     patch(body, &fields, &edits)
+}
+
+/// A body of the Responses protocol whose answer is waited for. Runs in the background are the gateway's own: an upstream
+/// that began one would answer with a promise that nobody follows up.
+pub(crate) fn in_foreground(body: &str) -> Result<Cow<'_, str>, NotAnObject> {
+    if memchr::memmem::find(body.as_bytes(), b"background").is_none() {
+        return Ok(Cow::Borrowed(body));
+    }
+    let fields = RawFields::read(body).map_err(|_| NotAnObject)?;
+    if fields.get("background") != Some("true") {
+        return Ok(Cow::Borrowed(body));
+    }
+    patch(body, &fields, &[Edit { field: "background", json: "false".to_owned() }]).map(Cow::Owned)
 }
 
 /// The body with its model set and nothing else.
@@ -124,6 +139,16 @@ mod tests {
         let messages =
             request_body(Dialect::Messages, &"m".into(), r#"{"model":"","stream":true}"#, None, Delivery::Streamed);
         assert_eq!(messages.unwrap(), r#"{"model":"m","stream":true}"#);
+    }
+
+    #[test]
+    fn only_a_request_for_the_background_is_brought_back_from_it() {
+        let asked = r#"{"model":"m","background": true,"store":true,"input":"in the background"}"#;
+        let sent = r#"{"model":"m","background": false,"store":true,"input":"in the background"}"#;
+        assert_eq!(in_foreground(asked).unwrap(), sent);
+        for body in [sent, r#"{"input":"the background"}"#, r#"{"background":null}"#, "{}"] {
+            assert_eq!(in_foreground(body).unwrap(), body);
+        }
     }
 
     #[test]

@@ -94,6 +94,28 @@ fn a_hint_lengthens_and_is_bounded() {
 }
 
 #[test]
+fn a_window_of_a_quota_lasts_to_its_end_and_a_mistaken_one_is_bounded() {
+    const DAY_MS: u64 = 24 * 3_600_000;
+    for (window_ms, hint_ms, expected_ms) in [
+        (7 * DAY_MS, None, 7 * DAY_MS),
+        (7 * DAY_MS, Some(5_000), 7 * DAY_MS),
+        (3_000, Some(60_000), 60_000),
+        (400 * DAY_MS, None, 8 * DAY_MS),
+    ] {
+        let mut cooldowns = Cooldowns::default();
+        let failure = ProviderFailure {
+            quota_resets_in_ms: Some(window_ms),
+            retry_after_ms: hint_ms,
+            ..ProviderFailure::of(ErrorClass::QuotaExhausted, "x")
+        };
+        let times = CallTimes { began: T0, ended: T0 };
+        let scope = cooldowns.note_failure(&of("m", "p", "a"), &failure, times).unwrap();
+        assert_eq!(scope, Scope::Credential("p".into(), "a".into()));
+        assert_eq!(ready_ms(&cooldowns, &scope), expected_ms, "{window_ms} {hint_ms:?}");
+    }
+}
+
+#[test]
 fn counted_failures_exclude_from_the_third_in_a_row_and_double_to_two_minutes() {
     let (mut cooldowns, deployment) = (Cooldowns::default(), of("m", "p", "a"));
     let mut now = 0;

@@ -45,7 +45,7 @@ pub(super) const SDKS: [Sdk; 5] = [
         language: Language::Python,
         file: "openai_cases.py",
         prefix: "/openai",
-        cases: 38,
+        cases: 40,
         chat_cases: 2,
         plain_cases: 6,
     },

@@ -23,6 +23,7 @@ pub(super) enum Fault {
     SilenceBeforeFirstToken,
     SilenceInTheMiddle,
     NothingButKeepAlives,
+    KeepAlivesInTheMiddle,
     EmptyStream,
     EndMarkBehindNothing,
     RubbishBeforeFirstToken,
@@ -38,7 +39,7 @@ pub(super) enum Fault {
 }
 
 impl Fault {
-    pub(super) const ALL: [Self; 21] = [
+    pub(super) const ALL: [Self; 22] = [
         Self::CutBeforeHeaders,
         Self::SilenceBeforeHeaders,
         Self::CutBeforeFirstToken,
@@ -48,6 +49,7 @@ impl Fault {
         Self::SilenceBeforeFirstToken,
         Self::SilenceInTheMiddle,
         Self::NothingButKeepAlives,
+        Self::KeepAlivesInTheMiddle,
         Self::EmptyStream,
         Self::EndMarkBehindNothing,
         Self::RubbishBeforeFirstToken,
@@ -81,6 +83,7 @@ impl Fault {
             Self::SilenceBeforeFirstToken => said.stall_after_tokens(0),
             Self::SilenceInTheMiddle => said.stall_after_tokens(2),
             Self::NothingButKeepAlives => said.keep_alive_after_tokens(0).gap_ms(50),
+            Self::KeepAlivesInTheMiddle => said.keep_alive_after_tokens(2).gap_ms(50),
             Self::EmptyStream => Reply::empty_stream(),
             Self::EndMarkBehindNothing => nothing_but_its_end(),
             Self::RubbishBeforeFirstToken => said.after_tokens(0, Noise::Malformed),
@@ -118,9 +121,10 @@ impl Fault {
             }
             Self::ErrorFirst | Self::ErrorBehindAPing => Outcome::failover(Overloaded, 3),
             Self::ErrorInPlaceOfAStream => Outcome::failover(ServerError, 3),
-            Self::CutInTheMiddle | Self::SilenceInTheMiddle | Self::RubbishInTheMiddle => {
-                Outcome::broken(StreamBroken, early_tokens(upstream))
-            }
+            Self::CutInTheMiddle
+            | Self::SilenceInTheMiddle
+            | Self::KeepAlivesInTheMiddle
+            | Self::RubbishInTheMiddle => Outcome::broken(StreamBroken, early_tokens(upstream)),
             Self::CutInsideAToolCall => {
                 Outcome { text: Text::PieceOfCall, ..Outcome::broken(StreamBroken, early_tokens(upstream)) }
             }

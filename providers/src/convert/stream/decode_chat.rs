@@ -11,6 +11,7 @@ use serde_json::value::RawValue;
 use tokenhub_domain::Dialect;
 
 use super::json_end::JsonEnd;
+use super::links::Link;
 use super::pieces::{Block, BlockId, Piece};
 use super::text::{Joiner, Wire};
 use super::{Decode, StreamError};
@@ -51,8 +52,8 @@ struct Delta<'a> {
     /// The older form of a call.
     #[serde(borrow, default)]
     function_call: Option<FunctionDelta<'a>>,
-    #[serde(borrow, default)]
-    annotations: Option<Vec<&'a RawValue>>,
+    #[serde(default)]
+    annotations: Option<Value>,
 }
 
 #[derive(Deserialize)]
@@ -113,6 +114,9 @@ pub(super) struct ChatDecoder {
     blocks: BlockId,
     saying: Option<(Saying, BlockId)>,
     joiner: Joiner,
+    /// Characters of the answer's text so far, and before the block that is open.
+    chars: u64,
+    chars_before: u64,
     calls: Vec<Call>,
 }
 
@@ -125,6 +129,8 @@ impl ChatDecoder {
             blocks: 0,
             saying: None,
             joiner: Joiner::default(),
+            chars: 0,
+            chars_before: 0,
             calls: Vec::new(),
         }
     }
@@ -152,10 +158,26 @@ impl ChatDecoder {
                 };
                 let id = self.open(block, pieces);
                 self.saying = Some((saying, id));
+                self.chars_before = self.chars;
                 id
             }
         };
-        pieces.push(Piece::Delta(id, self.joiner.add(text)));
+        let text = self.joiner.add(text);
+        if saying == Saying::Text {
+            self.chars += text.chars().count() as u64;
+        }
+        pieces.push(Piece::Delta(id, text));
+    }
+
+    /// A page that the text refers to. Chat counts places in the whole text; a block that is over gets nothing more.
+    fn read_annotation(&mut self, annotation: &Value, pieces: &mut Vec<Piece>) {
+        match (annotation.get("url_citation").and_then(Link::of), self.saying) {
+            (Some(link), Some((Saying::Text, id))) => {
+                let place = |at: u64| at.saturating_sub(self.chars_before);
+                pieces.push(Piece::Link(id, Link { start: place(link.start), end: place(link.end), ..link }));
+            }
+            (Some(_) | None, _) => pieces.push(Piece::Lost { field: "annotations".to_owned() }),
+        }
     }
 
     fn stop_saying(&mut self, pieces: &mut Vec<Piece>) {
@@ -184,8 +206,8 @@ impl ChatDecoder {
             }
         }
         self.say(Saying::Refusal, delta.refusal.unwrap_or_default(), pieces);
-        if delta.annotations.is_some_and(|annotations| !annotations.is_empty()) {
-            pieces.push(Piece::Lost { field: "annotations".to_owned() });
+        for annotation in delta.annotations.iter().filter_map(Value::as_array).flatten() {
+            self.read_annotation(annotation, pieces);
         }
         let older = delta.function_call.map(|function| CallDelta { index: None, id: None, function: Some(function) });
         for call in delta.tool_calls.into_iter().flatten().chain(older) {

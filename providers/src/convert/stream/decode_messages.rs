@@ -10,6 +10,7 @@ use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 use tokenhub_domain::Dialect;
 
+use super::links::Link;
 use super::pieces::{Block, BlockId, Piece};
 use super::text::{Joiner, Wire};
 use super::{Decode, StreamError};
@@ -75,6 +76,8 @@ struct Delta<'a> {
     stop_reason: Option<String>,
     #[serde(default)]
     stop_sequence: Option<String>,
+    #[serde(default)]
+    citation: Option<Value>,
 }
 
 /// A block that the upstream has open.
@@ -86,6 +89,9 @@ struct OpenBlock {
     /// The whole input, where a start has it and no delta follows.
     input: Option<String>,
     signature: String,
+    /// They are about all of it; how long that is, is known at its end.
+    links: Vec<Link>,
+    chars: u64,
 }
 
 #[derive(Debug)]
@@ -140,6 +146,8 @@ impl MessagesDecoder {
                 joiner: Joiner::default(),
                 input: input.map(str::to_owned),
                 signature: start.signature.unwrap_or_default(),
+                links: Vec::new(),
+                chars: 0,
             },
         );
         if is_said_by_its_start {
@@ -169,13 +177,18 @@ impl MessagesDecoder {
         let Some(id) = self.open_now(index, pieces) else { return };
         if let Some(open) = self.open.get_mut(&index) {
             open.input = None;
-            pieces.push(Piece::Delta(id, open.joiner.add(text)));
+            let text = open.joiner.add(text);
+            open.chars += text.chars().count() as u64;
+            pieces.push(Piece::Delta(id, text));
         }
     }
 
     fn change(&mut self, index: usize, delta: Delta<'_>, pieces: &mut Vec<Piece>) {
         if delta.kind.as_deref() == Some("citations_delta") {
-            pieces.push(Piece::Lost { field: format!("content[{index}].citations") });
+            match (delta.citation.as_ref().and_then(Link::of), self.open.get_mut(&index)) {
+                (Some(link), Some(open)) => open.links.push(link),
+                (None | Some(_), _) => pieces.push(Piece::Lost { field: format!("content[{index}].citations") }),
+            }
         }
         if let (Some(signature), Some(open)) = (&delta.signature, self.open.get_mut(&index)) {
             open.signature.push_str(signature);
@@ -192,7 +205,10 @@ impl MessagesDecoder {
         }
         let Some(open) = self.open.remove(&index) else { return };
         let (Ok(id), mut joiner) = (open.begins, open.joiner) else { return };
-        pieces.push(Piece::Delta(id, open.input.unwrap_or_else(|| joiner.rest().to_owned())));
+        let rest = open.input.unwrap_or_else(|| joiner.rest().to_owned());
+        let end = open.chars + rest.chars().count() as u64;
+        pieces.push(Piece::Delta(id, rest));
+        pieces.extend(open.links.into_iter().map(|link| Piece::Link(id, Link { start: 0, end, ..link })));
         if !open.signature.is_empty() {
             pieces.push(Piece::Signature(id, open.signature));
         }

@@ -4,95 +4,24 @@
 //! finished response; some servers send only the last of these. Each is compared with what was already said, and only
 //! the rest is passed on. Items are told apart by their place: some gateways change their ids with every event.
 
+mod event;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use serde::Deserialize;
 use serde_json::Value;
 use serde_json::value::RawValue;
 use tokenhub_domain::Dialect;
 
+use super::links::Link;
 use super::pieces::{Block, BlockId, Piece};
 use super::text::{Joiner, Wire};
 use super::{Decode, StreamError};
 use crate::convert::{ReplyContext, ToolKind, restore_tool, usage, wrap_free_form};
+use event::{Item, ResponsesEvent, Whole};
 
 /// Between two parts of one chain of thought.
 const PART_BREAK: &str = "\n\n";
-
-#[derive(Deserialize)]
-struct ResponsesEvent<'a> {
-    #[serde(default, rename = "type")]
-    kind: Option<String>,
-    #[serde(default)]
-    output_index: Option<usize>,
-    #[serde(default)]
-    content_index: usize,
-    #[serde(default)]
-    summary_index: usize,
-    #[serde(borrow, default)]
-    delta: Option<&'a RawValue>,
-    #[serde(borrow, default)]
-    text: Option<Wire<'a>>,
-    #[serde(borrow, default)]
-    refusal: Option<Wire<'a>>,
-    #[serde(borrow, default)]
-    arguments: Option<Wire<'a>>,
-    #[serde(borrow, default)]
-    item: Option<Item<'a>>,
-    #[serde(borrow, default)]
-    response: Option<Whole<'a>>,
-    #[serde(borrow, default)]
-    error: Option<&'a RawValue>,
-}
-
-#[derive(Deserialize)]
-struct Item<'a> {
-    #[serde(default, rename = "type")]
-    kind: String,
-    #[serde(default)]
-    id: Option<String>,
-    #[serde(default)]
-    call_id: Option<String>,
-    #[serde(default)]
-    name: Option<String>,
-    #[serde(borrow, default)]
-    arguments: Option<Wire<'a>>,
-    #[serde(borrow, default)]
-    input: Option<Wire<'a>>,
-    #[serde(borrow, default)]
-    content: Option<Vec<Part<'a>>>,
-    #[serde(borrow, default)]
-    summary: Option<Vec<Part<'a>>>,
-    #[serde(default)]
-    encrypted_content: Option<String>,
-}
-
-#[derive(Deserialize)]
-struct Part<'a> {
-    #[serde(borrow, default)]
-    text: Option<Wire<'a>>,
-    #[serde(borrow, default)]
-    refusal: Option<Wire<'a>>,
-}
-
-#[derive(Deserialize)]
-struct Whole<'a> {
-    #[serde(default)]
-    status: Option<String>,
-    #[serde(default)]
-    incomplete_details: Option<Details>,
-    #[serde(default)]
-    usage: Option<Value>,
-    #[serde(borrow, default)]
-    output: Option<Vec<Item<'a>>>,
-}
-
-#[derive(Deserialize)]
-struct Details {
-    #[serde(default)]
-    reason: Option<String>,
-}
 
 /// A part of an item, in its place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -109,6 +38,8 @@ struct Said {
     block: BlockId,
     text: String,
     joiner: Joiner,
+    /// Annotations so far: the finished item has all of them again.
+    annotations: usize,
 }
 
 /// An item of the output.
@@ -202,6 +133,27 @@ impl ResponsesDecoder {
         self.say(item, place, block, Wire::from(rest), pieces);
     }
 
+    fn annotate(&mut self, item: usize, place: Place, annotation: &Value, pieces: &mut Vec<Piece>) {
+        let said = self.items.get_mut(&item).and_then(|seen| seen.said.get_mut(&place));
+        let block = said.map(|said| {
+            said.annotations += 1;
+            said.block
+        });
+        match (Link::of(annotation), block) {
+            (Some(link), Some(block)) => pieces.push(Piece::Link(block, link)),
+            (None | Some(_), _) => pieces.push(Piece::Lost { field: format!("output[{item}].annotations") }),
+        }
+    }
+
+    /// What of the annotations of a finished part was not told yet.
+    fn complete_annotations(&mut self, item: usize, place: Place, all: Option<&Value>, pieces: &mut Vec<Piece>) {
+        let said = self.items.get(&item).and_then(|seen| seen.said.get(&place));
+        let told = said.map_or(0, |said| said.annotations);
+        for annotation in all.and_then(Value::as_array).into_iter().flatten().skip(told) {
+            self.annotate(item, place, annotation, pieces);
+        }
+    }
+
     /// The place of an event's item. Some servers leave it out and send one item after the other.
     fn item_of(&mut self, kind: &str, told: Option<usize>) -> usize {
         if told.is_none() && kind == "response.output_item.added" {
@@ -242,6 +194,7 @@ impl ResponsesDecoder {
                     let place = Place::Content(part_index);
                     self.complete(index, place, Block::Text, part.text, pieces);
                     self.complete(index, place, Block::Refusal, part.refusal, pieces);
+                    self.complete_annotations(index, place, part.annotations.as_ref(), pieces);
                 }
             }
             "reasoning" => {
@@ -339,7 +292,9 @@ impl ResponsesDecoder {
                 self.complete(item, Place::Arguments, unnamed(), event.arguments, pieces);
             }
             "response.output_text.annotation.added" => {
-                pieces.push(Piece::Lost { field: format!("output[{item}].annotations") });
+                if let Some(annotation) = &event.annotation {
+                    self.annotate(item, content, annotation, pieces);
+                }
             }
             // Parts of items say nothing that their texts do not.
             _ => {}

@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use tokenhub_domain::Dialect;
 
 use super::OutEvent;
+use super::links::Link;
 use super::pieces::{Block, Encode};
 use crate::call::EventKind;
 use crate::convert::{
@@ -45,6 +46,8 @@ struct Delta<'a> {
     refusal: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     tool_calls: Option<[Value; 1]>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    annotations: Option<[Value; 1]>,
 }
 
 #[derive(Debug)]
@@ -64,13 +67,16 @@ pub(super) struct ChatEncoder {
     id: String,
     open: Open,
     calls: usize,
+    /// Characters of the text so far, and before the block that is open: places are counted in the whole text.
+    chars: u64,
+    chars_before: u64,
     out: Vec<OutEvent>,
 }
 
 impl ChatEncoder {
     pub(super) fn new(context: Arc<ReplyContext>) -> Self {
         let id = reply_id(Dialect::Chat, &context.attempt);
-        Self { context, id, open: Open::Nothing, calls: 0, out: Vec::new() }
+        Self { context, id, open: Open::Nothing, calls: 0, chars: 0, chars_before: 0, out: Vec::new() }
     }
 
     fn write(&mut self, choices: &[Choice<'_>], usage: Option<&Value>, kind: EventKind) {
@@ -107,6 +113,7 @@ impl Encode for ChatEncoder {
     }
 
     fn open(&mut self, block: &Block) {
+        self.chars_before = self.chars;
         self.open = match block {
             Block::Text => Open::Text,
             Block::Refusal => Open::Refusal,
@@ -146,7 +153,10 @@ impl Encode for ChatEncoder {
                 self.write_call(call);
                 return;
             }
-            Open::Text => Delta { content: Some(text), ..Delta::default() },
+            Open::Text => {
+                self.chars += text.chars().count() as u64;
+                Delta { content: Some(text), ..Delta::default() }
+            }
             Open::Refusal => Delta { refusal: Some(text), ..Delta::default() },
             Open::Reasoning => Delta { reasoning_content: Some(text), ..Delta::default() },
         };
@@ -155,6 +165,14 @@ impl Encode for ChatEncoder {
 
     /// Signatures have no place in Chat.
     fn signature(&mut self, _signature: &str) {}
+
+    fn link(&mut self, link: &Link) {
+        let Link { url, title, start, end } = link;
+        let (start, end) = (start + self.chars_before, end + self.chars_before);
+        let citation = json!({"url": url, "title": title, "start_index": start, "end_index": end});
+        let annotation = json!({"type": "url_citation", "url_citation": citation});
+        self.write_delta(Delta { annotations: Some([annotation]), ..Delta::default() }, None, EventKind::Content);
+    }
 
     fn close(&mut self) {
         match std::mem::replace(&mut self.open, Open::Nothing) {

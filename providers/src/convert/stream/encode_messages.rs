@@ -10,6 +10,7 @@ use serde_json::json;
 use tokenhub_domain::Dialect;
 
 use super::OutEvent;
+use super::links::Link;
 use super::pieces::{Block, Encode};
 use crate::call::EventKind;
 use crate::convert::{
@@ -138,6 +139,9 @@ impl Encode for MessagesEncoder {
         let signature = wrap_signature(&self.context.issuer, signature);
         self.write_delta(Delta::Signature { signature: &signature });
     }
+
+    /// Links have no form in Messages.
+    fn link(&mut self, _link: &Link) {}
 
     fn close(&mut self) {
         self.open = Open::Nothing;

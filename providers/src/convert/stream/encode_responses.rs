@@ -10,6 +10,7 @@ use serde_json::{Map, Value, json};
 use tokenhub_domain::Dialect;
 
 use super::OutEvent;
+use super::links::Link;
 use super::pieces::{Block, Encode};
 use crate::call::EventKind;
 use crate::convert::{
@@ -26,6 +27,8 @@ struct Open {
     parts: Vec<Value>,
     /// What was sent of the part, or of the call.
     text: String,
+    /// What the text that is open refers to.
+    annotations: Vec<Value>,
     encrypted: Option<String>,
 }
 
@@ -63,9 +66,9 @@ impl Form {
     }
 
     /// The part that holds `text`; nothing for a call, which has none.
-    fn part(&self, text: &str) -> Option<Value> {
+    fn part(&self, text: &str, annotations: &[Value]) -> Option<Value> {
         match self {
-            Self::Text => Some(json!({"type": "output_text", "text": text, "annotations": []})),
+            Self::Text => Some(json!({"type": "output_text", "text": text, "annotations": annotations})),
             Self::Refusal => Some(json!({"type": "refusal", "refusal": text})),
             Self::Reasoning => Some(json!({"type": "summary_text", "text": text})),
             Self::Call { .. } => None,
@@ -182,7 +185,7 @@ impl ResponsesEncoder {
 
     /// The first word of a text opens its part.
     fn open_part(&mut self, open: &Open) {
-        if let Some(part) = open.form.part("") {
+        if let Some(part) = open.form.part("", &[]) {
             let [_, _, name, _] = open.event_names();
             self.write_at(name, open, json!({"part": part}), EventKind::Preamble);
         }
@@ -194,7 +197,7 @@ impl ResponsesEncoder {
         }
         let [_, done, _, part_done] = open.event_names();
         self.write_at(done, open, open.whole(), EventKind::Preamble);
-        if let Some(part) = open.form.part(&open.text) {
+        if let Some(part) = open.form.part(&open.text, &std::mem::take(&mut open.annotations)) {
             self.write_at(part_done, open, json!({"part": part}), EventKind::Preamble);
             open.parts.push(part);
             open.text.clear();
@@ -235,7 +238,7 @@ impl Encode for ResponsesEncoder {
             Block::Tool { .. } => (None, EventKind::Content),
         };
         let id = item_id(form.item_kind(), &self.context.attempt, self.output.len());
-        let open = Open { id, form, parts: Vec::new(), text: String::new(), encrypted };
+        let open = Open { id, form, parts: Vec::new(), text: String::new(), annotations: Vec::new(), encrypted };
         let fields = json!({"output_index": self.output.len(), "item": open.item("in_progress")});
         self.write("response.output_item.added", fields, kind);
         self.open = Some(open);
@@ -261,6 +264,20 @@ impl Encode for ResponsesEncoder {
         if let Some(open) = &mut self.open {
             open.encrypted = Some(wrap_signature(&self.context.issuer, signature));
         }
+    }
+
+    /// Behind the text that it is about, whose part is open.
+    fn link(&mut self, link: &Link) {
+        let Some(mut open) = self.open.take() else { return };
+        if open.form == Form::Text && !open.text.is_empty() {
+            let Link { url, title, start, end } = link;
+            let annotation = json!({"type": "url_citation", "url": url, "title": title, "start_index": start,
+                "end_index": end});
+            let fields = json!({"annotation_index": open.annotations.len(), "annotation": annotation});
+            self.write_at("response.output_text.annotation.added", &open, fields, EventKind::Content);
+            open.annotations.push(annotation);
+        }
+        self.open = Some(open);
     }
 
     fn close(&mut self) {

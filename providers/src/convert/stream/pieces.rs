@@ -6,6 +6,7 @@
 use std::collections::VecDeque;
 
 use super::StreamError;
+use super::links::Link;
 use crate::convert::{Finish, Produced, ToolKind, UsageCounts};
 
 /// A block of one reply; counted by the decoder.
@@ -44,6 +45,8 @@ pub(super) enum Piece {
     Delta(BlockId, String),
     /// The signature of a block of reasoning.
     Signature(BlockId, String),
+    /// A page that a block of text refers to.
+    Link(BlockId, Link),
     /// A block is complete.
     Close(BlockId),
     /// Why the model stopped, in the upstream's words: reason and detail.
@@ -69,6 +72,8 @@ pub(super) trait Encode: Send {
     fn delta(&mut self, text: &str);
     /// The signature of the open block.
     fn signature(&mut self, signature: &str);
+    /// A page that the open text refers to. Only where the client's protocol has a form for it.
+    fn link(&mut self, link: &Link);
     /// The open block is complete.
     fn close(&mut self);
     fn finish(&mut self, finish: &Finish, produced: Produced);
@@ -101,6 +106,7 @@ struct Waiting {
     block: Block,
     text: String,
     signature: Option<String>,
+    links: Vec<Link>,
     is_closed: bool,
 }
 
@@ -109,7 +115,8 @@ impl Row {
         if self.live.is_none() {
             self.begin(id, &block, encoder);
         } else {
-            self.waiting.push_back(Waiting { id, block, text: String::new(), signature: None, is_closed: false });
+            let (text, links) = (String::new(), Vec::new());
+            self.waiting.push_back(Waiting { id, block, text, signature: None, links, is_closed: false });
         }
     }
 
@@ -137,6 +144,14 @@ impl Row {
             encoder.signature(&signature);
         } else if let Some(waiting) = self.waiting.iter_mut().find(|waiting| waiting.id == id) {
             waiting.signature = Some(signature);
+        }
+    }
+
+    pub(super) fn link(&mut self, id: BlockId, link: Link, encoder: &mut dyn Encode) {
+        if self.is_live(id) {
+            encoder.link(&link);
+        } else if let Some(waiting) = self.waiting.iter_mut().find(|waiting| waiting.id == id) {
+            waiting.links.push(link);
         }
     }
 
@@ -190,6 +205,9 @@ impl Row {
             }
             if let Some(signature) = &next.signature {
                 encoder.signature(signature);
+            }
+            for link in &next.links {
+                encoder.link(link);
             }
             if next.is_closed {
                 self.end_live(encoder);

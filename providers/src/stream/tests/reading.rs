@@ -97,7 +97,7 @@ fn reading(upstream: Dialect, client: Dialect) -> Reading {
 }
 
 async fn collect(body: Body, clocks: Clocks, reading: Reading) -> (Vec<StreamEvent>, Option<ProviderFailure>) {
-    let mut streaming = open(Response::from(http::Response::new(body)), clocks, None, reading);
+    let mut streaming = open(Response::from(http::Response::new(body)), clocks, None, (reading, None));
     let mut events = Vec::new();
     while let Some(item) = streaming.events.next().await {
         match item {
@@ -303,4 +303,37 @@ async fn after_the_first_token_only_silence_counts() {
     let (events, failure) = collect(Body::wrap_stream(chunks), clocks(300, 400), reading).await;
     assert_eq!(failure.unwrap().class, ErrorClass::StreamBroken);
     assert_eq!(events.iter().filter(|event| event.has_content()).count(), 10);
+}
+
+#[tokio::test]
+async fn behind_the_first_token_keep_alives_are_silence_and_events_are_not() {
+    for alive in [": wait\n\n", "data: {\"type\": \"ping\"}\n\n"] {
+        let chunks = unfold(0, move |count| async move {
+            sleep(Duration::from_millis(20)).await;
+            let text = if count == 0 {
+                "data: {\"choices\":[{\"index\":0,\"delta\":{\"content\":\"a\"}}]}\n\n"
+            } else {
+                alive
+            };
+            Some((Ok::<_, Infallible>(Bytes::from_static(text.as_bytes())), count + 1))
+        });
+        let started = Instant::now();
+        let reading = reading(Dialect::Chat, Dialect::Chat);
+        let (events, failure) = collect(Body::wrap_stream(chunks), clocks(10_000, 300), reading).await;
+        assert_eq!(failure.unwrap().class, ErrorClass::StreamBroken, "{alive}");
+        assert!(events[0].has_content() && started.elapsed() < Duration::from_secs(5));
+    }
+    // An empty piece is something that the model did.
+    let chunks = unfold(0, |count| async move {
+        sleep(Duration::from_millis(60)).await;
+        let text = match count {
+            0 => "data: {\"choices\":[{\"index\":0,\"delta\":{\"content\":\"a\"}}]}\n\n",
+            1..10 => "data: {\"choices\":[{\"index\":0,\"delta\":{}}]}\n\n",
+            10 => "data: {\"choices\":[{\"index\":0,\"delta\":{},\"finish_reason\":\"stop\"}]}\n\ndata: [DONE]\n\n",
+            _ => return None,
+        };
+        Some((Ok::<_, Infallible>(Bytes::from_static(text.as_bytes())), count + 1))
+    });
+    let reading = reading(Dialect::Chat, Dialect::Chat);
+    assert_eq!(collect(Body::wrap_stream(chunks), clocks(10_000, 300), reading).await.1, None);
 }

@@ -119,3 +119,40 @@ fn a_free_form_call_of_a_responses_upstream_is_wrapped_for_other_clients() {
         assert_eq!(reply.calls, [Call::of("c", "edit", r#"{"input":"a \"b\""}"#)]);
     }
 }
+
+#[test]
+fn a_citation_without_an_address_and_a_link_towards_messages_are_losses() {
+    let lost = |from, to, events: &[InEvent]| {
+        let mut converter = StreamConverter::new(from, to, context());
+        for (name, data) in events {
+            converter.push(name, data.as_bytes()).unwrap();
+        }
+        converter.losses().iter().map(|loss| loss.field.clone()).collect::<Vec<_>>()
+    };
+    let block = |delta: &str| {
+        let events = [
+            r#"{"type":"content_block_start","index":0,"content_block":{"type":"text","text":""}}"#.to_owned(),
+            r#"{"type":"content_block_delta","index":0,"delta":{"type":"text_delta","text":"a"}}"#.to_owned(),
+            format!(
+                r#"{{"type":"content_block_delta","index":0,"delta":{{"type":"citations_delta","citation":{delta}}}}}"#
+            ),
+            r#"{"type":"content_block_stop","index":0}"#.to_owned(),
+        ];
+        events.map(|data| ("", data))
+    };
+    let document = block(r#"{"type":"char_location","document_index":0,"cited_text":"b"}"#);
+    let page = block(r#"{"type":"web_search_result_location","url":"https://example.com","title":null}"#);
+    for to in [Chat, Responses] {
+        assert_eq!(lost(Messages, to, &document), ["content[0].citations"]);
+        assert_eq!(lost(Messages, to, &page), Vec::<String>::new());
+    }
+    let annotation =
+        r#"[{"type":"url_citation","url_citation":{"url":"https://example.com","start_index":0,"end_index":1}}]"#;
+    let said = |content: &str| [("", chat_delta(&format!(r#"{{"content":{content},"annotations":{annotation}}}"#)))];
+    assert_eq!(lost(Chat, Messages, &said("\"a\"")), ["annotations"]);
+    assert_eq!(lost(Chat, Responses, &said("\"a\"")), Vec::<String>::new());
+    assert_eq!(lost(Chat, Responses, &said("null")), ["annotations"], "there is no text yet");
+    // What nobody can read is left out, and the answer goes on.
+    let odd = ("", chat_delta(r#"{"content":"a","annotations":{"x":1}}"#));
+    assert_eq!(lost(Chat, Responses, &[odd]), Vec::<String>::new());
+}
