@@ -98,7 +98,7 @@ fn permission(headers_asked_for: Option<HeaderValue>) -> Response {
 
 #[cfg(test)]
 mod tests {
-    use axum::{Router, middleware, routing::post};
+    use axum::{Router, extract, middleware, routing::post};
     use tokio::{
         io::{AsyncReadExt, AsyncWriteExt},
         net::{TcpListener, TcpStream},
@@ -113,10 +113,13 @@ mod tests {
     async fn answer_of(origins: &str, head: &str) -> String {
         let environment = [("TOKENHUB_CORS_ORIGINS", origins)].into_iter().collect();
         let (live, _) = Live::load(tokenhub_config::Flags::new(), environment).unwrap();
-        let allow = middleware::from_fn(async move |request, next: middleware::Next| {
-            allow(&live, request, |request| next.run(request)).await
-        });
-        let router = Router::new().route("/", post(|| async { "done" })).layer(allow);
+        let layer = middleware::from_fn_with_state(
+            live,
+            async |extract::State(live): extract::State<std::sync::Arc<Live>>, request, next: middleware::Next| {
+                allow(&live, request, |request| next.run(request)).await
+            },
+        );
+        let router = Router::new().route("/", post(|| async { "done" })).layer(layer);
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         tokio::spawn(async move { axum::serve(listener, router).await });
