@@ -62,8 +62,8 @@ impl Bar {
 pub(crate) fn judge(figures: &Figures) -> Vec<Bar> {
     let mut bars = enforced(figures);
     bars.extend(fast_path(figures));
+    bars.extend(streams(figures));
     bars.extend(votes(figures));
-    let mib = |kib: u32| f64::from(kib) / KIB_PER_MIB;
     bars.extend([
         Bar::at_most(Force::Shown, "API memory, idle", mib(figures.idle.api_kib), 60.0, "MiB"),
         Bar::at_most(Force::Shown, "worker memory, idle", mib(figures.idle.worker_kib), 60.0, "MiB"),
@@ -113,6 +113,20 @@ fn fast_path(figures: &Figures) -> Vec<Bar> {
         bars.push(Bar::at_least(force, "fast path / direct, requests per second", share, 0.45, "x"));
     }
     bars
+}
+
+fn streams(figures: &Figures) -> Vec<Bar> {
+    let streams = &figures.streams;
+    let closed_early = count(streams.streams - streams.open_at_once);
+    vec![
+        Bar::at_most(Force::Enforced, "streams that failed", count(streams.failed), 0.0, ""),
+        Bar::at_most(Force::Enforced, "streams that were not open with the others", closed_early, 0.0, ""),
+        Bar::at_most(Force::Enforced, "API memory, all streams open", mib(streams.api_kib), 250.0, "MiB"),
+    ]
+}
+
+fn mib(kib: u32) -> f64 {
+    f64::from(kib) / KIB_PER_MIB
 }
 
 fn votes(figures: &Figures) -> Vec<Bar> {

@@ -40,6 +40,11 @@ pub(crate) const JUDGE_MODEL: &str = "judge";
 pub(crate) const SLOW_MODEL: &str = "slow";
 /// How long the slow model takes.
 pub(crate) const SLOW_ANSWER: Duration = Duration::from_millis(1_500);
+/// Streams one piece of [`DRIPPING_ANSWER`] after another, so slowly that many streams are open together.
+pub(crate) const DRIPPING_MODEL: &str = "dripping";
+const DRIPPING_ANSWER: &str = "Paris is the capital of France, as everybody knows, and it has been so for a very long time; \
+                               two million people live there, and twice as many would like to, if only for a spring.";
+const DRIP: Duration = Duration::from_millis(100);
 /// The smallest weight of the fast models, above that of the others.
 pub(crate) const FAST_WEIGHT: u32 = 5;
 const OTHER_WEIGHT: u32 = 1;
@@ -187,7 +192,9 @@ async fn start_provider(folder: &Path) -> anyhow::Result<(Process, String)> {
     rules.push(Rule::model(JUDGE_MODEL, [Reply::fast(r#"{"winner":1}"#)]));
     let slow = u64::try_from(SLOW_ANSWER.as_millis())?;
     rules.push(Rule::model(SLOW_MODEL, [Reply::text("at last").delay_ms(slow)]));
-    let models = FAST_MODELS.iter().chain(&[JUDGE_MODEL, SLOW_MODEL]).collect::<Vec<_>>();
+    let drip = u64::try_from(DRIP.as_millis())?;
+    rules.push(Rule::model(DRIPPING_MODEL, [Reply::text(DRIPPING_ANSWER).gap_ms(drip)]));
+    let models = FAST_MODELS.iter().chain(&[JUDGE_MODEL, SLOW_MODEL, DRIPPING_MODEL]).collect::<Vec<_>>();
     let script = folder.join("script.json");
     fs::write(&script, json!({"models": models, "rules": rules}).to_string())?;
     let mut process = Process::start(&Launch {
@@ -267,7 +274,7 @@ fn credentials(folder: &Path, provider: &str, key: &str) -> anyhow::Result<Strin
             "input_per_1k": 0.001, "output_per_1k": 0.002})
     };
     let fast = FAST_MODELS.iter().map(|id| model(id, FAST_WEIGHT));
-    let models: Vec<Value> = fast.chain([JUDGE_MODEL, SLOW_MODEL].map(|id| model(id, OTHER_WEIGHT))).collect();
+    let models: Vec<Value> = fast.chain([JUDGE_MODEL, SLOW_MODEL, DRIPPING_MODEL].map(|id| model(id, OTHER_WEIGHT))).collect();
     let provider =
         json!({"id": "scripted", "type": "openai", "base_url": format!("http://{provider}"), "api_key": key});
     let path = folder.join(format!("credentials-{key}.json"));

@@ -132,7 +132,8 @@ pub(crate) fn chat_body() -> Value {
     ]})
 }
 
-fn stream_body() -> Value {
+/// The same as a stream.
+pub(crate) fn stream_body() -> Value {
     let mut body = chat_body();
     body["stream"] = Value::Bool(true);
     body

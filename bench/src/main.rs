@@ -18,6 +18,7 @@ mod recovery;
 mod report;
 mod resources;
 mod rounds;
+mod streams;
 
 use std::{path::PathBuf, process::ExitCode};
 
@@ -90,8 +91,9 @@ async fn measure_all(plan: &Plan, installation: &mut Installation) -> anyhow::Re
     let rounds = rounds::run(plan, &mut lanes, installation).await?;
     drop(lanes);
     let http = load::http(plan, installation).await?;
+    let streams = streams::measure(plan, installation).await?;
     let durable = load::durable(plan, installation, rounds.durable_chats()).await?;
     let after = installation.memory()?;
     let recovery = recovery::measure(plan, installation).await?;
-    Ok(report::Figures { rounds, http, durable, recovery, idle, after })
+    Ok(report::Figures { rounds, http, streams, durable, recovery, idle, after })
 }

@@ -37,6 +37,8 @@ pub(crate) struct Plan {
     pub(crate) load_turns: usize,
     /// The length of one.
     pub(crate) load_turn: Duration,
+    /// Streams that are open at the same time.
+    pub(crate) streams: usize,
     /// Durable chats of the throughput measurement.
     pub(crate) loaded_chats: usize,
     /// Durable chats of the whole run, for the slowest of them.
@@ -59,6 +61,7 @@ impl Plan {
                 warm_up: 50,
                 load_turns: 3,
                 load_turn: Duration::from_secs(3),
+                streams: 1_000,
                 loaded_chats: 1_000,
                 chats: 5_000,
                 kills: 3,
@@ -73,6 +76,7 @@ impl Plan {
                 warm_up: 20,
                 load_turns: 1,
                 load_turn: Duration::from_secs(1),
+                streams: 200,
                 loaded_chats: 150,
                 chats: 400,
                 kills: 1,

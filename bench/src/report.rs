@@ -19,6 +19,7 @@ use crate::{
     recovery::Recovery,
     resources,
     rounds::Rounds,
+    streams::ManyStreams,
 };
 
 /// Everything that was measured.
@@ -28,6 +29,8 @@ pub(crate) struct Figures {
     pub(crate) rounds: Rounds,
     /// Many at once, over HTTP.
     pub(crate) http: BTreeMap<Kind, Load>,
+    /// Very many streams at once.
+    pub(crate) streams: ManyStreams,
     /// Many durable chats at once.
     pub(crate) durable: DurableLoad,
     /// Killed workers.
@@ -93,6 +96,19 @@ impl Report {
             mib(idle.worker_kib),
             mib(after.worker_kib)
         )?;
+        let streams = &self.figures.streams;
+        let first = streams.first_event.map_or(f64::NAN, |first| first.p50_ms);
+        writeln!(
+            out,
+            "streams: {} of {} open at once, {} failed, first event p50 {first:.1} ms, API {} MiB",
+            streams.open_at_once,
+            streams.streams,
+            streams.failed,
+            mib(streams.api_kib)
+        )?;
+        if let Some(failure) = &streams.failure {
+            writeln!(out, "the first stream that failed: {failure}")?;
+        }
         for one in &self.figures.recovery {
             writeln!(
                 out,
@@ -198,6 +214,7 @@ impl Report {
                 .collect::<Vec<_>>(),
             "durable_chats": {"count": chats, "latency": figures.durable.all.summary()},
             "memory": {"idle": figures.idle, "after": figures.after},
+            "streams": figures.streams,
             "recovery": figures.recovery,
             "bars": self.bars,
             "passed": self.passed(),

@@ -232,10 +232,7 @@ impl Settings {
                 "cheap, normal, high_confidence, planning or adversarial",
                 RoutingProfile::parse,
             )?,
-            default_max_budget: values
-                .optional("routing.default_max_budget_usd", "dollars, 0 to 100", budget)?
-                // As in a request, 0 is no cap.
-                .filter(|cap| cap.0 > 0),
+            default_max_budget: max_budget(&values)?,
             default_max_latency_ms: values.number(
                 "routing.default_max_latency_ms",
                 1..=limits::POLICY_LATENCY_MS_MAX,
@@ -327,6 +324,12 @@ fn timeouts(values: &Values) -> Result<Timeouts, ConfigError> {
         idle_ms: millis("timeouts.idle_ms")?,
         total_ms: millis("timeouts.total_ms")?,
     })
+}
+
+fn max_budget(values: &Values) -> Result<Option<NanoDollars>, ConfigError> {
+    let cap = values.optional("routing.default_max_budget_usd", "dollars, 0 to 100", budget)?;
+    // As in a request, 0 is no cap.
+    Ok(cap.filter(|cap| cap.0 > 0))
 }
 
 fn threads(text: &str) -> Option<usize> {
