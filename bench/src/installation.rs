@@ -274,7 +274,8 @@ fn credentials(folder: &Path, provider: &str, key: &str) -> anyhow::Result<Strin
             "input_per_1k": 0.001, "output_per_1k": 0.002})
     };
     let fast = FAST_MODELS.iter().map(|id| model(id, FAST_WEIGHT));
-    let models: Vec<Value> = fast.chain([JUDGE_MODEL, SLOW_MODEL, DRIPPING_MODEL].map(|id| model(id, OTHER_WEIGHT))).collect();
+    let models: Vec<Value> =
+        fast.chain([JUDGE_MODEL, SLOW_MODEL, DRIPPING_MODEL].map(|id| model(id, OTHER_WEIGHT))).collect();
     let provider =
         json!({"id": "scripted", "type": "openai", "base_url": format!("http://{provider}"), "api_key": key});
     let path = folder.join(format!("credentials-{key}.json"));
