@@ -22,6 +22,7 @@ const WITHDRAWAL_CHECK_INTERVAL: Duration = Duration::from_millis(500);
 pub(crate) struct Sending<'a, P> {
     pub(crate) world: &'a World,
     pub(crate) run: &'a RunContext,
+    pub(crate) keeping: Keeping,
     pub(crate) request: &'a SendRequest,
     pub(crate) presence: &'a P,
     pub(crate) key: StepKey,
@@ -36,7 +37,7 @@ pub(crate) async fn run<P: Presence>(
     presence: &P,
 ) -> Result<SendOutcome, ActivityFault> {
     let key = StepKey::of(&run.run_id, &request.step, &request.deployment, request.try_number);
-    let sending = Sending { world, run, request, presence, key };
+    let sending = Sending { world, run, keeping, request, presence, key };
     let work = async {
         match keeping {
             Keeping::LedgerOnly => Ok(attempt::call(&sending).await?.outcome),

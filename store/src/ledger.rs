@@ -135,6 +135,12 @@ impl Ledger {
         self.end(attempt, Ending::Settled(settlement))
     }
 
+    /// [`Self::settle`] for a call of which a log line follows at once: both are written together. A kill in between
+    /// leaves the attempt without an end.
+    pub fn settle_with_log(&self, attempt: &AttemptId, settlement: Settlement) -> Result<(), StoreError> {
+        self.end_as(attempt, Ending::Settled(settlement), Admission::WithNext)
+    }
+
     /// Records a call without an answer, or one that was never sent.
     pub fn fail(
         &self,
@@ -153,12 +159,16 @@ impl Ledger {
     }
 
     fn end(&self, attempt: &AttemptId, ending: Ending) -> Result<(), StoreError> {
+        self.end_as(attempt, ending, Admission::Always)
+    }
+
+    fn end_as(&self, attempt: &AttemptId, ending: Ending, admission: Admission) -> Result<(), StoreError> {
         let open = match self.in_flight().get(attempt) {
             Some(Flight::Reserved(open)) => Some((**open).clone()),
             Some(Flight::Sent) | None => None,
         };
         let record = SpoolRecord { attempt: attempt.clone(), open, ending: Some(ending), ..SpoolRecord::default() };
-        self.append(record, Admission::Always)?;
+        self.append(record, admission)?;
         self.in_flight().remove(attempt);
         Ok(())
     }

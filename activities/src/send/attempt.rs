@@ -11,7 +11,7 @@ use tokenhub_providers::{Call, Completion, Providers};
 use tokenhub_store::{AttemptOpen, Settlement, StoreError, Waste};
 
 use super::{Sending, unwanted};
-use crate::{ActivityFault, clock, losses, presence::Presence};
+use crate::{ActivityFault, Keeping, clock, losses, presence::Presence};
 
 /// Between two tries to reach a database that is away.
 const STORE_RETRY_INTERVAL: Duration = Duration::from_millis(250);
@@ -94,7 +94,7 @@ async fn answered<P: Presence>(
     completion: Completion,
     latency_ms: u64,
 ) -> Result<Called, ActivityFault> {
-    let Sending { world, run, request, .. } = sending;
+    let Sending { world, run, keeping, request, .. } = sending;
     let catalogue = world.catalogue.load_full();
     let (cost, input_price, output_price) =
         catalogue.model(&request.deployment).map_or_else(Default::default, |model| {
@@ -116,7 +116,12 @@ async fn answered<P: Presence>(
         waste: Waste::Used,
         at: clock::now(),
     };
-    report(world.ledger.settle(&attempt, settlement.clone()), &attempt);
+    let settled = match keeping {
+        Keeping::Rows => world.ledger.settle(&attempt, settlement.clone()),
+        // Nothing else outlives the process, so the ledger need not be ahead of it.
+        Keeping::LedgerOnly => world.ledger.settle_with_log(&attempt, settlement.clone()),
+    };
+    report(settled, &attempt);
     // The caller of a chat reads the refusal in the provider's own body; a program needs a text.
     if let (Some(failure), ReplyForm::Text) = (&completion.refusal, request.form) {
         let outcome = SendOutcome::Failed { failure: failure.clone(), duplicate_calls: 0, latency_ms };

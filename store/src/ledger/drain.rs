@@ -60,7 +60,7 @@ fn report(failing: &mut bool, error: Option<&StoreError>) {
 pub(super) async fn drain(shared: &Shared) -> Result<(), StoreError> {
     let _turn = shared.draining.lock().await;
     shared.appended.store(0, Ordering::Relaxed);
-    let until = shared.spool().end();
+    let until = shared.spool().written_end().map_err(StoreError::DrainSpool)?;
     loop {
         let batch = shared.spool().next_batch(BATCH_ROWS, until).map_err(StoreError::DrainSpool)?;
         let Some(batch) = batch else { break };

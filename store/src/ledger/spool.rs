@@ -46,8 +46,10 @@ impl SpoolPaths {
 pub(super) struct Spool {
     paths: SpoolPaths,
     file: File,
-    /// The line in the making; its memory is used again.
-    line: Vec<u8>,
+    /// Lines on their way into the file: what is held, and the one in the making. The memory is used again.
+    lines: Vec<u8>,
+    /// The records of the lines that are held, each with the length of its line.
+    held: Vec<(u64, SpoolRecord)>,
     /// What was appended lately.
     waiting: Waiting,
     /// The position of the first byte of the file.
@@ -69,6 +71,8 @@ pub(super) enum Admission {
     Bounded,
     /// The end of an attempt that was admitted.
     Always,
+    /// The same, written together with the next record, which follows at once; the drain writes it at the latest.
+    WithNext,
 }
 
 impl Spool {
@@ -84,7 +88,8 @@ impl Spool {
         Ok(Self {
             paths,
             file,
-            line: Vec::new(),
+            lines: Vec::new(),
+            held: Vec::new(),
             waiting,
             start: 0,
             drained: 0,
@@ -99,37 +104,74 @@ impl Spool {
         if self.closed {
             return Err(StoreError::LedgerClosed);
         }
-        self.line.clear();
-        if self.torn {
-            self.line.push(b'\n');
-        }
-        serde_json::to_writer(&mut self.line, &record).map_err(StoreError::EncodeSpool)?;
-        self.line.push(b'\n');
-        let length = self.line.len() as u64;
-        if admission == Admission::Bounded && self.end - self.drained + length > self.bytes_max {
-            return Err(StoreError::SpoolFull);
-        }
-        match self.file.write_all(&self.line) {
-            Ok(()) => {
-                self.end += length;
-                self.torn = false;
-                self.waiting.push(self.end, record);
-                Ok(())
+        let (bytes_before, held_before) = (self.lines.len(), self.held.len());
+        let length = match self.add_line(&record) {
+            Ok(length) if admission == Admission::Bounded && self.waiting_bytes() + length > self.bytes_max => {
+                Err(StoreError::SpoolFull)
             }
-            Err(error) => {
-                self.torn = self.file.set_len(self.end - self.start).is_err();
-                if self.torn {
-                    self.end = self.file.metadata().map_or(self.end, |metadata| self.start + metadata.len());
-                    self.waiting.forget(self.end);
-                }
-                Err(StoreError::AppendSpool(error))
-            }
+            added => added,
+        };
+        let written = length.and_then(|length| {
+            self.held.push((length, record));
+            if admission == Admission::WithNext { Ok(()) } else { self.write_lines().map_err(StoreError::AppendSpool) }
+        });
+        if written.is_err() {
+            // What was held before stays so.
+            self.lines.truncate(bytes_before);
+            self.held.truncate(held_before);
         }
+        written
     }
 
-    /// Where the spool ends.
-    pub(super) fn end(&self) -> u64 {
-        self.end
+    /// Adds a line to those that are on their way; its length.
+    fn add_line(&mut self, record: &SpoolRecord) -> Result<u64, StoreError> {
+        let before = self.lines.len();
+        serde_json::to_writer(&mut self.lines, record).map_err(StoreError::EncodeSpool)?;
+        self.lines.push(b'\n');
+        Ok((self.lines.len() - before) as u64)
+    }
+
+    fn waiting_bytes(&self) -> u64 {
+        self.end - self.drained
+    }
+
+    /// Writes what is held.
+    fn write_lines(&mut self) -> io::Result<()> {
+        if self.held.is_empty() {
+            return Ok(());
+        }
+        if self.torn {
+            self.write(b"\n")?;
+            self.end += 1;
+            self.torn = false;
+        }
+        let lines = std::mem::take(&mut self.lines);
+        let written = self.write(&lines);
+        self.lines = lines;
+        written?;
+        self.lines.clear();
+        for (length, record) in self.held.drain(..) {
+            self.end += length;
+            self.waiting.push(self.end, record);
+        }
+        Ok(())
+    }
+
+    /// All of it or, as far as the file can be cut back, nothing.
+    fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.file.write_all(bytes).inspect_err(|_| {
+            self.torn = self.file.set_len(self.end - self.start).is_err();
+            if self.torn {
+                self.end = self.file.metadata().map_or(self.end, |metadata| self.start + metadata.len());
+                self.waiting.forget(self.end);
+            }
+        })
+    }
+
+    /// Where the spool ends, what is held included.
+    pub(super) fn written_end(&mut self) -> io::Result<u64> {
+        self.write_lines()?;
+        Ok(self.end)
     }
 
     /// The next records before the position `until` that are not in the database, at most `count`. What is not in
@@ -189,7 +231,7 @@ impl Spool {
 
     /// Refuses everything from now on, if all of it is in the database.
     pub(super) fn close_if_drained(&mut self) -> bool {
-        self.closed = self.drained == self.end;
+        self.closed = self.drained == self.end && self.held.is_empty();
         self.closed
     }
 }
@@ -326,6 +368,28 @@ mod tests {
     }
 
     #[test]
+    fn a_held_line_is_written_with_the_next_or_when_it_is_asked_for() {
+        let folder = tempfile::tempdir().unwrap();
+        let paths = paths(folder.path());
+        let mut spool = Spool::create(&paths, BOUND_BYTES).unwrap();
+        spool.append(line(0, 10), Admission::WithNext).unwrap();
+        assert_eq!(length(&paths), 0);
+        assert!(!spool.close_if_drained(), "something is held");
+        spool.append(line(1, 10), Admission::Always).unwrap();
+        let written = length(&paths);
+        assert_eq!(written, spool.written_end().unwrap());
+        spool.append(line(2, 10), Admission::WithNext).unwrap();
+        assert_eq!(length(&paths), written);
+        let refused = spool.append(line(3, BOUND_BYTES as usize), Admission::Bounded);
+        assert!(matches!(refused, Err(StoreError::SpoolFull)), "{refused:?}");
+        let end = spool.written_end().unwrap();
+        assert_eq!(length(&paths), end);
+        let batch = spool.next_batch(9, end).unwrap().unwrap();
+        assert_eq!((numbers(&batch.records), batch.end), (vec![0, 1, 2], end));
+        assert_eq!(all_numbers(SpoolReader::whole(File::open(&paths.live).unwrap()).unwrap()), [0, 1, 2]);
+    }
+
+    #[test]
     fn a_spool_that_is_never_empty_is_neither_full_nor_larger_than_what_waits() {
         const LINES: usize = 8_000; // more than 8 MiB: the file is rewritten at least 7 times
         let folder = tempfile::tempdir().unwrap();
@@ -342,7 +406,7 @@ mod tests {
         append(&mut spool, 100);
         while drained.len() < LINES {
             // As many as are drained come in addition while the batches are on their way.
-            let until = spool.end();
+            let until = spool.written_end().unwrap();
             while let Some(batch) = spool.next_batch(50, until).unwrap() {
                 let told = append(&mut spool, batch.records.len());
                 largest = largest.max(length(&paths));
