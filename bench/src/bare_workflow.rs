@@ -3,7 +3,7 @@
 //! Configured as well as we know: autoscaling pollers, eager activities, no compression, a short sticky timeout, a worker
 //! process of its own. No journal, no ledger, no claim, no log, no heartbeat.
 
-use std::{sync::Arc, time::Duration};
+use std::{io::Write as _, sync::Arc, time::Duration};
 
 use anyhow::{Context, bail};
 use clap::Args;
@@ -26,6 +26,7 @@ const EXECUTION_TIMEOUT: Duration = Duration::from_mins(1);
 /// Without a limit `get_result` sometimes sleeps through the end of the workflow.
 const RESULT_RPC_TIMEOUT: Duration = Duration::from_secs(2);
 const STICKY_TIMEOUT: Duration = Duration::from_millis(1_500);
+const RESTART_INTERVAL: Duration = Duration::from_millis(200);
 const POLLERS_MAX: usize = 100;
 const POLLERS_INITIAL: usize = 5;
 
@@ -69,15 +70,24 @@ pub(crate) struct BareWorker {
 }
 
 impl BareWorker {
-    /// Polls until the process is killed.
+    /// Polls until the process is killed. The server may not be ready for a worker when its port already is.
     pub(crate) async fn run(self) -> anyhow::Result<()> {
         // Only one provider is compiled in, so a second installation can only be the same.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let options = RuntimeOptions::builder().build().map_err(anyhow::Error::msg)?;
         let runtime = Runtime::from_current_tokio(options)?;
+        loop {
+            if let Err(error) = self.poll(&runtime).await {
+                writeln!(std::io::stderr(), "the bare worker starts again: {error:#}")?;
+            }
+            tokio::time::sleep(RESTART_INTERVAL).await;
+        }
+    }
+
+    async fn poll(&self, runtime: &Runtime) -> anyhow::Result<()> {
         let client = connect(&self.temporal).await?;
-        let activities =
-            BareActivities { client: reqwest::Client::builder().no_proxy().build()?, url: self.provider_url };
+        let http = reqwest::Client::builder().no_proxy().build()?;
+        let activities = BareActivities { client: http, url: self.provider_url.clone() };
         let pollers = PollerBehavior::Autoscaling(
             AutoscalingOptions::builder().minimum(1).maximum(POLLERS_MAX).initial(POLLERS_INITIAL).build(),
         );
@@ -88,7 +98,7 @@ impl BareWorker {
             .activity_task_poller_behavior(pollers)
             .sticky_queue_schedule_to_start_timeout(STICKY_TIMEOUT)
             .build();
-        let mut worker = Worker::new(&runtime, client, options).map_err(|error| anyhow::anyhow!("{error}"))?;
+        let mut worker = Worker::new(runtime, client, options).map_err(|error| anyhow::anyhow!("{error}"))?;
         worker.run().await.context("the bare worker stopped polling")
     }
 }
