@@ -380,7 +380,7 @@ mod tests {
         assert_eq!(written, spool.written_end().unwrap());
         spool.append(line(2, 10), Admission::WithNext).unwrap();
         assert_eq!(length(&paths), written);
-        let refused = spool.append(line(3, BOUND_BYTES as usize), Admission::Bounded);
+        let refused = spool.append(line(3, 300 * 1024), Admission::Bounded);
         assert!(matches!(refused, Err(StoreError::SpoolFull)), "{refused:?}");
         let end = spool.written_end().unwrap();
         assert_eq!(length(&paths), end);
