@@ -118,3 +118,75 @@ impl Listener for Dealt {
         Err(std::io::ErrorKind::Unsupported.into())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{collections::BTreeMap, time::Duration};
+
+    use axum::routing::get;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    use super::*;
+
+    const PATIENCE: Duration = Duration::from_secs(10);
+
+    async fn ask(connection: &mut TcpStream) -> String {
+        connection.write_all(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
+        let mut buffer = vec![0; 1024];
+        let length = connection.read(&mut buffer).await.unwrap();
+        let answer = String::from_utf8_lossy(&buffer[..length]).into_owned();
+        answer.rsplit("\r\n").next().unwrap_or_default().to_owned()
+    }
+
+    #[tokio::test]
+    async fn connections_are_dealt_out_in_turn_stay_where_they_are_and_are_drained() {
+        let name = || async { std::thread::current().name().unwrap_or_default().to_owned() };
+        let stop = CancellationToken::new();
+        let mut lanes = Lanes::start(3, &Router::new().route("/", get(name)), &stop).unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let stopping = stop.clone();
+        let serving = tokio::spawn(async move {
+            lanes.serve(listener, &stopping).await;
+            lanes.end().await;
+        });
+        let mut served: BTreeMap<String, usize> = BTreeMap::new();
+        let mut connections = Vec::new();
+        for _ in 0..6 {
+            let mut connection = TcpStream::connect(address).await.unwrap();
+            let first = ask(&mut connection).await;
+            assert_eq!(ask(&mut connection).await, first, "a connection moved to another thread");
+            *served.entry(first).or_default() += 1;
+            connections.push(connection);
+        }
+        let expected: BTreeMap<String, usize> = (0..3).map(|number| (format!("serve-{number}"), 2)).collect();
+        assert_eq!(served, expected);
+        stop.cancel();
+        // Idle connections do not hold up the end, and the threads are gone with it.
+        tokio::time::timeout(PATIENCE, serving).await.unwrap().unwrap();
+        assert!(TcpStream::connect(address).await.is_err());
+    }
+
+    #[tokio::test]
+    async fn a_request_in_hand_is_answered_before_the_end() {
+        let slow = || async {
+            tokio::time::sleep(Duration::from_millis(300)).await;
+            "done"
+        };
+        let stop = CancellationToken::new();
+        let mut lanes = Lanes::start(1, &Router::new().route("/", get(slow)), &stop).unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let stopping = stop.clone();
+        let serving = tokio::spawn(async move {
+            lanes.serve(listener, &stopping).await;
+            lanes.end().await;
+        });
+        let mut connection = TcpStream::connect(address).await.unwrap();
+        let asking = tokio::spawn(async move { ask(&mut connection).await });
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        stop.cancel();
+        assert_eq!(asking.await.unwrap(), "done");
+        tokio::time::timeout(PATIENCE, serving).await.unwrap().unwrap();
+    }
+}
