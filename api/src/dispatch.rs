@@ -153,7 +153,10 @@ impl Dispatcher {
 
     /// Stops a run, whoever carries it. Its row as it is then, or nothing when there is none.
     pub(crate) async fn cancel(&self, tenant: &TenantId, run_id: &RunId) -> Result<Option<RunRow>, Problem> {
-        cancel::cancel(&self.shared, tenant, run_id).await
+        // A task of the process, as launching is: a client that goes away in the middle leaves nothing half-stopped.
+        let (shared, tenant, run_id) = (Arc::clone(&self.shared), tenant.clone(), run_id.clone());
+        let stopping = self.shared.tasks.spawn(async move { cancel::cancel(&shared, &tenant, &run_id).await });
+        stopping.await.map_err(|_| Problem::Internal)?
     }
 
     async fn with_row(&self, job: Job) -> Result<Answered, Problem> {

@@ -4,26 +4,35 @@
 //! Knows connections and threads, nothing of what is asked. Tasks that requests leave behind, as runs that go on without
 //! their client, live on these threads too: they end with [`Lanes::end`], which comes after everything else.
 
-use std::{net::SocketAddr, thread::JoinHandle};
+use std::{net::SocketAddr, thread::JoinHandle, time::Duration};
 
 use axum::{Router, serve::Listener};
 use futures_util::future;
 use tokio::{
     net::{TcpListener, TcpStream},
     runtime::Builder,
-    sync::{mpsc, oneshot},
+    sync::{
+        mpsc::{self, error::TrySendError},
+        oneshot,
+    },
 };
 use tokio_util::sync::CancellationToken;
 
 /// Connections that may wait for one thread to take them; more stay in the listener's own queue.
 const CONNECTIONS_WAITING: usize = 1_024;
 
+/// Between two looks whether the threads have taken what was dealt to them.
+const TAKE_INTERVAL: Duration = Duration::from_millis(1);
+
 /// A connection on its way to its thread.
 type Accepted = (std::net::TcpStream, SocketAddr);
 
 /// Threads that serve one router.
 pub(crate) struct Lanes {
-    lanes: Vec<Lane>,
+    threads: Vec<Lane>,
+    /// Whose turn it is.
+    turn: usize,
+    drain: CancellationToken,
     end: CancellationToken,
 }
 
@@ -34,17 +43,17 @@ struct Lane {
 }
 
 impl Lanes {
-    /// Starts `threads` of them. From `drain` on each connection closes behind the answer that it is in.
-    pub(crate) fn start(threads: usize, router: &Router, drain: &CancellationToken) -> std::io::Result<Self> {
-        let end = CancellationToken::new();
+    /// Starts `threads` of them.
+    pub(crate) fn start(threads: usize, router: &Router) -> std::io::Result<Self> {
+        let (drain, end) = (CancellationToken::new(), CancellationToken::new());
         let lanes = (0..threads).map(|number| lane(number, router.clone(), drain.clone(), end.clone()));
-        Ok(Self { lanes: lanes.collect::<std::io::Result<_>>()?, end })
+        Ok(Self { threads: lanes.collect::<std::io::Result<_>>()?, turn: 0, drain, end })
     }
 
-    /// Deals out connections in turn until `stop`, then returns once every connection is closed.
+    /// Deals out connections in turn until `stop`. From then on each connection closes behind the answer that it is in;
+    /// returns once all are closed.
     pub(crate) async fn serve(&mut self, listener: TcpListener, stop: &CancellationToken) {
         let mut listener = listener;
-        let mut turn = 0;
         loop {
             // Errors, as when file descriptors run out, are waited out inside.
             let (stream, address) = tokio::select! {
@@ -55,22 +64,48 @@ impl Lanes {
             // confirmed.
             let handed_over = stream.set_nodelay(true).and_then(|()| stream.into_std());
             match handed_over {
-                // A lane ends only after this loop.
-                Ok(stream) => {
-                    let _ = self.lanes[turn].connections.send((stream, address)).await;
-                    turn = (turn + 1) % self.lanes.len();
-                }
+                Ok(stream) => self.deal((stream, address), stop).await,
                 Err(error) => tracing::debug!(%error, "a connection was lost at once"),
             }
         }
         drop(listener);
-        future::join_all(self.lanes.iter_mut().map(|lane| &mut lane.served)).await;
+        // What was dealt is also taken.
+        while self
+            .threads
+            .iter()
+            .any(|lane| lane.connections.capacity() < CONNECTIONS_WAITING && !lane.connections.is_closed())
+        {
+            tokio::time::sleep(TAKE_INTERVAL).await;
+        }
+        self.drain.cancel();
+        future::join_all(self.threads.iter_mut().map(|lane| &mut lane.served)).await;
+    }
+
+    /// Gives the connection to the next thread with room; a busy one does not hold up the others.
+    async fn deal(&mut self, mut accepted: Accepted, stop: &CancellationToken) {
+        for _ in 0..self.threads.len() {
+            let lane = &self.threads[self.turn];
+            self.turn = (self.turn + 1) % self.threads.len();
+            accepted = match lane.connections.try_send(accepted) {
+                Ok(()) => return,
+                Err(TrySendError::Full(accepted)) => accepted,
+                Err(TrySendError::Closed(accepted)) => {
+                    tracing::error!("a serving thread has ended; the others take its connections");
+                    accepted
+                }
+            };
+        }
+        // All are full. One that has ended takes nothing, and then the connection closes.
+        tokio::select! {
+            () = stop.cancelled() => {}
+            _ = self.threads[self.turn].connections.send(accepted) => {}
+        }
     }
 
     /// Ends the threads, and whatever still runs on them.
     pub(crate) async fn end(self) {
         self.end.cancel();
-        let threads: Vec<JoinHandle<()>> = self.lanes.into_iter().map(|lane| lane.thread).collect();
+        let threads: Vec<JoinHandle<()>> = self.threads.into_iter().map(|lane| lane.thread).collect();
         let joined = tokio::task::spawn_blocking(move || threads.into_iter().all(|thread| thread.join().is_ok()));
         if !joined.await.unwrap_or(false) {
             tracing::error!("a serving thread panicked");
@@ -121,7 +156,7 @@ impl Listener for Dealt {
 
 #[cfg(test)]
 mod tests {
-    use std::{collections::BTreeMap, time::Duration};
+    use std::collections::BTreeMap;
 
     use axum::routing::get;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -142,7 +177,7 @@ mod tests {
     async fn connections_are_dealt_out_in_turn_stay_where_they_are_and_are_drained() {
         let name = || async { std::thread::current().name().unwrap_or_default().to_owned() };
         let stop = CancellationToken::new();
-        let mut lanes = Lanes::start(3, &Router::new().route("/", get(name)), &stop).unwrap();
+        let mut lanes = Lanes::start(3, &Router::new().route("/", get(name))).unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let stopping = stop.clone();
@@ -174,7 +209,7 @@ mod tests {
             "done"
         };
         let stop = CancellationToken::new();
-        let mut lanes = Lanes::start(1, &Router::new().route("/", get(slow)), &stop).unwrap();
+        let mut lanes = Lanes::start(1, &Router::new().route("/", get(slow))).unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let stopping = stop.clone();

@@ -50,6 +50,7 @@ pub async fn serve_with(
     listener: TcpListener,
     stop: CancellationToken,
 ) -> anyhow::Result<()> {
+    allow_many_connections();
     let settings = live.settings();
     let keys = (client_key(&settings)?, admin_token(&settings)?);
     let tasks = TaskTracker::new();
@@ -66,8 +67,8 @@ pub async fn serve_with(
     background.spawn(tokenhub_activities::discovery::keep_discovering(Arc::clone(&world), stop.clone()));
 
     let drain = Duration::from_secs(settings.shutdown_drain_secs);
-    let mut lanes = Lanes::start(settings.api_threads, &routes::router(AppState(Arc::new(parts))), &stop)
-        .context("no thread to serve")?;
+    let mut lanes =
+        Lanes::start(settings.api_threads, &routes::router(AppState(Arc::new(parts)))).context("no thread to serve")?;
     serve_http(&mut lanes, listener, &stop, &draining, drain).await;
     tasks.close();
     if tokio::time::timeout(drain, tasks.wait()).await.is_err() {
@@ -83,6 +84,14 @@ pub async fn serve_with(
     ledger_tasks.wait().await;
     lanes.end().await;
     Ok(())
+}
+
+/// A stream holds two descriptors, and many systems start a program with a limit of 1,024 that it may raise itself.
+fn allow_many_connections() {
+    match rlimit::increase_nofile_limit(u64::MAX) {
+        Ok(files) => tracing::debug!(files, "open files are limited"),
+        Err(error) => tracing::warn!(%error, "the limit of open files stays as it is"),
+    }
 }
 
 /// Serves until `stop`, and then for as long as connections are busy, within `drain`.

@@ -38,7 +38,8 @@ pub struct Reloaded {
 }
 
 /// Settings that parts of a process took at start.
-const FIXED: [&str; 10] = [
+const FIXED: [&str; 11] = [
+    "api.",
     "listen_addr",
     "data_dir",
     "database_url",
@@ -106,6 +107,7 @@ impl Live {
 fn keep_fixed(before: &Settings, read: Settings) -> Settings {
     Settings {
         listen_addr: before.listen_addr,
+        api_threads: before.api_threads,
         data_dir: before.data_dir.clone(),
         database_url: before.database_url.clone(),
         log_level: before.log_level.clone(),

@@ -24,6 +24,8 @@ const SMALL_LIMITS: [(&str, &str); 7] = [
     ("anthropic-ratelimit-input-tokens-remaining", "anthropic-ratelimit-input-tokens-reset"),
     ("anthropic-ratelimit-output-tokens-remaining", "anthropic-ratelimit-output-tokens-reset"),
 ];
+/// Their headers tell when the limit is whole again; it holds the next request long before.
+const SMALL_LIMIT_WAIT_MAX: Duration = Duration::from_secs(10);
 /// A number at or above this is a moment, one below it a number of seconds.
 const MOMENT_SECS_MIN: f64 = 1_000_000_000.0;
 /// A moment at or above this is in milliseconds.
@@ -44,7 +46,7 @@ pub(crate) fn used_up(headers: &HeaderMap, body: &[u8], now: SystemTime) -> Used
     let window = [signs.unified(), signs.codex(), of_body(body, now)].into_iter().flatten().max();
     let limits = SMALL_LIMITS.iter().filter(|(left, _)| signs.number(left).is_some_and(|left| left <= 0.0));
     let limit = limits.filter_map(|(_, reset)| signs.until(reset)).max();
-    UsedUp { window, limit: limit.max(signs.unified_of_model()) }
+    UsedUp { window, limit: limit.map(|wait| wait.min(SMALL_LIMIT_WAIT_MAX)).max(signs.unified_of_model()) }
 }
 
 #[derive(Clone, Copy)]
@@ -72,6 +74,10 @@ impl Signs<'_> {
 
     /// The longest of the closed windows. Where none is named, the one that decided.
     fn unified(&self) -> Option<Duration> {
+        // A window may be more than full and the account open, where further use is paid for.
+        if self.text(&format!("{UNIFIED}-status")).is_some_and(|status| status != "rejected") {
+            return None;
+        }
         let windows = UNIFIED_WINDOWS.map(|window| format!("{UNIFIED}-{window}"));
         let is_full = |prefix: &str| self.number(&format!("{prefix}-utilization")).is_some_and(|used| used >= 1.0);
         let closed = windows.iter().filter(|prefix| self.is_rejected(prefix) || is_full(prefix));
@@ -117,7 +123,7 @@ fn of_body(body: &[u8], now: SystemTime) -> Option<Duration> {
 
 /// A wait in any of its spellings: seconds, `6m0s`, a moment as a number or as RFC 3339. Nothing when it is over.
 fn until(text: &str, now: SystemTime) -> Option<Duration> {
-    let since_epoch = |moment: Duration| (SystemTime::UNIX_EPOCH + moment).duration_since(now).ok();
+    let since_epoch = |moment: Duration| SystemTime::UNIX_EPOCH.checked_add(moment)?.duration_since(now).ok();
     let wait = if let Ok(number) = text.parse::<f64>() {
         if number >= MOMENT_MILLIS_MIN {
             since_epoch(Duration::try_from_secs_f64(number / 1_000.0).ok()?)?
@@ -185,6 +191,9 @@ mod tests {
             ("anthropic-ratelimit-unified-7d-status", "rejected"),
         ];
         assert_eq!(with(&both), (Some(300_000), None));
+        let paid_for =
+            [("anthropic-ratelimit-unified-7d-utilization", "1.02"), ("anthropic-ratelimit-unified-status", "allowed")];
+        assert_eq!(with(&paid_for), (None, None));
         assert_eq!(with(&[("anthropic-ratelimit-unified-5h-status", "allowed_warning")]), (None, None));
     }
 
@@ -222,15 +231,17 @@ mod tests {
     fn a_small_limit_counts_once_it_is_used_up_in_any_spelling() {
         let requests =
             |left, reset| of(&[("x-ratelimit-remaining-requests", left), ("x-ratelimit-reset-requests", reset)]);
-        assert_eq!((requests("3", "6m0s"), requests("0", "6m0s")), ((None, None), (None, Some(360))));
-        assert_eq!(requests("0", "1h2m3.5s"), (None, Some(3_723)));
+        assert_eq!((requests("3", "6m0s"), requests("0", "6m0s")), ((None, None), (None, Some(10))));
+        assert_eq!(requests("0", "120ms"), (None, Some(0)));
+        assert_eq!(spelled_out("1h2m3.5s"), Some(Duration::from_millis(3_723_500)));
         assert_eq!(requests("0", "soon"), (None, None));
         let moment =
             |text| of(&[("anthropic-ratelimit-tokens-remaining", "0"), ("anthropic-ratelimit-tokens-reset", text)]);
-        assert_eq!(moment("2027-01-15T08:01:00Z"), (None, Some(60)));
+        assert_eq!(moment("2027-01-15T08:00:07Z"), (None, Some(7)));
         assert_eq!(moment("2026-01-15T08:01:00Z"), (None, None), "it is over");
+        assert_eq!(until("1e22", now()), None, "a moment that no clock can tell");
         let plain = |text: &str| of(&[("x-ratelimit-remaining", "0"), ("x-ratelimit-reset", text)]);
         assert_eq!(plain(&((NOW_SECS + 5) * 1_000).to_string()), (None, Some(5)));
-        assert_eq!((plain("30"), plain("-1"), plain("NaN")), ((None, Some(30)), (None, None), (None, None)));
+        assert_eq!((plain("30"), plain("-1"), plain("NaN")), ((None, Some(10)), (None, None), (None, None)));
     }
 }

@@ -85,6 +85,11 @@ impl Framer {
         }
     }
 
+    /// Bytes of an event, or of a comment, whose end has not come.
+    pub(crate) fn unfinished_bytes(&self) -> usize {
+        self.buffer.len() + self.data.len()
+    }
+
     /// Takes the next bytes, cut anywhere.
     pub fn push(&mut self, chunk: &[u8]) {
         self.buffer.extend_from_slice(chunk);

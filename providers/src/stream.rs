@@ -31,6 +31,8 @@ use crate::redact::redact;
 use crate::sse::{EVENT_BYTES, Event, Framer};
 use sight::{Sight, is_keep_alive, look};
 
+/// A comment or a ping is shorter than this.
+const KEEP_ALIVE_BYTES_MAX: usize = 16 * 1024;
 /// After the last event the end of the body is awaited this long, so that the connection can be used again.
 const DRAIN_WAIT: Duration = Duration::from_millis(50);
 /// Longest description of a broken connection.
@@ -200,7 +202,13 @@ impl Reader {
                 }
             }
             match self.next_chunk().await? {
-                Some(chunk) => self.take(&chunk)?,
+                Some(chunk) => {
+                    self.take(&chunk)?;
+                    // What is on its way is larger than any keep-alive: the provider is not silent, only slow.
+                    if self.framer.unfinished_bytes() > KEEP_ALIVE_BYTES_MAX {
+                        self.idle_by = Instant::now() + self.clocks.idle;
+                    }
+                }
                 None => return self.end(),
             }
         }

@@ -26,6 +26,7 @@ mod failures;
 mod idempotency;
 mod losses;
 mod make_run;
+mod many_connections;
 mod many_hosts;
 mod openai_sdk;
 mod operator_view;

@@ -106,14 +106,19 @@ async fn renew(shared: Arc<Shared>, run: RunContext, (owner, steps): (Owner, Dir
         let Some(held) = epoch else { continue };
         match runs.renew(&run.tenant, &run.run_id, &owner, held, now()).await {
             Ok(true) => {}
-            Ok(false) => {
+            Ok(false) => match runs.get(&run.tenant, &run.run_id).await {
                 // An owner that lost its claim goes on: the journal gives what it buys to the next one.
-                let row = runs.get(&run.tenant, &run.run_id).await.ok().flatten();
-                if row.is_some_and(|row| row.status == RunStatus::Cancelled) {
-                    steps.cancel("the run was cancelled");
+                Ok(row) => {
+                    if row.is_some_and(|row| row.status == RunStatus::Cancelled) {
+                        steps.cancel("the run was cancelled");
+                    }
+                    return;
                 }
-                return;
-            }
+                Err(error) => {
+                    let error = &error as &dyn std::error::Error;
+                    tracing::warn!(error, run = %run.run_id, "it is not known why a lease was lost");
+                }
+            },
             Err(error) => {
                 tracing::warn!(error = &error as &dyn std::error::Error, run = %run.run_id, "a lease was not renewed");
             }

@@ -3,13 +3,15 @@
 //! A response is a run, and its id that of the run; nothing is stored for its own sake. One that was waited for can be
 //! read under the id of its run, too, and cannot be cancelled.
 
+use std::time::SystemTime;
+
 use axum::{
-    extract::{Path, Query, State},
+    extract::{Path, Query, State, rejection::QueryRejection},
     http::{HeaderMap, HeaderValue, header},
     response::{IntoResponse, Response},
 };
 use serde::Deserialize;
-use tokenhub_domain::{ChatSpec, Dialect, DurabilityMark, PlanSpec, RunId};
+use tokenhub_domain::{ChatSpec, Dialect, DurabilityMark, PlanSpec, RunId, RunStatus, TenantId, UnixMicros};
 use tokenhub_store::RunRow;
 
 use crate::{
@@ -32,10 +34,38 @@ pub(super) struct Reading {
 /// Accepts a response that nobody waits for and says how it stands.
 pub(super) async fn begin(runner: &Runner, job: Job) -> Result<Response, Problem> {
     let tenant = job.spec.base().run.tenant.clone();
+    let request = job.spec.base().original.as_inline().unwrap_or_default().to_owned();
     let (run_id, mark) = runner.dispatcher.launch(job).await?;
-    let row = dispatch::read_run(&runner.world, &tenant, &run_id).await?.ok_or(Problem::Internal)?;
+    // From here on it runs, and a client that did not learn its id would buy it again.
+    match standing(runner, &tenant, &run_id, mark).await {
+        Ok(response) => Ok(response),
+        Err(problem) => {
+            tracing::warn!(%problem, run = %run_id, "a response was begun and cannot be looked at");
+            queued(&run_id, &request, mark)
+        }
+    }
+}
+
+async fn standing(
+    runner: &Runner,
+    tenant: &TenantId,
+    run_id: &RunId,
+    mark: Option<DurabilityMark>,
+) -> Result<Response, Problem> {
+    let row = dispatch::read_run(&runner.world, tenant, run_id).await?.ok_or(Problem::Internal)?;
     let spec = spec_of(&row).ok_or(Problem::Internal)?;
     respond(runner, &row, spec, mark).await
+}
+
+/// What is known without the row.
+fn queued(run_id: &RunId, request: &str, mark: Option<DurabilityMark>) -> Result<Response, Problem> {
+    let created_at_secs = UnixMicros::from(SystemTime::now()).0 / MICROS_PER_SECOND;
+    let run = ResponseRun { run_id, background: true, status: RunStatus::Pending, created_at_secs, request };
+    let mut headers = HeaderMap::new();
+    let mark = mark.unwrap_or(DurabilityMark::None);
+    RunHeaders { run_id, workflow_id: None, mark }.write(&mut headers);
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    Ok((headers, render::response_body(run, None)?).into_response())
 }
 
 /// Reads one back.
@@ -43,10 +73,10 @@ pub(super) async fn show(
     State(gate): State<Gate>,
     State(runner): State<Runner>,
     Path(id): Path<String>,
-    Query(reading): Query<Reading>,
+    reading: Result<Query<Reading>, QueryRejection>,
     headers: HeaderMap,
 ) -> Response {
-    let shown = read_back(&gate, &runner, id, &reading, &headers).await;
+    let shown = read_back(&gate, &runner, id, reading, &headers).await;
     shown.unwrap_or_else(|problem| problem.into_response(Shape::OpenAi))
 }
 
@@ -65,10 +95,11 @@ async fn read_back(
     gate: &Gate,
     runner: &Runner,
     id: String,
-    reading: &Reading,
+    reading: Result<Query<Reading>, QueryRejection>,
     headers: &HeaderMap,
 ) -> Result<Response, Problem> {
     let caller = gate.key.load().authenticate(headers)?;
+    let Query(reading) = reading.map_err(|_| Problem::invalid("stream", "must be true or false"))?;
     if reading.stream {
         return Err(Problem::UnsupportedField { param: "stream".to_owned() });
     }
@@ -118,7 +149,11 @@ async fn respond(
         Some(outcome) => Some(runner.dispatcher.inline(outcome).await?),
         None => None,
     };
-    let request = runner.dispatcher.text(&row.tenant, spec.base.original).await?;
+    // An answer repeats nothing of its request.
+    let request = match outcome.as_ref().and_then(|outcome| outcome.answer.as_ref()) {
+        Some(_) => String::new(),
+        None => runner.dispatcher.text(&row.tenant, spec.base.original).await?,
+    };
     let run = ResponseRun {
         run_id: &row.run_id,
         background: spec.background,

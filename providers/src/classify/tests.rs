@@ -200,6 +200,6 @@ fn a_429_that_names_an_exhausted_window_is_a_spent_quota_with_the_windows_end() 
     assert_eq!(with(429, &week, Some("5")), (QuotaExhausted, Some(86_400_000), Some(5_000)));
     assert_eq!(with(529, &week, None).1, None);
     let minute = [("x-ratelimit-remaining-requests", "0"), ("x-ratelimit-reset-requests", "6m0s")];
-    assert_eq!(with(429, &minute, None), (RateLimited, None, Some(360_000)));
+    assert_eq!(with(429, &minute, None), (RateLimited, None, Some(10_000)));
     assert_eq!(with(429, &minute, Some("2")), (RateLimited, None, Some(2_000)));
 }

@@ -76,7 +76,12 @@ impl Chunks {
                 Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Array(_) => {}
             }
         }
-        let mut events: Vec<StreamEvent> = written.into_iter().map(|choice| self.event(choice)).collect();
+        let written = written.into_iter().filter(|choice| usage.is_some() || says_something(choice));
+        let mut events: Vec<StreamEvent> = written.map(|choice| self.event(choice)).collect();
+        // The model speaks, though nothing can be shown of it yet: whoever waits for its first word need not any more.
+        if events.is_empty() && event.kind == EventKind::Content {
+            events.push(StreamEvent { raw: Bytes::new(), ..event.clone() });
+        }
         if let Some(last) = events.last_mut() {
             if usage.is_some() {
                 let mut chunk: Map<String, Value> = serde_json::from_slice(&last.raw).unwrap_or_default();
@@ -190,6 +195,12 @@ impl Chunks {
     }
 }
 
+/// Whether a client learns anything by it.
+fn says_something(choice: &Map<String, Value>) -> bool {
+    let delta = choice.get("delta").and_then(Value::as_object);
+    delta.is_some_and(|delta| !delta.is_empty()) || choice.get("finish_reason").is_some_and(|reason| !reason.is_null())
+}
+
 #[cfg(test)]
 mod tests {
     use serde_json::json;
@@ -228,6 +239,7 @@ mod tests {
         let mut chunks = chunks();
         let events = events.into_iter().flat_map(|event| chunks.take(event));
         events
+            .filter(|event| !event.raw.is_empty())
             .map(|event| {
                 let chunk: Value = serde_json::from_slice(&event.raw).unwrap();
                 assert_eq!(chunk["id"], "c");
@@ -248,7 +260,6 @@ mod tests {
             shown,
             [
                 (choice(json!({"role": "assistant", "content": ""}), Value::Null), EventKind::Preamble),
-                (choice(json!({}), Value::Null), EventKind::Preamble),
                 (choice(json!({"reasoning_content": "hm"}), Value::Null), EventKind::Content),
                 (choice(json!({"content": "I look."}), Value::Null), EventKind::Content),
                 (choice(json!({"tool_calls": [call]}), Value::Null), EventKind::Content),
@@ -268,6 +279,19 @@ mod tests {
         let end = events.last().unwrap();
         assert_eq!((end.usage, end.finish_reason.as_deref()), (Some(counts), Some("stop")));
         assert!(String::from_utf8_lossy(&events[0].raw).contains(r#""content":" <""#), "{events:?}");
+    }
+
+    #[test]
+    fn a_long_call_is_no_silence_and_costs_no_chunks() {
+        let mut chunks = chunks();
+        chunks.take(said("<|tool_call>call:get_weather{text:<|\"|>"));
+        for _ in 0..2_000 {
+            let events = chunks.take(said("word "));
+            let seen: Vec<_> = events.iter().map(|event| (event.raw.len(), event.kind)).collect();
+            assert_eq!(seen, [(0, EventKind::Content)]);
+        }
+        let call = chunks.take(said("<|\"|>}<tool_call|>"));
+        assert!(String::from_utf8_lossy(&call[0].raw).contains("word word"), "{call:?}");
     }
 
     #[test]

@@ -60,14 +60,27 @@ fn report(failing: &mut bool, error: Option<&StoreError>) {
 pub(super) async fn drain(shared: &Shared) -> Result<(), StoreError> {
     let _turn = shared.draining.lock().await;
     shared.appended.store(0, Ordering::Relaxed);
-    let until = shared.spool().written_end().map_err(StoreError::DrainSpool)?;
+    let until = shared.spool().end();
     loop {
         let batch = shared.spool().next_batch(BATCH_ROWS, until).map_err(StoreError::DrainSpool)?;
         let Some(batch) = batch else { break };
         apply::apply(&shared.store, &shared.instance, batch.records).await?;
         shared.spool().mark_drained(batch.end).map_err(StoreError::DrainSpool)?;
     }
-    Ok(())
+    drain_held(shared).await
+}
+
+/// Brings over what the file did not take, as on a full disk; the file is empty by now, so nothing earlier is missing.
+async fn drain_held(shared: &Shared) -> Result<(), StoreError> {
+    let held = shared.spool().take_held();
+    if held.is_empty() {
+        return Ok(());
+    }
+    let applied = apply::apply(&shared.store, &shared.instance, held.clone()).await;
+    if applied.is_err() {
+        shared.spool().hold_again(held)?;
+    }
+    applied
 }
 
 /// The last drain. A spool that is still needed is left for the next process to adopt.
@@ -79,5 +92,70 @@ async fn close(shared: &Shared) {
     let finished = shared.nothing_in_flight() && shared.spool().close_if_drained();
     if finished && let Err(error) = adopt::bury(&shared.paths) {
         tracing::warn!(%error, "could not remove the drained spool");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokenhub_domain::{AttemptId, InstanceId, NanoDollars, PricePerMillion, Role, TenantId, UnixMicros};
+    use tokio_util::task::TaskTracker;
+
+    use super::*;
+    use crate::{AttemptOpen, LedgerState, Settlement, Store, Waste};
+
+    fn open(attempt: &AttemptId) -> AttemptOpen {
+        AttemptOpen {
+            attempt_id: attempt.clone(),
+            tenant: TenantId::default_tenant(),
+            run_id: "run_1".into(),
+            step: "answer".into(),
+            step_key: "run_1|answer".into(),
+            role: Role::Answer,
+            provider: "p".into(),
+            model: "m".into(),
+            principal: "key".into(),
+            api_key_id: "key".into(),
+            request_id: "req_1".into(),
+            config_version: 1,
+            estimated_cost: NanoDollars::default(),
+            at: UnixMicros(1),
+        }
+    }
+
+    fn settlement() -> Settlement {
+        Settlement {
+            usage_json: None,
+            input_tokens: 3,
+            output_tokens: 2,
+            cost: NanoDollars(7),
+            input_price: PricePerMillion::default(),
+            output_price: PricePerMillion::default(),
+            finish_reason: None,
+            latency_ms: 1,
+            waste: Waste::Used,
+            at: UnixMicros(2),
+        }
+    }
+
+    #[tokio::test]
+    async fn what_a_full_disk_does_not_take_reaches_the_database_without_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(&format!("sqlite://{}?mode=rwc", folder.path().join("db").display())).await.unwrap();
+        store.migrate().await.unwrap();
+        let (tracker, stop) = (TaskTracker::new(), CancellationToken::new());
+        let instance = InstanceId::from("inst_1");
+        let ledger = Ledger::open(store.clone(), folder.path(), instance, &tracker, stop.clone()).await.unwrap();
+        let attempt = AttemptId::from("att_1");
+        ledger.reserve(open(&attempt));
+        ledger.sent(&attempt, UnixMicros(1)).unwrap();
+        ledger.settle_with_log(&attempt, settlement()).unwrap();
+        ledger.shared.spool().refuse_writes();
+        ledger.flush().await.unwrap();
+        let rows = store.ledger_rows().of_run(&TenantId::default_tenant(), &"run_1".into()).await.unwrap();
+        let seen: Vec<_> = rows.iter().map(|row| (row.state, row.cost)).collect();
+        assert_eq!(seen, [(LedgerState::Settled, NanoDollars(7))]);
+        stop.cancel();
+        tracker.close();
+        tracker.wait().await;
     }
 }

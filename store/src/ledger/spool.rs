@@ -168,10 +168,33 @@ impl Spool {
         })
     }
 
-    /// Where the spool ends, what is held included.
-    pub(super) fn written_end(&mut self) -> io::Result<u64> {
-        self.write_lines()?;
-        Ok(self.end)
+    /// Where the spool ends. What is held is written first, if the file takes it.
+    pub(super) fn end(&mut self) -> u64 {
+        if let Err(error) = self.write_lines() {
+            tracing::warn!(%error, held = self.held.len(), "the spool file does not take what is held");
+        }
+        self.end
+    }
+
+    /// What the file does not take, to be brought to the database without it.
+    pub(super) fn take_held(&mut self) -> Vec<SpoolRecord> {
+        self.lines.clear();
+        self.held.drain(..).map(|(_, record)| record).collect()
+    }
+
+    /// Holds what was taken and could not be brought to the database either.
+    pub(super) fn hold_again(&mut self, records: Vec<SpoolRecord>) -> Result<(), StoreError> {
+        for record in records {
+            let length = self.add_line(&record)?;
+            self.held.push((length, record));
+        }
+        Ok(())
+    }
+
+    /// Lets every write fail from now on.
+    #[cfg(test)]
+    pub(super) fn refuse_writes(&mut self) {
+        self.file = File::open(&self.paths.live).unwrap();
     }
 
     /// The next records before the position `until` that are not in the database, at most `count`. What is not in
@@ -377,16 +400,33 @@ mod tests {
         assert!(!spool.close_if_drained(), "something is held");
         spool.append(line(1, 10), Admission::Always).unwrap();
         let written = length(&paths);
-        assert_eq!(written, spool.written_end().unwrap());
+        assert_eq!(written, spool.end());
         spool.append(line(2, 10), Admission::WithNext).unwrap();
         assert_eq!(length(&paths), written);
         let refused = spool.append(line(3, 300 * 1024), Admission::Bounded);
         assert!(matches!(refused, Err(StoreError::SpoolFull)), "{refused:?}");
-        let end = spool.written_end().unwrap();
+        let end = spool.end();
         assert_eq!(length(&paths), end);
         let batch = spool.next_batch(9, end).unwrap().unwrap();
         assert_eq!((numbers(&batch.records), batch.end), (vec![0, 1, 2], end));
         assert_eq!(all_numbers(SpoolReader::whole(File::open(&paths.live).unwrap()).unwrap()), [0, 1, 2]);
+    }
+
+    #[test]
+    fn what_the_file_does_not_take_is_held_and_can_be_taken_without_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let paths = paths(folder.path());
+        let mut spool = Spool::create(&paths, BOUND_BYTES).unwrap();
+        spool.append(line(0, 10), Admission::Always).unwrap();
+        let end = spool.end();
+        spool.append(line(1, 10), Admission::WithNext).unwrap();
+        spool.refuse_writes();
+        assert!(spool.append(line(2, 10), Admission::Always).is_err());
+        assert_eq!(spool.end(), end, "what is in the file can be drained all the same");
+        let held = spool.take_held();
+        assert_eq!((numbers(&held), spool.take_held().len()), (vec![1], 0));
+        spool.hold_again(held).unwrap();
+        assert_eq!(numbers(&spool.take_held()), [1]);
     }
 
     #[test]
@@ -406,7 +446,7 @@ mod tests {
         append(&mut spool, 100);
         while drained.len() < LINES {
             // As many as are drained come in addition while the batches are on their way.
-            let until = spool.written_end().unwrap();
+            let until = spool.end();
             while let Some(batch) = spool.next_batch(50, until).unwrap() {
                 let told = append(&mut spool, batch.records.len());
                 largest = largest.max(length(&paths));

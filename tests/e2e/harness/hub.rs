@@ -1,6 +1,12 @@
 //! A whole installation: database, Temporal, workers, APIs and a scripted provider that outlives them all.
 
-use std::{collections::BTreeMap, fs, os::unix::fs::PermissionsExt, path::PathBuf, time::Duration};
+use std::{
+    collections::BTreeMap,
+    fs,
+    os::unix::fs::PermissionsExt,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use reqwest::{Client, Method, RequestBuilder};
 use serde_json::{Value, json};
@@ -202,6 +208,10 @@ impl TestHub {
     /// Starts one more API with extra variables and waits until it is ready.
     pub async fn start_api_with(&mut self, extra: &[(&str, &str)]) {
         let process = self.process(Binary::Api, extra);
+        self.await_api(process).await;
+    }
+
+    async fn await_api(&mut self, process: Process) {
         let address =
             eventually("the API listens", PROCESS_PATIENCE, || async { listening_address(&process.output()) });
         let url = format!("http://{}", address.await);
@@ -211,6 +221,14 @@ impl TestHub {
             answer.status.is_success().then_some(())
         })
         .await;
+    }
+
+    /// Starts one more API as a system does that allows a program few open files until it asks for more.
+    pub async fn start_api_with_few_files(&mut self, files: usize) {
+        let script = format!("ulimit -S -n {files}; exec \"$0\"");
+        let arguments = ["-c".to_owned(), script, binary("tokenhub-api").display().to_string()];
+        let process = Process::start("few-files", Path::new("/bin/sh"), &arguments, &self.environment, &self.dir);
+        self.await_api(process).await;
     }
 
     fn process(&self, binary_kind: Binary, extra: &[(&str, &str)]) -> Process {
