@@ -5,13 +5,11 @@
 
 use std::{sync::Arc, time::Duration};
 
-use tokenhub_domain::{Catalogue, CredentialId, Model, ModelQuirks, PricePerMillion, Provider};
+use tokenhub_domain::{Catalogue, CredentialId, Model, Provider};
 use tokio_util::sync::CancellationToken;
 
 use crate::World;
 
-/// The weight of a model that nobody weighed: the middle of the scale.
-const LISTED_MODEL_WEIGHT: u32 = 5;
 const RETRY_INTERVAL: Duration = Duration::from_secs(10);
 const REFRESH_INTERVAL: Duration = Duration::from_mins(10);
 
@@ -39,15 +37,8 @@ pub async fn discover(world: &World) -> bool {
         match world.providers.load_full().list_models(&provider.id).await {
             Ok(listed) => {
                 let models = listed.into_iter().map(|one| Model {
-                    id: one.id,
-                    provider_id: provider.id.clone(),
-                    weight: LISTED_MODEL_WEIGHT,
                     max_context_tokens: one.context_length,
-                    max_output_tokens: None,
-                    input_price: PricePerMillion::default(),
-                    output_price: PricePerMillion::default(),
-                    enabled: true,
-                    quirks: ModelQuirks::default(),
+                    ..Model::new(one.id, provider.id.clone())
                 });
                 let models: Vec<Model> = models.collect();
                 world.catalogue.rcu(|current| merge(current, &models));
@@ -87,22 +78,12 @@ mod tests {
     use super::*;
 
     fn model(id: &str, weight: u32) -> Model {
-        Model {
-            id: id.into(),
-            provider_id: "p".into(),
-            weight,
-            max_context_tokens: None,
-            max_output_tokens: None,
-            input_price: PricePerMillion::default(),
-            output_price: PricePerMillion::default(),
-            enabled: true,
-            quirks: ModelQuirks::default(),
-        }
+        Model { weight, ..Model::new(id, "p") }
     }
 
     #[test]
     fn a_configured_model_wins_over_a_listed_one() {
-        let current = Catalogue { version: 3, providers: Vec::new(), models: vec![model("a", 9)] };
+        let current = Catalogue { version: 3, models: vec![model("a", 9)], ..Catalogue::default() };
         let merged = merge(&current, &[model("a", 5), model("b", 5)]);
         assert_eq!(merged.models, [model("a", 9), model("b", 5)]);
         assert_eq!(merged.version, 4);

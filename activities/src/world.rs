@@ -6,10 +6,11 @@ use arc_swap::ArcSwap;
 use tokenhub_config::Settings;
 use tokenhub_domain::{Catalogue, InstanceId};
 use tokenhub_providers::{Providers, ProvidersError, Timeouts, Upstream};
+use tokenhub_routing::Temperature;
 use tokenhub_store::{Ledger, Store, StoreError};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use crate::{FaultPoints, Health, Penalties};
+use crate::{FaultPoints, Health, Observed, Penalties};
 
 /// The outside of the activities, shared by all of them.
 pub struct World {
@@ -23,6 +24,10 @@ pub struct World {
     pub catalogue: ArcSwap<Catalogue>,
     /// The penalties of providers.
     pub health: Arc<Health>,
+    /// What calls have shown of those who answered them.
+    pub observed: Observed,
+    /// How often somebody else than the best is asked first.
+    pub temperature: Temperature,
     /// This process.
     pub instance: InstanceId,
     /// Pauses for crash tests; empty in every release build.
@@ -41,6 +46,8 @@ pub struct WorldParts {
     pub upstreams: Vec<Upstream>,
     /// Whether providers that fail are left out for a while.
     pub penalties: Penalties,
+    /// How often somebody else than the best is asked first.
+    pub temperature: Temperature,
     /// Pauses for crash tests.
     pub faults: FaultPoints,
 }
@@ -54,6 +61,7 @@ impl WorldParts {
             catalogue: settings.catalogue.clone(),
             upstreams: upstreams(settings),
             penalties: if settings.penalties { Penalties::On } else { Penalties::Off },
+            temperature: Temperature::new(settings.exploration_temperature),
             faults,
         }
     }
@@ -118,6 +126,8 @@ impl World {
             ledger,
             providers: ArcSwap::from_pointee(providers),
             health,
+            observed: Observed::default(),
+            temperature: parts.temperature,
             catalogue: ArcSwap::from_pointee(parts.catalogue),
             instance,
             faults: parts.faults,

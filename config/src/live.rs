@@ -38,7 +38,7 @@ pub struct Reloaded {
 }
 
 /// Settings that parts of a process took at start.
-const FIXED: [&str; 10] = [
+const FIXED: [&str; 11] = [
     "listen_addr",
     "data_dir",
     "database_url",
@@ -46,6 +46,7 @@ const FIXED: [&str; 10] = [
     "temporal.",
     "breaker.",
     "routing.penalties",
+    "routing.exploration_temperature",
     "worker.",
     "up.",
     "shutdown_drain_secs",
@@ -115,6 +116,7 @@ fn keep_fixed(before: &Settings, read: Settings) -> Settings {
         start_deadline_ms: before.start_deadline_ms,
         shutdown_drain_secs: before.shutdown_drain_secs,
         penalties: before.penalties,
+        exploration_temperature: before.exploration_temperature,
         worker: before.worker,
         up: before.up.clone(),
         stop_at_end_of_stdin: before.stop_at_end_of_stdin,
