@@ -3,7 +3,10 @@
 //! Runs in every process, so that the API offers what the workers can call. A configured model always wins over a
 //! listed one.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use tokenhub_domain::{Catalogue, CredentialId, Model, Provider};
 use tokio_util::sync::CancellationToken;
@@ -34,7 +37,11 @@ pub async fn discover(world: &World) -> bool {
         world.catalogue.load().providers.iter().filter(|one| one.autoload_models && one.enabled).cloned().collect();
     let mut all_answered = true;
     for provider in providers {
-        match world.providers.load_full().list_models(&provider.id).await {
+        let asked_at = Instant::now();
+        let listed = world.providers.load_full().list_models(&provider.id).await;
+        let latency_ms = u64::try_from(asked_at.elapsed().as_millis()).unwrap_or(u64::MAX);
+        world.observed.probed(&provider.id, listed.is_ok(), latency_ms);
+        match listed {
             Ok(listed) => {
                 let models = listed.into_iter().map(|one| Model {
                     max_context_tokens: one.context_length,

@@ -31,8 +31,8 @@ pub(crate) async fn run(
 /// One shortlist for each wish of `request`, as things are now. Drawn anew each time: of a workflow's lists the history
 /// has the only copy.
 pub fn shortlists(world: &World, request: &SelectRequest) -> Vec<Shortlist> {
-    let catalogue = world.catalogue.load();
-    let signals = world.observed.signals();
+    let catalogue = world.catalogue.load_full();
+    let signals = world.observed.signals(&catalogue);
     let of_wish = |wish: &ShortlistWish| {
         let situation = Situation {
             catalogue: &catalogue,

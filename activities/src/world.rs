@@ -6,7 +6,7 @@ use arc_swap::ArcSwap;
 use tokenhub_config::Settings;
 use tokenhub_domain::{Catalogue, InstanceId};
 use tokenhub_providers::{Providers, ProvidersError, Timeouts, Upstream};
-use tokenhub_routing::Temperature;
+use tokenhub_routing::{LiveSignals, Temperature};
 use tokenhub_store::{Ledger, Store, StoreError};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -25,7 +25,7 @@ pub struct World {
     /// The penalties of providers.
     pub health: Arc<Health>,
     /// What calls have shown of those who answered them.
-    pub observed: Observed,
+    pub observed: Arc<Observed>,
     /// How often somebody else than the best is asked first.
     pub temperature: Temperature,
     /// This process.
@@ -46,6 +46,8 @@ pub struct WorldParts {
     pub upstreams: Vec<Upstream>,
     /// Whether providers that fail are left out for a while.
     pub penalties: Penalties,
+    /// Whether what calls have shown ranks anybody.
+    pub live_signals: LiveSignals,
     /// How often somebody else than the best is asked first.
     pub temperature: Temperature,
     /// Pauses for crash tests.
@@ -61,6 +63,7 @@ impl WorldParts {
             catalogue: settings.catalogue.clone(),
             upstreams: upstreams(settings),
             penalties: if settings.penalties { Penalties::On } else { Penalties::Off },
+            live_signals: if settings.live_signals { LiveSignals::On } else { LiveSignals::Off },
             temperature: Temperature::new(settings.exploration_temperature),
             faults,
         }
@@ -119,14 +122,17 @@ impl World {
         let health = Arc::new(Health::new(store.clone(), parts.penalties));
         health.know(&parts.upstreams);
         health.refresh().await?;
-        let sharing = Arc::clone(&health);
-        tracker.spawn(async move { sharing.keep_sharing(stop).await });
+        let observed = Arc::new(Observed::new(parts.live_signals));
+        let (sharing, until) = (Arc::clone(&health), stop.clone());
+        tracker.spawn(async move { sharing.keep_sharing(until).await });
+        let (sharing, to, from) = (Arc::clone(&observed), store.clone(), instance.clone());
+        tracker.spawn(async move { sharing.keep_sharing(to, from, stop).await });
         Ok(Self {
             store,
             ledger,
             providers: ArcSwap::from_pointee(providers),
             health,
-            observed: Observed::default(),
+            observed,
             temperature: parts.temperature,
             catalogue: ArcSwap::from_pointee(parts.catalogue),
             instance,

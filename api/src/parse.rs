@@ -11,6 +11,7 @@ pub(crate) mod plan;
 mod policy;
 pub(crate) mod protocol;
 mod raw;
+pub(crate) mod simulation;
 
 use raw::RawObject;
 use serde_json::{Map, Value};

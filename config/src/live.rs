@@ -38,7 +38,7 @@ pub struct Reloaded {
 }
 
 /// Settings that parts of a process took at start.
-const FIXED: [&str; 11] = [
+const FIXED: [&str; 12] = [
     "listen_addr",
     "data_dir",
     "database_url",
@@ -46,6 +46,7 @@ const FIXED: [&str; 11] = [
     "temporal.",
     "breaker.",
     "routing.penalties",
+    "routing.live_signals",
     "routing.exploration_temperature",
     "worker.",
     "up.",
@@ -116,6 +117,7 @@ fn keep_fixed(before: &Settings, read: Settings) -> Settings {
         start_deadline_ms: before.start_deadline_ms,
         shutdown_drain_secs: before.shutdown_drain_secs,
         penalties: before.penalties,
+        live_signals: before.live_signals,
         exploration_temperature: before.exploration_temperature,
         worker: before.worker,
         up: before.up.clone(),

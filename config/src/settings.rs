@@ -142,6 +142,8 @@ pub struct Settings {
     pub worker: WorkerSettings,
     /// Whether providers that fail are left out for a while.
     pub penalties: bool,
+    /// Whether failures and latencies of past calls change the ranking.
+    pub live_signals: bool,
     /// How often somebody else than the best is asked first; 0 is never.
     pub exploration_temperature: f64,
     /// Ranking of requests that name none.
@@ -229,6 +231,7 @@ impl Settings {
             shutdown_drain_secs: values.number("shutdown_drain_secs", 0..=3_600, "0 to 3600 seconds")?,
             worker: worker(&values)?,
             penalties: values.required("routing.penalties", "true or false", boolean)?,
+            live_signals: values.required("routing.live_signals", "true or false", boolean)?,
             exploration_temperature: values.required("routing.exploration_temperature", "0 to 10", temperature)?,
             default_profile: values.required("routing.default_profile", PROFILES, RoutingProfile::parse)?,
             default_max_budget: max_budget(&values)?,

@@ -79,7 +79,7 @@ impl Capabilities {
 use Capability::{JsonSchema, Reasoning, Streaming, Tools, Vision};
 
 /// Models, by the beginning of their names, and what they are documented not to do.
-const LACKING: [(&str, &[Capability]); 24] = [
+const LACKING: [(&str, &[Capability]); 23] = [
     ("gpt-3.5-turbo", &[Vision, JsonSchema, Reasoning]),
     ("gpt-4-0613", &[Vision, JsonSchema, Reasoning]),
     ("gpt-4o", &[Reasoning]),
@@ -98,7 +98,6 @@ const LACKING: [(&str, &[Capability]); 24] = [
     ("codestral", &[Vision]),
     ("llama-2", &[Tools, Vision]),
     ("llama-3-", &[Vision]),
-    ("smollm2", &[Tools, Vision, Reasoning]),
     ("text-embedding", &[Tools, Vision, JsonSchema, Reasoning, Streaming]),
     ("whisper", &[Tools, Vision, JsonSchema, Reasoning, Streaming]),
     ("tts-", &[Tools, Vision, JsonSchema, Reasoning, Streaming]),

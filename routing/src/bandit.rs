@@ -4,6 +4,7 @@
 //! Owns the reward, the beliefs and how they age. A belief holds the weight of at most [`WINDOW`] calls and halves with
 //! time, so that a model that changes is found out; failures are calls without a reward.
 
+use serde::{Deserialize, Serialize};
 use tokenhub_domain::{NanoDollars, UnixMicros};
 
 use crate::{
@@ -70,7 +71,8 @@ impl Bucket {
 }
 
 /// What is believed of one deployment for requests of one size.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Arm {
     rewards: f64,
     calls: f64,
@@ -83,6 +85,19 @@ impl Arm {
         *self = self.at(at);
         self.rewards += reward.clamp(0.0, 1.0);
         self.calls += 1.0;
+        self.bound();
+    }
+
+    /// This belief and another process's, as they are at `now`.
+    pub(crate) fn and(self, other: Self, now: UnixMicros) -> Self {
+        let (one, other) = (self.at(now), other.at(now));
+        let mut both =
+            Self { rewards: one.rewards + other.rewards, calls: one.calls + other.calls, noted_at: one.noted_at };
+        both.bound();
+        both
+    }
+
+    fn bound(&mut self) {
         if self.calls > WINDOW {
             self.rewards *= WINDOW / self.calls;
             self.calls = WINDOW;

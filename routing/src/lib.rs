@@ -21,4 +21,4 @@ pub use cooldown::{CallTimes, Cooldown, Cooldowns, Scope, Standing};
 pub use names::{Asker, Resolved, UnknownName, choose, resolve_model};
 pub use score::ScoreParts;
 pub use select::{Ranked, Ranking, Situation, Skipped, Temperature, ranking, shortlist};
-pub use signals::{Observations, Probe, Record, Sample, SampleResult, Signal, Signals};
+pub use signals::{LiveSignals, Observations, Probe, Record, Sample, SampleResult, Signal, Signals};

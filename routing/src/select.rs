@@ -98,10 +98,9 @@ pub struct Ranking<'a> {
 /// The deployments that may be called for `wish`, best first. Equal scores keep configuration order.
 pub fn shortlist(situation: &Situation<'_>, wish: &ShortlistWish, request: &SelectRequest) -> Shortlist {
     let Ranking { ranked, skipped } = ranking(situation, wish, request);
-    Shortlist {
-        candidates: ranked.iter().flat_map(candidates).collect(),
-        skipped: skipped.iter().map(|it| format!("{}: {}", it.model, it.reason)).collect(),
-    }
+    let mut listed = Vec::with_capacity(ranked.iter().map(|ranked| ranked.credentials.len().max(1)).sum());
+    listed.extend(ranked.iter().flat_map(candidates));
+    Shortlist { candidates: listed, skipped: skipped.iter().map(|it| format!("{}: {}", it.model, it.reason)).collect() }
 }
 
 /// Who may be called for `wish` and who may not, with reasons.
@@ -122,16 +121,11 @@ pub fn ranking<'a>(situation: &Situation<'a>, wish: &'a ShortlistWish, request: 
     ranking
 }
 
-/// A provider as far as a selection looks at it.
-struct Upstream<'a> {
-    provider: &'a Provider,
-    signals: Option<&'a BTreeMap<ModelId, Signal>>,
-}
-
 /// What stays the same for every model.
 struct Selection<'a, 'r> {
     catalogue: &'a Catalogue,
-    upstreams: BTreeMap<&'a ProviderId, Upstream<'a>>,
+    providers: BTreeMap<&'a ProviderId, &'a Provider>,
+    signals: &'a Signals,
     profile: RoutingProfile,
     min_weight: u32,
     needed_tokens: u64,
@@ -142,11 +136,10 @@ struct Selection<'a, 'r> {
 impl<'a, 'r> Selection<'a, 'r> {
     fn new(situation: &Situation<'a>, wish: &'a ShortlistWish, request: &'r SelectRequest) -> Self {
         let Situation { catalogue, signals, .. } = *situation;
-        let upstream =
-            |provider: &'a Provider| (&provider.id, Upstream { provider, signals: signals.at(&provider.id) });
         Self {
             catalogue,
-            upstreams: catalogue.providers.iter().map(upstream).collect(),
+            providers: catalogue.providers.iter().map(|provider| (&provider.id, provider)).collect(),
+            signals,
             profile: wish.profile,
             min_weight: wish.min_weight.max(request.policy.min_weight),
             needed_tokens: request.estimated_input_tokens.saturating_mul(CONTEXT_PERCENT) / 100,
@@ -164,19 +157,19 @@ impl<'a, 'r> Selection<'a, 'r> {
         random: &mut Random,
     ) {
         let before = (ranking.ranked.len(), ranking.skipped.len());
-        let mut group: Vec<(f64, Figures, Ranked<'a>)> = Vec::with_capacity(self.catalogue.models.len());
-        for model in &self.catalogue.models {
+        let mut group: Vec<(Figures, Ranked<'a>)> = Vec::with_capacity(self.catalogue.models.len());
+        for (index, model) in self.catalogue.models.iter().enumerate() {
             if target.is_some_and(|target| !target.is(&model.id, &model.provider_id)) {
                 continue;
             }
             let cost = model.cost_of(self.request.estimated_input_tokens, self.request.estimated_output_tokens);
-            let upstream = self.upstreams.get(&model.provider_id);
-            match (self.exclusion(model, upstream, cost), upstream) {
-                (None, Some(upstream)) if !is_among(&ranking.ranked[..before.0], model) => {
-                    let signal = upstream.signals.and_then(|of| of.get(&model.id)).copied().unwrap_or_default();
+            let provider = self.providers.get(&model.provider_id).copied();
+            match (self.exclusion(model, provider, cost), provider) {
+                (None, Some(provider)) if !is_among(&ranking.ranked[..before.0], model) => {
+                    let signal = self.signals.at(index);
                     let (figures, parts) = (self.figures(model, cost, &signal), self.drawn(&signal, random));
-                    let credentials = &upstream.provider.credentials;
-                    group.push((0.0, figures, Ranked { model, cost, parts, credentials }));
+                    let credentials = &provider.credentials;
+                    group.push((figures, Ranked { model, cost, parts, credentials }));
                 }
                 // It was a better target's already.
                 (None, Some(_) | None) => {}
@@ -185,12 +178,14 @@ impl<'a, 'r> Selection<'a, 'r> {
                 }
             }
         }
-        self.score(&mut group);
-        if self.profile != RoutingProfile::Thompson && !group.is_empty() {
-            let first = temperature.draw(group.len(), random);
-            group[..=first].rotate_right(1);
+        let mut order = self.score(&mut group);
+        if self.profile != RoutingProfile::Thompson && !order.is_empty() {
+            let first = temperature.draw(order.len(), random);
+            order[..=first].rotate_right(1);
         }
-        ranking.ranked.extend(group.into_iter().map(|(_, _, ranked)| ranked));
+        ranking
+            .ranked
+            .extend(order.iter().filter_map(|(_, index)| group.get(*index)).map(|(_, ranked)| ranked.clone()));
         if let Some(target) = target
             && before == (ranking.ranked.len(), ranking.skipped.len())
             && !self.is_served(target)
@@ -203,7 +198,7 @@ impl<'a, 'r> Selection<'a, 'r> {
         self.catalogue.models.iter().any(|model| target.is(&model.id, &model.provider_id))
     }
 
-    fn exclusion(&self, model: &Model, upstream: Option<&Upstream<'_>>, cost: NanoDollars) -> Option<&'static str> {
+    fn exclusion(&self, model: &Model, provider: Option<&Provider>, cost: NanoDollars) -> Option<&'static str> {
         if !model.enabled {
             return Some("disabled");
         }
@@ -216,7 +211,7 @@ impl<'a, 'r> Selection<'a, 'r> {
         if model.max_context_tokens.is_some_and(|window| self.needed_tokens > window) {
             return Some("context_overflow");
         }
-        if upstream.is_none_or(|upstream| !upstream.provider.enabled) {
+        if provider.is_none_or(|provider| !provider.enabled) {
             return Some("provider_disabled");
         }
         if self.request.policy.max_budget.is_some_and(|budget| cost > budget) {
@@ -244,15 +239,18 @@ impl<'a, 'r> Selection<'a, 'r> {
         ScoreParts { drawn: is_thompson.then(|| arm.draw(random)), ..ScoreParts::default() }
     }
 
-    fn score(&self, group: &mut [(f64, Figures, Ranked<'a>)]) {
-        let largest = group.iter().fold(Figures::default(), |largest, (_, figures, _)| largest.largest(figures));
+    /// Fills in the scores; the result is the order of the group by them.
+    fn score(&self, group: &mut [(Figures, Ranked<'a>)]) -> Vec<(f64, usize)> {
+        let largest = group.iter().fold(Figures::default(), |largest, (figures, _)| largest.largest(figures));
         let weights = Weights::of(self.profile);
-        for (score, figures, ranked) in &mut *group {
+        let scored = group.iter_mut().enumerate().map(|(index, (figures, ranked))| {
             ranked.parts = ScoreParts { drawn: ranked.parts.drawn, ..weights.parts(figures, &largest) };
-            *score = ranked.parts.total();
-        }
-        // The sort is stable, so equal scores stay in configuration order, which is unique.
-        group.sort_by(|(left, ..), (right, ..)| left.total_cmp(right));
+            (ranked.parts.total(), index)
+        });
+        let mut order: Vec<(f64, usize)> = scored.collect();
+        // Equal scores stay in configuration order, which is unique.
+        order.sort_unstable_by(|left, right| left.0.total_cmp(&right.0).then(left.1.cmp(&right.1)));
+        order
     }
 }
 

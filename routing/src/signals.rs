@@ -6,7 +6,8 @@
 
 use std::collections::BTreeMap;
 
-use tokenhub_domain::{Deployment, ErrorClass, ModelId, NanoDollars, ProviderId, UnixMicros};
+use serde::{Deserialize, Serialize};
+use tokenhub_domain::{Catalogue, Deployment, ErrorClass, Model, ModelId, NanoDollars, ProviderId, UnixMicros};
 
 use crate::{
     bandit::{Arm, Bucket, reward},
@@ -60,7 +61,8 @@ pub enum SampleResult {
 }
 
 /// A mean that forgets.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 struct Mean {
     sum: f64,
     weight: f64,
@@ -84,7 +86,8 @@ impl Mean {
 }
 
 /// Everything that is remembered of one deployment.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Record {
     calls: f64,
     failures: f64,
@@ -92,7 +95,6 @@ pub struct Record {
     whole: Mean,
     first_token: Mean,
     arms: [Arm; Bucket::ALL.len()],
-    probe: Option<Probe>,
     noted_at: UnixMicros,
     /// Calls since the process began, for people.
     pub total_calls: u64,
@@ -105,7 +107,7 @@ pub struct Record {
 }
 
 /// What the latest probe found.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Probe {
     /// When.
     pub at: UnixMicros,
@@ -152,6 +154,30 @@ impl Record {
         arm.note(reward(&sample.result), sample.ended);
     }
 
+    /// Adds what another process has seen of the same deployment.
+    fn add(&mut self, other: &Self) {
+        let now = self.noted_at.max(other.noted_at);
+        let mut other = other.clone();
+        if other.noted_at > self.noted_at {
+            self.failures_in_a_row = other.failures_in_a_row;
+        }
+        self.fade_to(now);
+        other.fade_to(now);
+        self.calls += other.calls;
+        self.failures += other.failures;
+        for (mean, more) in [(&mut self.whole, other.whole), (&mut self.first_token, other.first_token)] {
+            mean.sum += more.sum;
+            mean.weight += more.weight;
+        }
+        for (arm, more) in self.arms.iter_mut().zip(other.arms) {
+            *arm = arm.and(more, now);
+        }
+        self.total_calls += other.total_calls;
+        self.total_failures += other.total_failures;
+        self.last_failure = self.last_failure.into_iter().chain(other.last_failure).max_by_key(|(_, at)| *at);
+        self.last_success_at = self.last_success_at.max(other.last_success_at);
+    }
+
     /// What selection needs of it.
     pub fn signal(&self, now: UnixMicros) -> Signal {
         let factor = faded(now.millis_since(self.noted_at), HALF_LIFE_MS);
@@ -163,11 +189,6 @@ impl Record {
             degraded: self.failures_in_a_row >= DEGRADED_FAILURES && factor > 0.5,
             arms: self.arms.map(|arm| arm.at(now)),
         }
-    }
-
-    /// The latest probe.
-    pub fn probe(&self) -> Option<Probe> {
-        self.probe
     }
 }
 
@@ -192,20 +213,52 @@ pub struct Signal {
     pub arms: [Arm; Bucket::ALL.len()],
 }
 
-/// Health by deployment; an absent one counts as fast and reliable.
+/// Whether what calls have shown of speed and failures ranks anybody. What Thompson sampling believes counts anyhow: who
+/// asks for it asks for that.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum LiveSignals {
+    /// It does.
+    #[default]
+    On,
+    /// Prices and weights alone do.
+    Off,
+}
+
+/// What is known of each model of one catalogue, in its order: a selection looks nothing up. Of a model that is not in it
+/// nothing is known.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Signals(pub BTreeMap<ProviderId, BTreeMap<ModelId, Signal>>);
+pub struct Signals(Vec<Signal>);
 
 impl Signals {
-    /// What is known of the models at `provider`.
-    pub(crate) fn at(&self, provider: &ProviderId) -> Option<&BTreeMap<ModelId, Signal>> {
-        self.0.get(provider)
+    /// What `seen` says about the models of `catalogue` at `now`.
+    pub fn of(catalogue: &Catalogue, seen: &Observations, now: UnixMicros, live: LiveSignals) -> Self {
+        let known = |model: &Model| match (seen.of(&model.provider_id, &model.id), live) {
+            (None, _) => Signal::default(),
+            (Some(record), LiveSignals::On) => record.signal(now),
+            (Some(record), LiveSignals::Off) => Signal { arms: record.signal(now).arms, ..Signal::default() },
+        };
+        Self(catalogue.models.iter().map(known).collect())
+    }
+
+    /// What is known of the model at this place of the catalogue.
+    pub fn at(&self, index: usize) -> Signal {
+        self.0.get(index).copied().unwrap_or_default()
+    }
+}
+
+impl FromIterator<Signal> for Signals {
+    fn from_iter<I: IntoIterator<Item = Signal>>(signals: I) -> Self {
+        Self(signals.into_iter().collect())
     }
 }
 
 /// Everything that calls have shown.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Observations(BTreeMap<ProviderId, BTreeMap<ModelId, Record>>);
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Observations {
+    calls: BTreeMap<ProviderId, BTreeMap<ModelId, Record>>,
+    probes: BTreeMap<ProviderId, Probe>,
+}
 
 impl Observations {
     /// Notes a call. Failures that say nothing about the deployment do not count.
@@ -218,41 +271,51 @@ impl Observations {
         self.record(&deployment.provider, &deployment.model).note(sample);
     }
 
-    /// Notes that somebody looked whether `model` at `provider` is there.
-    pub fn note_probe(&mut self, provider: &ProviderId, model: &ModelId, probe: Probe) {
-        let record = self.record(provider, model);
-        record.fade_to(probe.at);
-        record.probe = Some(probe);
+    /// Notes that somebody looked whether `provider` is there.
+    pub fn note_probe(&mut self, provider: &ProviderId, probe: Probe) {
+        self.probes.insert(provider.clone(), probe);
+    }
+
+    /// The latest look at `provider`.
+    pub fn probe(&self, provider: &ProviderId) -> Option<Probe> {
+        self.probes.get(provider).copied()
     }
 
     fn record(&mut self, provider: &ProviderId, model: &ModelId) -> &mut Record {
-        self.0.entry(provider.clone()).or_default().entry(model.clone()).or_default()
+        self.calls.entry(provider.clone()).or_default().entry(model.clone()).or_default()
+    }
+
+    /// Adds what another process has seen.
+    pub fn add(&mut self, other: &Self) {
+        for (provider, model, record) in other.iter() {
+            self.record(provider, model).add(record);
+        }
+        for (provider, probe) in &other.probes {
+            let known = self.probes.entry(provider.clone()).or_insert(*probe);
+            if probe.at > known.at {
+                *known = *probe;
+            }
+        }
     }
 
     /// Everything that is remembered, by deployment.
     pub fn iter(&self) -> impl Iterator<Item = (&ProviderId, &ModelId, &Record)> {
-        self.0.iter().flat_map(|(provider, models)| models.iter().map(move |(model, record)| (provider, model, record)))
+        self.calls
+            .iter()
+            .flat_map(|(provider, models)| models.iter().map(move |(model, record)| (provider, model, record)))
     }
 
     /// What is remembered of one deployment.
     pub fn of(&self, provider: &ProviderId, model: &ModelId) -> Option<&Record> {
-        self.0.get(provider)?.get(model)
-    }
-
-    /// What selection needs to know now.
-    pub fn signals(&self, now: UnixMicros) -> Signals {
-        let of_models = |models: &BTreeMap<ModelId, Record>| {
-            models.iter().map(|(id, record)| (id.clone(), record.signal(now))).collect()
-        };
-        Signals(self.0.iter().map(|(provider, models)| (provider.clone(), of_models(models))).collect())
+        self.calls.get(provider)?.get(model)
     }
 
     /// Drops what was not called for a day.
     pub fn forget_old(&mut self, now: UnixMicros) {
-        for models in self.0.values_mut() {
+        for models in self.calls.values_mut() {
             models.retain(|_, record| now.millis_since(record.noted_at) < FORGOTTEN_AFTER_MS);
         }
-        self.0.retain(|_, models| !models.is_empty());
+        self.calls.retain(|_, models| !models.is_empty());
     }
 }
 
@@ -344,8 +407,32 @@ mod tests {
         let signal = after(&[streamed, answered(1, 5_000)], 2);
         assert_eq!((signal.first_token_ms, signal.whole_ms.map(f64::round)), (Some(70.0), Some(5_000.0)));
         let mut seen = Observations::default();
-        seen.note_probe(&"p".into(), &"m".into(), Probe { at: at(0), reached: false, latency_ms: 9_000 });
-        assert_eq!(seen.signals(at(1)).at(&"p".into()).unwrap()[&"m".into()], Record::default().signal(at(1)));
+        seen.note_probe(&"p".into(), Probe { at: at(0), reached: false, latency_ms: 9_000 });
+        assert!(seen.of(&"p".into(), &"m".into()).is_none());
+        assert_eq!(seen.probe(&"p".into()).map(|probe| probe.latency_ms), Some(9_000));
+    }
+
+    #[test]
+    fn what_two_processes_have_seen_is_what_one_would_have_seen() {
+        let calls: Vec<Sample> = (0..8)
+            .map(|n| if n % 3 == 0 { failed(n * 100, ErrorClass::Transport) } else { answered(n * 100, 50 + n) })
+            .collect();
+        let deployment = Deployment::new("m", "p");
+        let (mut one, mut left, mut right) =
+            (Observations::default(), Observations::default(), Observations::default());
+        for (index, call) in calls.iter().enumerate() {
+            one.note(&deployment, call);
+            if index % 2 == 0 { left.note(&deployment, call) } else { right.note(&deployment, call) }
+        }
+        left.add(&right);
+        let now = at(SECOND);
+        let of = |seen: &Observations| seen.of(&"p".into(), &"m".into()).unwrap().clone();
+        let (alone, together) = (of(&one).signal(now), of(&left).signal(now));
+        assert!((alone.failure_ratio - together.failure_ratio).abs() < 1e-9, "{alone:?} {together:?}");
+        assert!((alone.whole_ms.unwrap() - together.whole_ms.unwrap()).abs() < 1e-6);
+        assert!((alone.arms[0].alpha() - together.arms[0].alpha()).abs() < 1e-6);
+        assert_eq!(of(&left).total_calls, 8);
+        assert_eq!(of(&left).last_failure, of(&one).last_failure);
     }
 
     #[test]

@@ -7,7 +7,7 @@ use tokenhub_domain::{Capability, Dialect, RawFields, limits};
 use super::raw::{Kind, Raw, RawObject};
 use crate::error::Problem;
 
-/// The field that lists models to fall back on, as OpenRouter has it. No provider of ours sees it.
+/// The field that lists models to fall back on, as `OpenRouter` has it. No provider of ours sees it.
 const LIST: &str = "models";
 /// What the type of a part is called that holds an image.
 const IMAGES: [&str; 3] = ["\"image_url\"", "\"input_image\"", "\"image\""];

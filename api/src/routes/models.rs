@@ -233,13 +233,34 @@ mod tests {
         let model = named("demo/a:1");
         let provider = Provider { origin: ProviderOrigin::Demo, ..Provider::new("demo", ProviderKind::Openai, "") };
         let catalogue = Catalogue { providers: vec![provider], models: vec![model.clone()], ..Catalogue::default() };
-        let shown = object(&catalogue, &model, 7);
+        let shown = object(&catalogue, Offer::Model(&model), 7);
         assert_eq!(
             shown,
             json!({"id": "demo/a:1", "object": "model", "created": 7, "owned_by": "demo", "tokenhub": {"origin": "demo"}})
         );
         let known = Model { max_context_tokens: Some(8192), ..model };
-        assert_eq!(object(&catalogue, &known, 7)["context_length"], 8192);
-        assert_eq!(object(&catalogue, &known, 7)["max_model_len"], 8192);
+        assert_eq!(object(&catalogue, Offer::Model(&known), 7)["context_length"], 8192);
+        assert_eq!(object(&catalogue, Offer::Model(&known), 7)["max_model_len"], 8192);
+    }
+
+    #[test]
+    fn an_alias_is_offered_behind_the_models_and_hides_the_model_of_its_name() {
+        let provider = Provider::new("demo", ProviderKind::Openai, "");
+        let alias = |name: &str, enabled| Alias {
+            name: name.into(),
+            variants: Vec::new(),
+            sticky_by: tokenhub_domain::StickyBy::User,
+            fallbacks: Vec::new(),
+            enabled,
+        };
+        let catalogue = Catalogue {
+            providers: vec![provider],
+            models: vec![named("a"), named("b")],
+            aliases: vec![alias("a", true), alias("off", false)],
+            ..Catalogue::default()
+        };
+        let ids: Vec<&str> = offers(&catalogue).into_iter().map(Offer::id).collect();
+        assert_eq!(ids, ["b", "a"]);
+        assert_eq!(object(&catalogue, Offer::Alias(&catalogue.aliases[0]), 7)["owned_by"], "tokenhub");
     }
 }

@@ -45,9 +45,9 @@ fn with(
     shortlist(&Situation { catalogue, signals, temperature, seed }, wish, request)
 }
 
-fn of_first(catalogue: &Catalogue, signal: Signal) -> Signals {
-    let first = &catalogue.models[0];
-    Signals(BTreeMap::from([(first.provider_id.clone(), BTreeMap::from([(first.id.clone(), signal)]))]))
+/// Signals of the first model of a catalogue.
+fn of_first(signal: Signal) -> Signals {
+    std::iter::once(signal).collect()
 }
 
 fn ids(list: &Shortlist) -> Vec<&str> {
@@ -82,7 +82,7 @@ fn a_slow_a_failing_and_a_degraded_deployment_rank_behind() {
         Signal { failure_ratio: 0.5, ..Signal::default() },
         Signal { degraded: true, ..Signal::default() },
     ] {
-        let list = with(&all, &of_first(&all, bad), Temperature::GREEDY, 0, &wish(RoutingProfile::Normal), &request());
+        let list = with(&all, &of_first(bad), Temperature::GREEDY, 0, &wish(RoutingProfile::Normal), &request());
         let providers: Vec<&str> = list.candidates.iter().map(|it| it.deployment.provider.as_str()).collect();
         assert_eq!(providers, ["q", "p"], "{bad:?}");
     }
@@ -91,7 +91,7 @@ fn a_slow_a_failing_and_a_degraded_deployment_rank_behind() {
 #[test]
 fn a_stream_is_ranked_by_its_first_content() {
     let all = catalogue(vec![model("a", "p", 5, 1), model("b", "p", 5, 1)]);
-    let signals = of_first(&all, Signal { whole_ms: Some(9_000.0), first_token_ms: Some(90.0), ..Signal::default() });
+    let signals = of_first(Signal { whole_ms: Some(9_000.0), first_token_ms: Some(90.0), ..Signal::default() });
     let rank = |needs| {
         let wish = ShortlistWish { needs, ..wish(RoutingProfile::Normal) };
         with(&all, &signals, Temperature::GREEDY, 0, &wish, &request())
@@ -238,9 +238,7 @@ fn any_signals() -> impl Strategy<Value = Signals> {
         degraded,
         ..Signal::default()
     });
-    let models = proptest::collection::btree_map((0..6_u32).prop_map(|n| ModelId::new(format!("m{n}"))), signal, 0..6);
-    let provider = proptest::sample::select(&["p", "q", "or/eu"][..]).prop_map(ProviderId::from);
-    proptest::collection::btree_map(provider, models, 0..3).prop_map(Signals)
+    proptest::collection::vec(signal, 0..14).prop_map(Signals::from_iter)
 }
 
 fn any_choice() -> impl Strategy<Value = Option<ModelChoice>> {
