@@ -10,6 +10,8 @@ use tokenhub_domain::RoutingProfile;
 const LATENCY_NOISE_MS: f64 = 250.0;
 /// The failure rate that costs a deployment the whole part, unless another one's is higher.
 const FAILURE_WHOLE: f64 = 0.5;
+/// A failure rate below this is none, so that a deployment that failed once is as good as the others some minutes later.
+const FAILURE_NOISE: f64 = 0.02;
 /// What a deployment whose latest calls failed in a row has to make up for.
 const DEGRADED: f64 = 0.25;
 
@@ -89,7 +91,8 @@ impl Weights {
         ScoreParts {
             cost: self.cost * ratio(figures.cost, largest.cost),
             latency: self.latency * ratio(audible(figures.latency_ms), audible(largest.latency_ms)),
-            failure: self.failure * ratio(figures.failure_ratio, largest.failure_ratio.max(FAILURE_WHOLE)),
+            failure: self.failure
+                * ratio(figures.failure_ratio.max(FAILURE_NOISE), largest.failure_ratio.max(FAILURE_WHOLE)),
             weight: -self.weight * ratio(figures.weight, largest.weight),
             degraded: if figures.degraded { DEGRADED } else { 0.0 },
             drawn: None,
@@ -181,5 +184,7 @@ mod tests {
         assert!((quick.total() - slow.total()).abs() < ROUNDING);
         let once = weights.parts(&Figures { failure_ratio: 0.05, ..Figures::default() }, &largest);
         assert!(once.failure < 0.03, "{once:?}");
+        let healed = weights.parts(&Figures { failure_ratio: 0.01, ..Figures::default() }, &largest);
+        assert!((healed.total() - quick.total()).abs() < ROUNDING, "{healed:?}");
     }
 }

@@ -7,7 +7,9 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
-use tokenhub_domain::{Catalogue, Deployment, ErrorClass, Model, ModelId, NanoDollars, ProviderId, UnixMicros};
+use tokenhub_domain::{
+    Catalogue, Deployment, ErrorClass, Model, ModelId, NanoDollars, ProviderId, ProviderOrigin, UnixMicros,
+};
 
 use crate::{
     bandit::{Arm, Bucket, reward},
@@ -232,6 +234,9 @@ pub struct Signals(Vec<Signal>);
 impl Signals {
     /// What `seen` says about the models of `catalogue` at `now`.
     pub fn of(catalogue: &Catalogue, seen: &Observations, now: UnixMicros, live: LiveSignals) -> Self {
+        // A scripted model answers in no time and never fails, which is no reason to prefer it to a real one.
+        let is_demo = catalogue.providers.iter().any(|provider| provider.origin == ProviderOrigin::Demo);
+        let live = if is_demo { LiveSignals::Off } else { live };
         let known = |model: &Model| match (seen.of(&model.provider_id, &model.id), live) {
             (None, _) => Signal::default(),
             (Some(record), LiveSignals::On) => record.signal(now),
@@ -343,6 +348,8 @@ fn is_evidence(class: ErrorClass, elapsed_ms: u64) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use tokenhub_domain::{Provider, ProviderKind};
+
     use super::*;
 
     const SECOND: u64 = 1_000;
@@ -433,6 +440,24 @@ mod tests {
         assert!((alone.arms[0].alpha() - together.arms[0].alpha()).abs() < 1e-6);
         assert_eq!(of(&left).total_calls, 8);
         assert_eq!(of(&left).last_failure, of(&one).last_failure);
+    }
+
+    #[test]
+    fn beside_demo_models_and_when_switched_off_only_beliefs_are_known() {
+        let mut seen = Observations::default();
+        seen.note(&Deployment::new("m", "p"), &answered(0, 5_000));
+        let known = |origin, live| {
+            let provider = Provider { origin, ..Provider::new("p", ProviderKind::Openai, "http://h") };
+            let models = vec![Model::new("other", "p"), Model::new("m", "p")];
+            let catalogue = Catalogue { providers: vec![provider], models, ..Catalogue::default() };
+            let signals = Signals::of(&catalogue, &seen, at(1), live);
+            assert_eq!(signals.at(0), Signal::default());
+            assert!(signals.at(1).arms[0].calls() > 0.9);
+            signals.at(1).whole_ms.is_some()
+        };
+        assert!(known(ProviderOrigin::Configured, LiveSignals::On));
+        assert!(!known(ProviderOrigin::Configured, LiveSignals::Off));
+        assert!(!known(ProviderOrigin::Demo, LiveSignals::On));
     }
 
     #[test]

@@ -247,6 +247,12 @@ async fn an_administrator_sees_why_a_model_is_chosen_and_what_is_believed_of_it(
     assert_eq!((&alias["alias_from"], &alias["total"]), (&json!("smart"), &json!(2)));
     let none = simulated(json!({"max_budget_usd": 0.000_001})).await.expect(200).body;
     assert_eq!((&none["decision"], &none["total"]), (&Value::Null, &json!(0)));
+    let drawn = simulated(json!({"mode": "thompson", "seed": 7})).await.expect(200).body;
+    assert!(drawn["eligible"][0]["parts"]["drawn"].as_f64().unwrap() > 0.0, "{drawn}");
+    let again = simulated(json!({"mode": "thompson", "seed": 7})).await.expect(200).body;
+    assert_eq!(again["decision"], drawn["decision"], "the same seed");
+    let native = json!({"policy": {"mode": "thompson"}, "request": {"messages": [{"role": "user", "content": "hi"}]}});
+    hub.post("/v1/chat", &native).await.expect(200);
     let unknown = simulated(json!({"model_hint": "nope"})).await.expect(404);
     assert_eq!(unknown.header("content-type"), "application/problem+json");
     simulated(json!({"mode": "best"})).await.expect(400);
@@ -264,7 +270,9 @@ async fn an_administrator_sees_why_a_model_is_chosen_and_what_is_believed_of_it(
     for model in ["alpha", "beta"] {
         let believed = eventually("the API knows of the calls", PATIENCE, || async {
             let rewards = admin(&hub, Method::GET, "rewards", &Value::Null).await.expect(200).body;
-            rewards["rewards"].as_array().unwrap().iter().find(|one| one["model_id"] == model).cloned()
+            let rows = rewards["rewards"].as_array().unwrap().iter();
+            let mut of_model = rows.filter(|one| one["model_id"] == model);
+            of_model.find(|one| one["calls"].as_f64() > Some(4.5)).cloned()
         });
         let believed = believed.await;
         assert_eq!(believed["token_bucket"], "small");

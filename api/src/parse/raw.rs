@@ -83,11 +83,11 @@ impl<'a> Raw<'a> {
 
     /// Whether an object in it has one of `kinds`, quotation marks included, as its `type`.
     pub(crate) fn has_type(self, kinds: &[&str]) -> bool {
-        let is_type = |(at, _): (usize, &str)| {
+        let is_type = |at: usize| {
             let before = self.0.get(..at).unwrap_or_default().trim_end().strip_suffix(':').unwrap_or_default();
             before.trim_end().ends_with("\"type\"")
         };
-        kinds.iter().any(|kind| self.0.match_indices(kind).any(is_type))
+        kinds.iter().any(|kind| memchr::memmem::find_iter(self.0.as_bytes(), kind).any(is_type))
     }
 
     /// The fields of an object.
