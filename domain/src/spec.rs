@@ -5,7 +5,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Capability, Dialect, ForwardedHeader, ModelChoice, Operation, Policy, RunContext, RunKind, Text, limits};
+use crate::{
+    Capability, Dialect, ForwardedHeader, ModelChoice, ModelId, Operation, Policy, RunContext, RunKind, Text, limits,
+};
 
 /// A run of any kind.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -33,6 +35,18 @@ impl PlanSpec {
             Self::Refine(spec) => &spec.base,
             Self::BestOfN(spec) => &spec.base,
         }
+    }
+
+    /// The alias that the caller asked for, where the model of the answer was named by one.
+    pub fn alias(&self) -> Option<&ModelId> {
+        let choice = match self {
+            Self::Chat(spec) => spec.model.as_ref(),
+            Self::Adversarial(spec) => spec.primary_model.as_ref(),
+            Self::Refine(spec) => spec.primary_model.as_ref(),
+            Self::BestOfN(spec) => spec.primary_model.as_ref(),
+            Self::Vote(_) => None,
+        };
+        choice?.alias.as_ref()
     }
 
     /// The program.

@@ -120,6 +120,12 @@ async fn an_alias_splits_its_users_and_keeps_each_on_its_variant_however_it_is_c
         on_beta += u32::from(answer.header("x-negotiated-model") == "beta");
     }
     assert!((f64::from(on_beta) - 150.0).abs() < 4.892 * (600.0_f64 * 0.25 * 0.75).sqrt(), "{on_beta} of 600");
+    let plan = json!({
+        "request": {"messages": [{"role": "user", "content": "a question"}], "model_hint": "smart"},
+        "orchestration": {"mode": "refine", "iterations": 1},
+    });
+    let planned = hub.post("/v1/plan", &plan).await.expect(200);
+    assert_eq!(planned.header("x-alias-from"), "smart");
     let named = send(&hub, Way::InProcess, body("alpha")).await.expect(200);
     assert_eq!(named.header("x-alias-from"), "");
     hub.finish(Disturbance::None).await;

@@ -48,10 +48,15 @@ async fn answer(gate: &Gate, models: &Models, runner: &Runner, request: Request)
     let kind = kind_of(&parsed.program);
     let counted = counted_as(&parsed.program);
     let spec = spec_of(models, &entry, kind, parsed)?;
+    let alias = spec.alias().cloned();
     let job = Job { spec, wish, identity, readback: Readback::Promised };
     let answered = runner.dispatcher.answer(job).await;
     let mut response = match answered {
-        Ok(answered) => respond(runner, &answered),
+        Ok(answered) => {
+            let mut response = respond(runner, &answered);
+            render::write_alias(response.headers_mut(), alias.as_ref());
+            response
+        }
         Err(problem) => problem.into_response(Shape::Problem),
     };
     response.extensions_mut().insert(Answers(counted));
