@@ -130,6 +130,7 @@ struct Selection<'a, 'r> {
     min_weight: u32,
     needed_tokens: u64,
     needs: &'a [Capability],
+    is_streamed: bool,
     request: &'r SelectRequest,
 }
 
@@ -144,6 +145,7 @@ impl<'a, 'r> Selection<'a, 'r> {
             min_weight: wish.min_weight.max(request.policy.min_weight),
             needed_tokens: request.estimated_input_tokens.saturating_mul(CONTEXT_PERCENT) / 100,
             needs: &wish.needs,
+            is_streamed: wish.needs.contains(&Capability::Streaming),
             request,
         }
     }
@@ -167,7 +169,7 @@ impl<'a, 'r> Selection<'a, 'r> {
             match (self.exclusion(model, provider, cost), provider) {
                 (None, Some(provider)) if !is_among(&ranking.ranked[..before.0], model) => {
                     let signal = self.signals.at(index);
-                    let (figures, parts) = (self.figures(model, cost, &signal), self.drawn(&signal, random));
+                    let (figures, parts) = (self.figures(model, cost, signal), self.drawn(signal, random));
                     let credentials = &provider.credentials;
                     group.push((figures, Ranked { model, cost, parts, credentials }));
                 }
@@ -221,22 +223,24 @@ impl<'a, 'r> Selection<'a, 'r> {
     }
 
     #[expect(clippy::cast_precision_loss, reason = "only compared, and exact below 9 million dollars")]
-    fn figures(&self, model: &Model, cost: NanoDollars, signal: &Signal) -> Figures {
-        let latency_ms =
-            if self.needs.contains(&Capability::Streaming) { signal.first_token_ms } else { signal.whole_ms };
+    fn figures(&self, model: &Model, cost: NanoDollars, signal: Option<&Signal>) -> Figures {
+        let unknown = Figures { cost: cost.0 as f64, weight: f64::from(model.weight), ..Figures::default() };
+        let Some(signal) = signal else { return unknown };
+        let latency_ms = if self.is_streamed { signal.first_token_ms } else { signal.whole_ms };
         Figures {
-            cost: cost.0 as f64,
             latency_ms: latency_ms.unwrap_or_default(),
             failure_ratio: signal.failure_ratio,
-            weight: f64::from(model.weight),
             degraded: signal.degraded,
+            ..unknown
         }
     }
 
-    fn drawn(&self, signal: &Signal, random: &mut Random) -> ScoreParts {
-        let is_thompson = self.profile == RoutingProfile::Thompson;
-        let arm = Bucket::of(self.request.estimated_input_tokens).arm(&signal.arms);
-        ScoreParts { drawn: is_thompson.then(|| arm.draw(random)), ..ScoreParts::default() }
+    fn drawn(&self, signal: Option<&Signal>, random: &mut Random) -> ScoreParts {
+        if self.profile != RoutingProfile::Thompson {
+            return ScoreParts::default();
+        }
+        let arm = signal.map(|signal| Bucket::of(self.request.estimated_input_tokens).arm(&signal.arms));
+        ScoreParts { drawn: Some(arm.unwrap_or_default().draw(random)), ..ScoreParts::default() }
     }
 
     /// Fills in the scores; the result is the order of the group by them.

@@ -246,8 +246,8 @@ impl Signals {
     }
 
     /// What is known of the model at this place of the catalogue.
-    pub fn at(&self, index: usize) -> Signal {
-        self.0.get(index).copied().unwrap_or_default()
+    pub fn at(&self, index: usize) -> Option<&Signal> {
+        self.0.get(index)
     }
 }
 
@@ -451,9 +451,10 @@ mod tests {
             let models = vec![Model::new("other", "p"), Model::new("m", "p")];
             let catalogue = Catalogue { providers: vec![provider], models, ..Catalogue::default() };
             let signals = Signals::of(&catalogue, &seen, at(1), live);
-            assert_eq!(signals.at(0), Signal::default());
-            assert!(signals.at(1).arms[0].calls() > 0.9);
-            signals.at(1).whole_ms.is_some()
+            assert_eq!(signals.at(0), Some(&Signal::default()));
+            let known = signals.at(1).unwrap();
+            assert!(known.arms[0].calls() > 0.9);
+            known.whole_ms.is_some()
         };
         assert!(known(ProviderOrigin::Configured, LiveSignals::On));
         assert!(!known(ProviderOrigin::Configured, LiveSignals::Off));

@@ -222,16 +222,20 @@ async fn a_deployment_that_fails_ranks_behind_one_that_does_not() {
     hub.finish(Disturbance::None).await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn an_administrator_sees_why_a_model_is_chosen_and_what_is_believed_of_it() {
+/// Alpha; beta, which lacks tools and hides behind an alias; and gamma, which is off.
+async fn explained() -> TestHub {
     let models = vec![
         model("alpha", 7),
         with(model("beta", 6), &json!({"capabilities": {"tools": false}})),
         with(model("gamma", 2), &json!({"enabled": false})),
     ];
     let aliases = vec![json!({"name": "smart", "variants": [{"model": "beta"}]})];
-    let hub = installation().models(models).aliases(aliases).start().await;
+    installation().models(models).aliases(aliases).start().await
+}
 
+#[tokio::test(flavor = "multi_thread")]
+async fn an_administrator_sees_why_a_model_is_chosen() {
+    let hub = explained().await;
     let simulated = |body: Value| {
         let hub = &hub;
         async move { admin(hub, Method::POST, "routing/simulate", &body).await }
@@ -262,7 +266,12 @@ async fn an_administrator_sees_why_a_model_is_chosen_and_what_is_believed_of_it(
     let unknown = simulated(json!({"model_hint": "nope"})).await.expect(404);
     assert_eq!(unknown.header("content-type"), "application/problem+json");
     simulated(json!({"mode": "best"})).await.expect(400);
+    hub.finish(Disturbance::None).await;
+}
 
+#[tokio::test(flavor = "multi_thread")]
+async fn an_administrator_sees_every_model_and_what_is_believed_of_it() {
+    let hub = explained().await;
     let page = admin(&hub, Method::GET, "engine/models?limit=1&offset=1", &Value::Null).await.expect(200).body;
     assert_eq!((&page["models"][0]["id"], &page["total"]), (&json!("beta"), &json!(3)));
     assert_eq!((&page["models"][0]["input_per_1k"], &page["aliases"][0]["name"]), (&json!(0.001), &json!("smart")));
