@@ -5,6 +5,11 @@ set -euo pipefail
 source "$(dirname "$0")/environment.sh"
 cd "$root"
 
+# One selection is measured without anything beside it.
+if [ "${1:-}" = select ]; then
+    cargo build --locked --release --bin tokenhub-bench -p tokenhub-bench
+    exec "$target/release/tokenhub-bench" select
+fi
 if [ -z "${TOKENHUB_TEMPORAL_BIN:-}" ]; then need_temporal; fi
 
 cargo build --locked --release --bins -p tokenhub-bench -p tokenhub-api -p tokenhub-worker -p tokenhub-demo

@@ -3,15 +3,16 @@
 //! Runs in every process, so that the API offers what the workers can call. A configured model always wins over a
 //! listed one.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
-use tokenhub_domain::{Catalogue, CredentialId, Model, ModelQuirks, PricePerMillion, Provider};
+use tokenhub_domain::{Catalogue, CredentialId, Model, Provider};
 use tokio_util::sync::CancellationToken;
 
 use crate::World;
 
-/// The weight of a model that nobody weighed: the middle of the scale.
-const LISTED_MODEL_WEIGHT: u32 = 5;
 const RETRY_INTERVAL: Duration = Duration::from_secs(10);
 const REFRESH_INTERVAL: Duration = Duration::from_mins(10);
 
@@ -36,18 +37,15 @@ pub async fn discover(world: &World) -> bool {
         world.catalogue.load().providers.iter().filter(|one| one.autoload_models && one.enabled).cloned().collect();
     let mut all_answered = true;
     for provider in providers {
-        match world.providers.load_full().list_models(&provider.id).await {
+        let asked_at = Instant::now();
+        let listed = world.providers.load_full().list_models(&provider.id).await;
+        let latency_ms = u64::try_from(asked_at.elapsed().as_millis()).unwrap_or(u64::MAX);
+        world.observed.probed(&provider.id, listed.is_ok(), latency_ms);
+        match listed {
             Ok(listed) => {
                 let models = listed.into_iter().map(|one| Model {
-                    id: one.id,
-                    provider_id: provider.id.clone(),
-                    weight: LISTED_MODEL_WEIGHT,
                     max_context_tokens: one.context_length,
-                    max_output_tokens: None,
-                    input_price: PricePerMillion::default(),
-                    output_price: PricePerMillion::default(),
-                    enabled: true,
-                    quirks: ModelQuirks::default(),
+                    ..Model::new(one.id, provider.id.clone())
                 });
                 let models: Vec<Model> = models.collect();
                 world.catalogue.rcu(|current| merge(current, &models));
@@ -87,22 +85,12 @@ mod tests {
     use super::*;
 
     fn model(id: &str, weight: u32) -> Model {
-        Model {
-            id: id.into(),
-            provider_id: "p".into(),
-            weight,
-            max_context_tokens: None,
-            max_output_tokens: None,
-            input_price: PricePerMillion::default(),
-            output_price: PricePerMillion::default(),
-            enabled: true,
-            quirks: ModelQuirks::default(),
-        }
+        Model { weight, ..Model::new(id, "p") }
     }
 
     #[test]
     fn a_configured_model_wins_over_a_listed_one() {
-        let current = Catalogue { version: 3, providers: Vec::new(), models: vec![model("a", 9)] };
+        let current = Catalogue { version: 3, models: vec![model("a", 9)], ..Catalogue::default() };
         let merged = merge(&current, &[model("a", 5), model("b", 5)]);
         assert_eq!(merged.models, [model("a", 9), model("b", 5)]);
         assert_eq!(merged.version, 4);

@@ -17,7 +17,7 @@ use tokenhub_domain::{
     ContentHash, CredentialId, Deployment, ErrorClass, ProviderFailure, ProviderId, Shortlist, TenantId, UnixMicros,
 };
 use tokenhub_providers::Upstream;
-use tokenhub_routing::{CallTimes, Cooldown, Cooldowns, Scope};
+use tokenhub_routing::{CallTimes, Cooldown, Cooldowns, Scope, Standing};
 use tokenhub_store::{Store, StoreError};
 use tokio::{sync::Notify, time::MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
@@ -175,6 +175,16 @@ impl Health {
             let taken = state.cooldowns.take_probes(&list.candidates, now);
             state.unwritten.extend(taken.into_iter().map(|scope| (scope, Change::Noted)));
         }
+    }
+
+    /// What selection would make of `list`, with no probe taken.
+    pub fn preview(&self, list: Shortlist) -> Shortlist {
+        self.state().cooldowns.sift(list, clock::now())
+    }
+
+    /// What the penalties say about `deployment`.
+    pub fn standing(&self, deployment: &Deployment) -> Standing {
+        self.state().cooldowns.standing(deployment, clock::now())
     }
 
     /// Every penalty, and failures on the way to one.

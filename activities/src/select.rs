@@ -2,8 +2,8 @@
 //!
 //! Both executors come here, so whoever is second finds the claim taken and buys nothing.
 
-use tokenhub_domain::{Owner, RunContext, SelectRequest, Selection};
-use tokenhub_routing::Signals;
+use tokenhub_domain::{Owner, RunContext, SelectRequest, Selection, Shortlist, ShortlistWish};
+use tokenhub_routing::Situation;
 use tokenhub_store::Claim;
 
 use crate::{ActivityFault, Keeping, World, clock, fault_points::FaultPoint};
@@ -25,10 +25,24 @@ pub(crate) async fn run(
         },
     }
     world.faults.reach(FaultPoint::Select, "").await;
-    let catalogue = world.catalogue.load();
-    let signals = Signals::default();
-    let mut lists: Vec<_> =
-        request.wishes.iter().map(|wish| tokenhub_routing::shortlist(&catalogue, wish, request, &signals)).collect();
+    Ok(Selection::Claimed(shortlists(world, request)))
+}
+
+/// One shortlist for each wish of `request`, as things are now. Drawn anew each time: of a workflow's lists the history
+/// has the only copy.
+pub fn shortlists(world: &World, request: &SelectRequest) -> Vec<Shortlist> {
+    let catalogue = world.catalogue.load_full();
+    let signals = world.observed.signals(&catalogue);
+    let of_wish = |wish: &ShortlistWish| {
+        let situation = Situation {
+            catalogue: &catalogue,
+            signals: &signals,
+            temperature: world.temperature,
+            seed: rand::random(),
+        };
+        tokenhub_routing::shortlist(&situation, wish, request)
+    };
+    let mut lists: Vec<_> = request.wishes.iter().map(of_wish).collect();
     world.health.sift(&mut lists);
-    Ok(Selection::Claimed(lists))
+    lists
 }

@@ -22,7 +22,7 @@ use tokenhub_workflows::contract::StreamLog;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::task::TaskTracker;
 
-use crate::{ActivityFault, World, classify, clock};
+use crate::{ActivityFault, World, classify, clock, observed};
 
 /// The step id of a streamed answer.
 const STEP: &str = "stream";
@@ -98,6 +98,7 @@ pub enum StreamError {
 struct Attempt {
     id: AttemptId,
     deployment: Deployment,
+    body_bytes: usize,
     started: Instant,
     began: UnixMicros,
     ledger: Ledger,
@@ -111,6 +112,10 @@ enum AttemptEnd {
 }
 
 impl Attempt {
+    fn call(&self) -> observed::Call<'_> {
+        observed::Call { deployment: &self.deployment, body_bytes: self.body_bytes }
+    }
+
     fn fail(&mut self, class: ErrorClass, status: Option<u16>) -> Result<(), StoreError> {
         self.end = AttemptEnd::Recorded;
         self.ledger.fail(&self.id, class, status, elapsed_ms(self.started), clock::now())
@@ -151,7 +156,8 @@ pub async fn open(
     let mut max_output_tokens = None;
     loop {
         tries += 1;
-        let mut attempt = begin(world, run, &current.deployment, tries).map_err(StreamError::Fault)?;
+        let mut attempt =
+            begin(world, run, (&current.deployment, request.body.len()), tries).map_err(StreamError::Fault)?;
         let time_left_ms = request.deadline_ms.saturating_sub(elapsed_ms(started));
         let limits = gate::Limits { max_output_tokens, first_content: Duration::from_millis(time_left_ms) };
         let begun = gate::first_content(world, &attempt, &request, &limits).await;
@@ -165,6 +171,7 @@ pub async fn open(
             Err(failure) => failure,
         };
         world.health.note(&attempt.deployment, Err(&failure), attempt.began);
+        world.observed.failed(attempt.call(), failure.class, elapsed_ms(attempt.started));
         attempt.fail(failure.class, failure.status).map_err(|error| StreamError::Fault(error.into()))?;
         let next = classify::run(&ClassifyRequest {
             step: StepId::from(STEP),
@@ -192,7 +199,12 @@ pub async fn open(
     }
 }
 
-fn begin(world: &World, run: &RunContext, deployment: &Deployment, tries: u32) -> Result<Attempt, ActivityFault> {
+fn begin(
+    world: &World,
+    run: &RunContext,
+    (deployment, body_bytes): (&Deployment, usize),
+    tries: u32,
+) -> Result<Attempt, ActivityFault> {
     let id = AttemptId::generate();
     world.ledger.reserve(AttemptOpen {
         attempt_id: id.clone(),
@@ -214,6 +226,7 @@ fn begin(world: &World, run: &RunContext, deployment: &Deployment, tries: u32) -
     Ok(Attempt {
         id,
         deployment: deployment.clone(),
+        body_bytes,
         started: Instant::now(),
         began: clock::now(),
         ledger: world.ledger.clone(),

@@ -6,10 +6,11 @@ use arc_swap::ArcSwap;
 use tokenhub_config::Settings;
 use tokenhub_domain::{Catalogue, InstanceId};
 use tokenhub_providers::{Providers, ProvidersError, Timeouts, Upstream};
+use tokenhub_routing::{LiveSignals, Temperature};
 use tokenhub_store::{Ledger, Store, StoreError};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use crate::{FaultPoints, Health, Penalties};
+use crate::{FaultPoints, Health, Observed, Penalties};
 
 /// The outside of the activities, shared by all of them.
 pub struct World {
@@ -23,6 +24,10 @@ pub struct World {
     pub catalogue: ArcSwap<Catalogue>,
     /// The penalties of providers.
     pub health: Arc<Health>,
+    /// What calls have shown of those who answered them.
+    pub observed: Arc<Observed>,
+    /// How often somebody else than the best is asked first.
+    pub temperature: Temperature,
     /// This process.
     pub instance: InstanceId,
     /// Pauses for crash tests; empty in every release build.
@@ -41,6 +46,10 @@ pub struct WorldParts {
     pub upstreams: Vec<Upstream>,
     /// Whether providers that fail are left out for a while.
     pub penalties: Penalties,
+    /// Whether what calls have shown ranks anybody.
+    pub live_signals: LiveSignals,
+    /// How often somebody else than the best is asked first.
+    pub temperature: Temperature,
     /// Pauses for crash tests.
     pub faults: FaultPoints,
 }
@@ -54,6 +63,8 @@ impl WorldParts {
             catalogue: settings.catalogue.clone(),
             upstreams: upstreams(settings),
             penalties: if settings.penalties { Penalties::On } else { Penalties::Off },
+            live_signals: if settings.live_signals { LiveSignals::On } else { LiveSignals::Off },
+            temperature: Temperature::new(settings.exploration_temperature),
             faults,
         }
     }
@@ -111,13 +122,18 @@ impl World {
         let health = Arc::new(Health::new(store.clone(), parts.penalties));
         health.know(&parts.upstreams);
         health.refresh().await?;
-        let sharing = Arc::clone(&health);
-        tracker.spawn(async move { sharing.keep_sharing(stop).await });
+        let observed = Arc::new(Observed::new(parts.live_signals));
+        let (sharing, until) = (Arc::clone(&health), stop.clone());
+        tracker.spawn(async move { sharing.keep_sharing(until).await });
+        let (sharing, to, from) = (Arc::clone(&observed), store.clone(), instance.clone());
+        tracker.spawn(async move { sharing.keep_sharing(to, from, stop).await });
         Ok(Self {
             store,
             ledger,
             providers: ArcSwap::from_pointee(providers),
             health,
+            observed,
+            temperature: parts.temperature,
             catalogue: ArcSwap::from_pointee(parts.catalogue),
             instance,
             faults: parts.faults,

@@ -16,7 +16,7 @@ const MAX_AGE_SECS: &str = "600";
 const METHODS: &str = "GET, HEAD, POST, PUT, PATCH, DELETE";
 
 /// What a page may read beside the body.
-const EXPOSED: [&str; 32] = [
+const EXPOSED: [&str; 33] = [
     "request-id",
     "x-request-id",
     "retry-after",
@@ -24,6 +24,7 @@ const EXPOSED: [&str; 32] = [
     "x-should-retry",
     "openai-processing-ms",
     "idempotent-replayed",
+    "x-alias-from",
     "x-negotiated-model",
     "x-tokenhub-request-id",
     "x-tokenhub-run-id",

@@ -4,18 +4,22 @@
 
 pub(crate) mod chat;
 pub(crate) mod count_tokens;
+pub(crate) mod demands;
 pub(crate) mod embeddings;
 mod fields;
 pub(crate) mod plan;
 mod policy;
 pub(crate) mod protocol;
 mod raw;
+pub(crate) mod simulation;
 
+use raw::RawObject;
 use serde_json::{Map, Value};
-use tokenhub_domain::limits;
+use tokenhub_domain::{Dialect, limits};
 
 use crate::error::Problem;
 
+pub(crate) use demands::Demands;
 pub(crate) use fields::Fields;
 pub(crate) use policy::PolicyWish;
 
@@ -35,6 +39,8 @@ pub(crate) struct Ask {
     pub(crate) estimated_output_tokens: u64,
     /// Limits on each call.
     pub(crate) policy: PolicyWish,
+    /// What routing is asked beside.
+    pub(crate) demands: Demands,
 }
 
 /// The JSON object in `bytes`.
@@ -63,16 +69,19 @@ pub(crate) fn check_messages(messages: Option<&Value>, param: &str) -> Result<()
 }
 
 /// The ask of a provider body that was put together from the native form.
-pub(crate) fn ask(body: &Map<String, Value>, policy: PolicyWish) -> Ask {
+pub(crate) fn ask(body: &Map<String, Value>, policy: PolicyWish) -> Result<Ask, Problem> {
     let original = serde_json::to_string(body).unwrap_or_default();
+    let demands = Demands::read(Dialect::Chat, &RawObject::read(&original)?)?;
+    let original = demands::without_list(original, &demands);
     let text_chars = tokenhub_domain::user_text(body).chars().count() as u64;
     let limit = ["max_completion_tokens", "max_tokens"].iter().find_map(|name| body.get(*name)?.as_u64());
-    Ask {
+    Ok(Ask {
         original,
         estimated_input_tokens: text_chars.div_ceil(CHARS_PER_TOKEN),
         estimated_output_tokens: limit.unwrap_or(limits::ESTIMATED_OUTPUT_TOKENS),
         policy,
-    }
+        demands,
+    })
 }
 
 /// A model name: absent, empty and `*` all mean that routing chooses.

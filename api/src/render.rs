@@ -23,7 +23,10 @@ const LOSSES: HeaderName = HeaderName::from_static("x-tokenhub-losses");
 /// Marks an answer that was computed for an earlier request.
 pub(crate) const REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
 /// The name under which TokenHub (Go) told the model.
-pub(crate) const NEGOTIATED_MODEL: HeaderName = HeaderName::from_static("x-negotiated-model");
+const NEGOTIATED_MODEL: HeaderName = HeaderName::from_static("x-negotiated-model");
+
+/// The alias that was asked for, under the same convention.
+const ALIAS_FROM: HeaderName = HeaderName::from_static("x-alias-from");
 
 /// What the headers of an answer tell.
 #[derive(Clone, Debug)]
@@ -51,6 +54,7 @@ impl RunHeaders<'_> {
 pub(crate) fn write_outcome(headers: &mut HeaderMap, outcome: &Outcome) {
     if let Some(model) = &outcome.negotiated_model {
         insert(headers, MODEL, model.as_str());
+        insert(headers, NEGOTIATED_MODEL, model.as_str());
     }
     if let Some(step) = answering_step(outcome) {
         if let Some(provider) = &step.provider {
@@ -64,7 +68,15 @@ pub(crate) fn write_outcome(headers: &mut HeaderMap, outcome: &Outcome) {
 /// Writes the deployment of a stream, whose cost is not known yet.
 pub(crate) fn write_deployment(headers: &mut HeaderMap, model: &ModelId, provider: &ProviderId) {
     insert(headers, MODEL, model.as_str());
+    insert(headers, NEGOTIATED_MODEL, model.as_str());
     insert(headers, PROVIDER, provider.as_str());
+}
+
+/// Writes the alias that stood for the model.
+pub(crate) fn write_alias(headers: &mut HeaderMap, alias: Option<&ModelId>) {
+    if let Some(alias) = alias {
+        insert(headers, ALIAS_FROM, alias.as_str());
+    }
 }
 
 /// Sets a header to a text that may hold characters a header cannot.

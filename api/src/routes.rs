@@ -3,6 +3,7 @@
 mod chat;
 mod count_tokens;
 mod embeddings;
+mod engine_health;
 mod entry;
 mod health;
 mod models;
@@ -12,6 +13,7 @@ mod previous_response;
 mod protocol;
 mod provider_health;
 mod responses;
+mod routing;
 mod run_request;
 
 use std::{sync::Arc, time::Instant};
@@ -53,6 +55,10 @@ pub(crate) fn router(state: AppState) -> Router {
         .route("/v1/chat", post(chat::create))
         .route("/v1/plan", post(plan::create))
         .route("/v1/plan/{id}", get(plan::show))
+        .route("/admin/v1/engine/models", get(routing::engine_models))
+        .route("/admin/v1/health", get(engine_health::list))
+        .route("/admin/v1/rewards", get(routing::rewards))
+        .route("/admin/v1/routing/simulate", post(routing::simulate))
         .route("/admin/v1/providers/health", get(provider_health::list))
         .route("/admin/v1/providers/{id}/reset", post(provider_health::reset))
         .route("/livez", get(health::live))

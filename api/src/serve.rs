@@ -279,6 +279,7 @@ fn reload(live: &Live, gate: &Gate, admin: &Admin) -> anyhow::Result<Vec<String>
     gate.key.store(Arc::new(key));
     admin.token.store(Arc::new(token));
     world.providers.store(Arc::new(providers));
-    world.catalogue.store(Arc::new(settings.catalogue.clone()));
+    let catalogue = tokenhub_activities::discovery::carry_over(&world.catalogue.load(), &settings.catalogue);
+    world.catalogue.store(Arc::new(catalogue));
     Ok(reloaded.changed)
 }

@@ -2,7 +2,7 @@
 //!
 //! Starts a scripted provider, Temporal, a worker and an API from the programs beside it, measures, prints a table,
 //! writes JSON, and exits with 1 when an enforced bar is missed. Method and caveats are in README.md. Knows the product
-//! only from outside: HTTP, processes and the file system.
+//! only from outside: HTTP, processes and the file system; only `select` measures a function of it.
 
 mod bare_workflow;
 mod bars;
@@ -18,6 +18,7 @@ mod recovery;
 mod report;
 mod resources;
 mod rounds;
+mod select;
 mod streams;
 
 use std::{path::PathBuf, process::ExitCode};
@@ -52,14 +53,20 @@ enum Part {
     /// The worker of the bare workflow; started by the bench itself.
     #[command(hide = true)]
     BareWorker(BareWorker),
+    /// Measures one selection among 200 deployments, and nothing else.
+    Select,
 }
 
 #[tokio::main]
 async fn main() -> anyhow::Result<ExitCode> {
     let arguments = Arguments::parse();
-    if let Some(Part::BareWorker(worker)) = arguments.part {
-        worker.run().await?;
-        return Ok(ExitCode::SUCCESS);
+    match arguments.part {
+        Some(Part::BareWorker(worker)) => {
+            worker.run().await?;
+            return Ok(ExitCode::SUCCESS);
+        }
+        Some(Part::Select) => return Ok(if select::run()? { ExitCode::SUCCESS } else { ExitCode::FAILURE }),
+        None => {}
     }
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     // Dropping the bench ends every process that it started, on a signal as on a failure.

@@ -7,17 +7,18 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use secrecy::SecretString;
 use tokenhub_domain::{
-    Catalogue, CredentialId, Dialect, Model, ModelId, ModelQuirks, PricePerMillion, Provider, ProviderId, ProviderKind,
-    ProviderOrigin, limits,
+    Capabilities, Catalogue, CredentialId, Dialect, Model, ModelId, ModelQuirks, PricePerMillion, Provider, ProviderId,
+    ProviderKind, ProviderOrigin, limits,
 };
 
 use crate::{
     ConfigError,
+    aliases::Aliases,
     entries::{Concealed, CredentialEntry, Entries, ModelEntry, ProviderEntry},
 };
 
 /// The prefix of the names under which plans are offered as models.
-const RESERVED_MODEL_PREFIX: &str = "plan/";
+pub(crate) const RESERVED_MODEL_PREFIX: &str = "plan/";
 
 const OPENAI_BASE_URL: &str = "https://api.openai.com";
 
@@ -38,6 +39,7 @@ pub(crate) enum Source {
 pub(crate) struct Builder {
     providers: Vec<Provider>,
     models: Vec<Model>,
+    aliases: Aliases,
     credentials: Secrets,
     places: BTreeMap<ProviderId, String>,
 }
@@ -58,6 +60,11 @@ impl Builder {
         for entry in entries.models {
             self.add_model(place, &entry)?;
         }
+        for entry in entries.aliases {
+            let name = entry.name.clone();
+            let alias = self.aliases.checked(entry);
+            alias.map_err(|problem| ConfigError::BadAlias { place: place.to_owned(), name, problem })?;
+        }
         Ok(())
     }
 
@@ -76,8 +83,9 @@ impl Builder {
 
     /// The catalogue, once every source was added.
     pub(crate) fn finish(self) -> Built {
-        let Self { providers, models, credentials, places } = self;
-        Built { catalogue: Catalogue { version: 1, providers, models }, credentials, places }
+        let Self { providers, models, aliases, credentials, places } = self;
+        let aliases = aliases.finish();
+        Built { catalogue: Catalogue { version: 1, providers, models, aliases }, credentials, places }
     }
 
     fn add_provider(&mut self, place: &str, source: Source, entry: ProviderEntry) -> Result<(), ConfigError> {
@@ -166,9 +174,8 @@ impl Builder {
         if !quirks.is_empty() && self.providers.iter().find(speaks_chat).is_none() {
             return Err("gemma4_output and tool_name_map need a provider that speaks `chat`".to_owned());
         }
+        let known = Model::new(id.clone(), provider.clone());
         Ok(Model {
-            id: id.clone(),
-            provider_id: provider.clone(),
             weight: entry.weight,
             max_context_tokens: entry.max_context_tokens.filter(|tokens| *tokens > 0),
             max_output_tokens: entry.max_output_tokens.filter(|tokens| *tokens > 0),
@@ -176,6 +183,9 @@ impl Builder {
             output_price: price("output_per_1k", entry.output_per_1k)?,
             enabled: entry.enabled,
             quirks,
+            capabilities: known.capabilities.overridden_by(&Capabilities(entry.capabilities.clone())),
+            fallbacks: entry.fallbacks.clone(),
+            ..known
         })
     }
 }
@@ -264,7 +274,7 @@ fn price(field: &str, usd: f64) -> Result<PricePerMillion, String> {
 }
 
 /// Any printable characters make an id; they end up in headers, columns and labels.
-fn problem_of_id(id: &str) -> Option<&'static str> {
+pub(crate) fn problem_of_id(id: &str) -> Option<&'static str> {
     if id.is_empty() {
         Some("is empty")
     } else if id.len() > limits::MODEL_ID_BYTES {

@@ -62,7 +62,11 @@ pub(crate) fn collect(
         for provider in &mut providers {
             dereference(environment, file, provider)?;
         }
-        builder.add(&place, Source::Operator, Entries { providers, models: file.models.clone() })?;
+        builder.add(
+            &place,
+            Source::Operator,
+            Entries { providers, models: file.models.clone(), aliases: file.aliases.clone() },
+        )?;
     }
     if let Some(path) = credentials_file {
         builder.add(&path.display().to_string(), Source::Operator, read_credentials_file(path)?)?;
@@ -127,5 +131,5 @@ fn add_key_variable(builder: &mut Builder, environment: &Environment, key: &KeyV
         autoload_models: true,
         origin: None,
     };
-    builder.add(key.variable, Source::Operator, Entries { providers: vec![provider], models: Vec::new() })
+    builder.add(key.variable, Source::Operator, Entries { providers: vec![provider], ..Entries::default() })
 }

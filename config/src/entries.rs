@@ -1,11 +1,11 @@
-//! Providers and models as people write them: in the credentials file, in `tokenhub.toml`, in a variable.
+//! Providers, models and aliases as people write them: in the credentials file, in `tokenhub.toml`, in a variable.
 //!
 //! Owns the accepted fields and their defaults; whether an entry makes sense is decided in [`crate::catalogue`].
 
 use std::{collections::BTreeMap, fmt};
 
 use serde::Deserialize;
-use tokenhub_domain::{CredentialHeader, Dialect, ProviderOrigin};
+use tokenhub_domain::{AliasVariant, Capability, CredentialHeader, Dialect, ProviderOrigin, StickyBy};
 
 /// A secret that a debug print does not show.
 #[derive(Clone, Deserialize)]
@@ -80,14 +80,55 @@ pub(crate) struct ModelEntry {
     /// The callers' names of tools, by the model's own.
     #[serde(default)]
     pub(crate) tool_name_map: Option<BTreeMap<String, String>>,
+    /// What it can do and what it cannot; the rest is as its name says, or not known.
+    #[serde(default)]
+    pub(crate) capabilities: BTreeMap<Capability, bool>,
+    /// Names of the models that may answer when it does not, in this order.
+    #[serde(default)]
+    pub(crate) fallbacks: Vec<String>,
 }
 
-/// The JSON form of both.
+/// A name that stands for one of several models.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct AliasEntry {
+    pub(crate) name: String,
+    pub(crate) variants: Vec<VariantEntry>,
+    #[serde(default)]
+    pub(crate) sticky_by: StickyBy,
+    #[serde(default)]
+    pub(crate) fallbacks: Vec<String>,
+    #[serde(default = "yes")]
+    pub(crate) enabled: bool,
+}
+
+/// One of the models behind an alias.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct VariantEntry {
+    #[serde(alias = "model_id")]
+    pub(crate) model: String,
+    #[serde(default = "one")]
+    pub(crate) weight: u32,
+}
+
+impl From<VariantEntry> for AliasVariant {
+    fn from(entry: VariantEntry) -> Self {
+        Self { model: entry.model, weight: entry.weight }
+    }
+}
+
+/// The JSON form of all three.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct Entries {
     pub(crate) providers: Vec<ProviderEntry>,
     pub(crate) models: Vec<ModelEntry>,
+    pub(crate) aliases: Vec<AliasEntry>,
+}
+
+fn one() -> u32 {
+    1
 }
 
 fn yes() -> bool {

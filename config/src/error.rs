@@ -122,6 +122,16 @@ pub enum ConfigError {
         /// What is wrong.
         problem: String,
     },
+    /// An alias makes no sense.
+    #[error("{place}: alias `{name}`: {problem}")]
+    BadAlias {
+        /// The file or variable.
+        place: String,
+        /// Which.
+        name: String,
+        /// What is wrong.
+        problem: String,
+    },
     /// A model makes no sense.
     #[error("{place}: model `{id}`: {problem}")]
     BadModel {

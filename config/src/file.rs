@@ -1,4 +1,4 @@
-//! `tokenhub.toml`: its keys with their lines, and its providers and models.
+//! `tokenhub.toml`: its keys with their lines, and its providers, models and aliases.
 //!
 //! Owns the refusal of unknown keys by name, line and nearest name. Values stay text here; the settings parse them.
 
@@ -14,7 +14,7 @@ use toml::de::{DeTable, DeValue};
 
 use crate::{
     ConfigError,
-    entries::{ModelEntry, ProviderEntry},
+    entries::{AliasEntry, ModelEntry, ProviderEntry},
     key::KEYS,
 };
 
@@ -32,20 +32,23 @@ pub(crate) struct ConfigFile {
     pub(crate) values: BTreeMap<String, FileValue>,
     pub(crate) providers: Vec<ProviderEntry>,
     pub(crate) models: Vec<ModelEntry>,
+    pub(crate) aliases: Vec<AliasEntry>,
     /// Where each provider of the file begins.
     provider_lines: Vec<(String, usize)>,
 }
 
-/// The two arrays that are more than values.
+/// The arrays that are more than values.
 #[derive(Debug, Default, Deserialize)]
 struct Arrays {
     #[serde(default)]
     providers: Vec<ProviderEntry>,
     #[serde(default)]
     models: Vec<ModelEntry>,
+    #[serde(default)]
+    aliases: Vec<AliasEntry>,
 }
 
-const ARRAYS: [&str; 2] = ["providers", "models"];
+const ARRAYS: [&str; 3] = ["providers", "models", "aliases"];
 
 /// The file of the working directory that is read when no other is named.
 const DEFAULT_PATH: &str = "tokenhub.toml";
@@ -76,6 +79,7 @@ impl ConfigFile {
         file.provider_lines = arrays.providers.iter().map(|provider| provider.id.clone()).zip(lines).collect();
         file.providers = arrays.providers;
         file.models = arrays.models;
+        file.aliases = arrays.aliases;
         Ok(file)
     }
 

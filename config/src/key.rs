@@ -78,6 +78,8 @@ pub(crate) const KEYS: &[Key] = &[
     key("timeouts.total_ms", &["TOKENHUB_TOTAL_TIMEOUT_MS", "TOKENHUB_PROVIDER_TIMEOUT_SECS"], "600000"),
     key("routing.penalties", &["TOKENHUB_PENALTIES"], "true"),
     key("routing.default_profile", &["TOKENHUB_DEFAULT_MODE"], "normal"),
+    key("routing.live_signals", &["TOKENHUB_LIVE_SIGNALS"], "true"),
+    key("routing.exploration_temperature", &["TOKENHUB_EXPLORATION_TEMPERATURE", "TOKENHUB_EXPLORATION_TEMP"], "0"),
     optional("routing.default_max_budget_usd", &["TOKENHUB_DEFAULT_MAX_BUDGET_USD"]),
     key("routing.default_max_latency_ms", &["TOKENHUB_DEFAULT_MAX_LATENCY_MS"], "120000"),
     key("worker.grace_secs", &["TOKENHUB_WORKER_GRACE_SECS"], "620"),

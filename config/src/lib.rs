@@ -5,6 +5,7 @@
 //! Must not know any HTTP library, database, executor or the process environment outside [`Environment::of_process`]:
 //! tests give it a snapshot of their own.
 
+mod aliases;
 mod catalogue;
 mod cors;
 mod credentials;

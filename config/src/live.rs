@@ -38,7 +38,7 @@ pub struct Reloaded {
 }
 
 /// Settings that parts of a process took at start.
-const FIXED: [&str; 11] = [
+const FIXED: [&str; 13] = [
     "api.",
     "listen_addr",
     "data_dir",
@@ -47,6 +47,8 @@ const FIXED: [&str; 11] = [
     "temporal.",
     "breaker.",
     "routing.penalties",
+    "routing.live_signals",
+    "routing.exploration_temperature",
     "worker.",
     "up.",
     "shutdown_drain_secs",
@@ -117,6 +119,8 @@ fn keep_fixed(before: &Settings, read: Settings) -> Settings {
         start_deadline_ms: before.start_deadline_ms,
         shutdown_drain_secs: before.shutdown_drain_secs,
         penalties: before.penalties,
+        live_signals: before.live_signals,
+        exploration_temperature: before.exploration_temperature,
         worker: before.worker,
         up: before.up.clone(),
         stop_at_end_of_stdin: before.stop_at_end_of_stdin,

@@ -142,6 +142,10 @@ pub struct Settings {
     pub worker: WorkerSettings,
     /// Whether providers that fail are left out for a while.
     pub penalties: bool,
+    /// Whether failures and latencies of past calls change the ranking.
+    pub live_signals: bool,
+    /// How often somebody else than the best is asked first; 0 is never.
+    pub exploration_temperature: f64,
     /// Ranking of requests that name none.
     pub default_profile: RoutingProfile,
     /// Budget of requests that name none; none is no cap.
@@ -227,11 +231,9 @@ impl Settings {
             shutdown_drain_secs: values.number("shutdown_drain_secs", 0..=3_600, "0 to 3600 seconds")?,
             worker: worker(&values)?,
             penalties: values.required("routing.penalties", "true or false", boolean)?,
-            default_profile: values.required(
-                "routing.default_profile",
-                "cheap, normal, high_confidence, planning or adversarial",
-                RoutingProfile::parse,
-            )?,
+            live_signals: values.required("routing.live_signals", "true or false", boolean)?,
+            exploration_temperature: values.required("routing.exploration_temperature", "0 to 10", temperature)?,
+            default_profile: values.required("routing.default_profile", PROFILES, RoutingProfile::parse)?,
             default_max_budget: max_budget(&values)?,
             default_max_latency_ms: values.number(
                 "routing.default_max_latency_ms",
@@ -330,6 +332,12 @@ fn max_budget(values: &Values) -> Result<Option<NanoDollars>, ConfigError> {
     let cap = values.optional("routing.default_max_budget_usd", "dollars, 0 to 100", budget)?;
     // As in a request, 0 is no cap.
     Ok(cap.filter(|cap| cap.0 > 0))
+}
+
+const PROFILES: &str = "cheap, normal, high_confidence, planning, adversarial or thompson";
+
+fn temperature(text: &str) -> Option<f64> {
+    text.parse().ok().filter(|value| (0.0..=10.0).contains(value))
 }
 
 fn threads(text: &str) -> Option<usize> {

@@ -11,7 +11,7 @@ use std::{
 };
 
 use tokenhub_config::{ConfigError, Environment, ExposeSecret, Flags, Live, Loaded, Origin, Settings, keys};
-use tokenhub_domain::{CredentialId, ProviderId, ProviderOrigin};
+use tokenhub_domain::{Capability, CredentialId, ProviderId, ProviderOrigin};
 
 /// A folder that is removed with the test.
 struct Folder(PathBuf);
@@ -343,4 +343,25 @@ fn a_quirk_of_a_wrong_type_is_refused_with_its_line() {
     let json = "{\"providers\":[{\"id\":\"p\",\"type\":\"vllm\",\"base_url\":\"http://h\"}],\n \"models\":[{\"id\":\"m\",\"provider_id\":\"p\",\n \"tool_name_map\":{\"a\":1}}]}";
     let refused = refusal(load(&[("TOKENHUB_CREDENTIALS_FILE", &folder.write("c.json", json, 0o600))]));
     assert!(refused.contains("expected a string at line 3 column"), "{refused}");
+}
+
+#[test]
+fn aliases_fallbacks_and_capabilities_stand_in_the_file() {
+    let folder = Folder::new("aliases");
+    let provider = "[[providers]]\nid = \"p\"\nbase_url = \"http://h\"\n";
+    let model = "[[models]]\nid = \"m\"\nprovider_id = \"p\"\ncapabilities = { tools = false }\nfallbacks = [\"n\"]\n";
+    let alias = "[[aliases]]\nname = \"smart\"\nvariants = [{ model = \"m\", weight = 9 }, { model = \"p/n\" }]\n";
+    let write = |text: &str| folder.write("hub.toml", &format!("{provider}{model}{alias}{text}"), 0o644);
+    let catalogue = loaded(&[("TOKENHUB_CONFIG", &write(""))]).settings.catalogue;
+    assert_eq!(catalogue.models[0].fallbacks, ["n"]);
+    assert_eq!(catalogue.models[0].capabilities.missing(&Capability::ALL), Some(Capability::Tools));
+    let alias = catalogue.alias("smart").unwrap();
+    assert_eq!(alias.variants.iter().map(|one| one.weight).collect::<Vec<_>>(), [9, 1]);
+    let refused = refusal(load(&[("TOKENHUB_CONFIG", &write("wieght = 1\n"))]));
+    assert!(refused.contains("hub.toml:12") && refused.contains("wieght"), "{refused}");
+    let twice = refusal(load(&[(
+        "TOKENHUB_CONFIG",
+        &write("[[aliases]]\nname = \"smart\"\nvariants = [{ model = \"m\" }]\n"),
+    )]));
+    assert!(twice.ends_with("alias `smart`: defined twice"), "{twice}");
 }

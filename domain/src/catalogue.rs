@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{CredentialId, Dialect, ModelId, NanoDollars, PricePerMillion, ProviderId};
+use crate::{Alias, Capabilities, CredentialId, Dialect, ModelId, NanoDollars, PricePerMillion, ProviderId};
 
 /// The family of a provider.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -148,9 +148,36 @@ pub struct Model {
     /// What it needs beside its protocol.
     #[serde(default)]
     pub quirks: ModelQuirks,
+    /// What it is known to do and not to do.
+    #[serde(default)]
+    pub capabilities: Capabilities,
+    /// Names of the models that may answer when it does not, in this order.
+    #[serde(default)]
+    pub fallbacks: Vec<String>,
 }
 
+/// The weight of a model that nobody weighed: the middle of the scale, as TokenHub (Go) has it.
+const DEFAULT_WEIGHT: u32 = 5;
+
 impl Model {
+    /// A model of which nothing is known but what its name says.
+    pub fn new(id: impl Into<ModelId>, provider_id: impl Into<ProviderId>) -> Self {
+        let id = id.into();
+        Self {
+            capabilities: Capabilities::of_name(id.as_str()),
+            id,
+            provider_id: provider_id.into(),
+            weight: DEFAULT_WEIGHT,
+            max_context_tokens: None,
+            max_output_tokens: None,
+            input_price: PricePerMillion::default(),
+            output_price: PricePerMillion::default(),
+            enabled: true,
+            quirks: ModelQuirks::default(),
+            fallbacks: Vec::new(),
+        }
+    }
+
     /// What a call with these token counts costs.
     pub fn cost_of(&self, input_tokens: u64, output_tokens: u64) -> NanoDollars {
         self.input_price.cost_of(input_tokens) + self.output_price.cost_of(output_tokens)
@@ -199,9 +226,17 @@ pub struct Catalogue {
     pub providers: Vec<Provider>,
     /// Their models, in configuration order.
     pub models: Vec<Model>,
+    /// Names that stand for models.
+    #[serde(default)]
+    pub aliases: Vec<Alias>,
 }
 
 impl Catalogue {
+    /// The alias called `name`.
+    pub fn alias(&self, name: &str) -> Option<&Alias> {
+        self.aliases.iter().find(|alias| alias.name.as_str() == name)
+    }
+
     /// The provider named `id`.
     pub fn provider(&self, id: &ProviderId) -> Option<&Provider> {
         self.providers.iter().find(|provider| &provider.id == id)

@@ -5,12 +5,15 @@
 //! Types that enter a workflow history tolerate unknown fields and give new fields a default, because an API and a
 //! worker of different versions talk through them.
 
+mod alias;
+mod capability;
 mod catalogue;
 mod content;
 mod dialect;
 mod error_class;
 mod ids;
 pub mod limits;
+mod model_choice;
 mod money;
 mod outcome;
 mod policy;
@@ -21,6 +24,8 @@ mod spec;
 mod step;
 mod time;
 
+pub use alias::{Alias, AliasVariant, StickyBy};
+pub use capability::{Capabilities, Capability};
 pub use catalogue::{
     Catalogue, CredentialHeader, Deployment, Model, ModelQuirks, Provider, ProviderKind, ProviderOrigin,
 };
@@ -31,6 +36,7 @@ pub use ids::{
     ApiKeyId, AttemptId, CredentialId, InstanceId, ModelId, PrincipalId, ProviderId, RequestId, RunId, StepId, StepKey,
     TenantId, WorkflowId,
 };
+pub use model_choice::{ModelChoice, Target};
 pub use money::{NanoDollars, PricePerMillion};
 pub use outcome::{
     AdversarialAnswer, AdversarialRound, Answer, Ballot, BestOfNAnswer, Outcome, RefineAnswer, RunStatus, StepRecord,

@@ -31,6 +31,8 @@ pub const POLICY_LATENCY_MS_MAX: u64 = 300_000;
 pub const POLICY_BUDGET_USD_MAX: f64 = 100.0;
 /// Largest weight a model may have.
 pub const WEIGHT_MAX: u32 = 10;
+/// Most models that a request may list to fall back on: each may be called, one after the other.
+pub const FALLBACKS_MAX: usize = 16;
 /// Longest model id: it becomes a column and a label.
 pub const MODEL_ID_BYTES: usize = 256;
 /// Longest value of an Idempotency-Key header.

@@ -19,9 +19,15 @@ pub enum RoutingProfile {
     Planning,
     /// Weight, then reliability.
     Adversarial,
+    /// Drawn from what is known of each model's success, so that the better it did, the more often it is first.
+    Thompson,
 }
 
 impl RoutingProfile {
+    /// Every profile, for tables and tests.
+    pub const ALL: [Self; 6] =
+        [Self::Cheap, Self::Normal, Self::HighConfidence, Self::Planning, Self::Adversarial, Self::Thompson];
+
     /// The stable name.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -30,14 +36,13 @@ impl RoutingProfile {
             Self::HighConfidence => "high_confidence",
             Self::Planning => "planning",
             Self::Adversarial => "adversarial",
+            Self::Thompson => "thompson",
         }
     }
 
     /// The profile named `name`, or `None`.
     pub fn parse(name: &str) -> Option<Self> {
-        [Self::Cheap, Self::Normal, Self::HighConfidence, Self::Planning, Self::Adversarial]
-            .into_iter()
-            .find(|profile| profile.as_str() == name)
+        Self::ALL.into_iter().find(|profile| profile.as_str() == name)
     }
 }
 

@@ -30,6 +30,14 @@ impl<'a> RawFields<'a> {
         self.0.iter().filter(move |(known, _)| known == name).map(|(_, value)| value.get())
     }
 
+    /// The object without the fields called `name`; the values of the others keep their bytes.
+    pub fn without(&self, name: &str) -> String {
+        let kept = self.0.iter().filter(|(known, _)| known != name);
+        let written: Vec<String> =
+            kept.map(|(known, value)| format!("{}:{}", serde_json::Value::from(&**known), value.get())).collect();
+        format!("{{{}}}", written.join(","))
+    }
+
     /// Whether there is none.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
@@ -72,6 +80,8 @@ mod tests {
         assert_eq!(fields.get("a"), Some(r#"{"b" : [] }"#));
         assert_eq!(fields.all("a").collect::<Vec<_>>(), ["1.50", r#"{"b" : [] }"#]);
         assert_eq!((fields.get("c"), fields.get("d")), (Some("null"), None));
+        assert_eq!(fields.without("c"), r#"{"a":1.50,"a":{"b" : [] }}"#);
+        assert_eq!(fields.without("a"), r#"{"c":null}"#);
         assert!(RawFields::read("[]").is_err_and(|error| error.is_data()));
         assert!(RawFields::read("{").is_err_and(|error| !error.is_data()));
     }

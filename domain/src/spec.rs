@@ -5,7 +5,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Dialect, ForwardedHeader, ModelId, Operation, Policy, RunContext, RunKind, Text, limits};
+use crate::{
+    Capability, Dialect, ForwardedHeader, ModelChoice, ModelId, Operation, Policy, RunContext, RunKind, Text, limits,
+};
 
 /// A run of any kind.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -33,6 +35,18 @@ impl PlanSpec {
             Self::Refine(spec) => &spec.base,
             Self::BestOfN(spec) => &spec.base,
         }
+    }
+
+    /// The alias that the caller asked for, where the model of the answer was named by one.
+    pub fn alias(&self) -> Option<&ModelId> {
+        let choice = match self {
+            Self::Chat(spec) => spec.model.as_ref(),
+            Self::Adversarial(spec) => spec.primary_model.as_ref(),
+            Self::Refine(spec) => spec.primary_model.as_ref(),
+            Self::BestOfN(spec) => spec.primary_model.as_ref(),
+            Self::Vote(_) => None,
+        };
+        choice?.alias.as_ref()
     }
 
     /// The program.
@@ -66,6 +80,9 @@ pub struct SpecBase {
     /// Limits on each call.
     #[serde(default)]
     pub policy: Policy,
+    /// What whoever answers the request itself must be able to do.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub needs: Vec<Capability>,
     /// The run must end within this, counted from its first step.
     #[serde(default = "run_deadline_ms")]
     pub deadline_ms: u64,
@@ -83,7 +100,7 @@ pub struct ChatSpec {
     pub base: SpecBase,
     /// The model that must answer; routing chooses without it.
     #[serde(default)]
-    pub model: Option<ModelId>,
+    pub model: Option<ModelChoice>,
     /// Nobody waits for the answer: it is kept under the run's id, and the run may be cancelled by it.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub background: bool,
@@ -99,10 +116,10 @@ pub struct AdversarialSpec {
     pub rounds: u32,
     /// Planner and reviser.
     #[serde(default)]
-    pub primary_model: Option<ModelId>,
+    pub primary_model: Option<ModelChoice>,
     /// Critic.
     #[serde(default)]
-    pub review_model: Option<ModelId>,
+    pub review_model: Option<ModelChoice>,
     /// Smallest weight of planner and reviser.
     #[serde(default)]
     pub primary_min_weight: u32,
@@ -138,7 +155,7 @@ pub struct VoteSpec {
     pub method: VoteMethod,
     /// The judge; never a voter unless `judge_votes`.
     #[serde(default)]
-    pub judge_model: Option<ModelId>,
+    pub judge_model: Option<ModelChoice>,
     /// Smallest weight of a voter.
     #[serde(default)]
     pub voter_min_weight: u32,
@@ -160,7 +177,7 @@ pub struct RefineSpec {
     pub rounds: u32,
     /// The author.
     #[serde(default)]
-    pub primary_model: Option<ModelId>,
+    pub primary_model: Option<ModelChoice>,
     /// Smallest weight of the author.
     #[serde(default)]
     pub primary_min_weight: u32,
@@ -176,10 +193,10 @@ pub struct BestOfNSpec {
     pub candidates: u32,
     /// The author of every candidate; routing spreads them over models without it.
     #[serde(default)]
-    pub primary_model: Option<ModelId>,
+    pub primary_model: Option<ModelChoice>,
     /// The judge.
     #[serde(default)]
-    pub judge_model: Option<ModelId>,
+    pub judge_model: Option<ModelChoice>,
     /// Smallest weight of an author.
     #[serde(default)]
     pub primary_min_weight: u32,

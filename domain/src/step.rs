@@ -3,8 +3,8 @@
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    AttemptId, Deployment, Dialect, ErrorClass, ForwardedHeader, ModelId, NanoDollars, Operation, Outcome, Policy,
-    Prompt, ProviderFailure, RoutingProfile, StepId, Text,
+    AttemptId, Capability, Deployment, Dialect, ErrorClass, ForwardedHeader, ModelChoice, NanoDollars, Operation,
+    Outcome, Policy, Prompt, ProviderFailure, RoutingProfile, StepId, Text,
 };
 
 /// What a call is for.
@@ -67,12 +67,15 @@ pub struct SelectRequest {
 pub struct ShortlistWish {
     /// How to rank.
     pub profile: RoutingProfile,
-    /// The only model wanted.
+    /// The only models wanted.
     #[serde(default)]
-    pub model: Option<ModelId>,
+    pub model: Option<ModelChoice>,
     /// Smallest weight.
     #[serde(default)]
     pub min_weight: u32,
+    /// What the model must be able to do.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub needs: Vec<Capability>,
 }
 
 /// What the first step finds.

@@ -13,6 +13,7 @@ use sea_orm_migration::{
 
 mod m20260101_000001_schema;
 mod m20260102_000001_cooldowns;
+mod m20260103_000001_observations;
 
 /// The key of the advisory lock that migrating processes queue up at on `PostgreSQL`: "tokenhub" in ASCII.
 const ADVISORY_LOCK_KEY: i64 = 0x746f_6b65_6e68_7562;
@@ -22,7 +23,11 @@ pub struct Migrator;
 
 impl MigratorTrait for Migrator {
     fn migrations() -> Vec<Box<dyn MigrationTrait>> {
-        vec![Box::new(m20260101_000001_schema::Migration), Box::new(m20260102_000001_cooldowns::Migration)]
+        vec![
+            Box::new(m20260101_000001_schema::Migration),
+            Box::new(m20260102_000001_cooldowns::Migration),
+            Box::new(m20260103_000001_observations::Migration),
+        ]
     }
 }
 

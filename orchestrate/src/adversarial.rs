@@ -49,11 +49,13 @@ async fn select<S: Steps>(
         profile: RoutingProfile::Planning,
         model: spec.primary_model.clone(),
         min_weight: spec.primary_min_weight,
+        needs: spec.base.needs.clone(),
     };
     let critic = ShortlistWish {
         profile: RoutingProfile::Adversarial,
         model: spec.review_model.clone(),
         min_weight: spec.review_min_weight,
+        needs: Vec::new(),
     };
     if spec.return_plan_only {
         let [planners] = run.select([planner]).await?;

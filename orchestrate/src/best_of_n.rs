@@ -58,11 +58,13 @@ async fn select<S: Steps>(run: &Run<'_, S>, spec: &BestOfNSpec) -> Result<Lineup
         profile: RoutingProfile::Normal,
         model: spec.primary_model.clone(),
         min_weight: spec.primary_min_weight,
+        needs: spec.base.needs.clone(),
     };
     let judge = ShortlistWish {
         profile: RoutingProfile::HighConfidence,
         model: spec.judge_model.clone(),
         min_weight: spec.judge_min_weight,
+        needs: Vec::new(),
     };
     let bench = if spec.judge_model.is_some() { Bench::Named } else { Bench::Unnamed };
     let [authors, judges] = run.select([author, judge]).await?;

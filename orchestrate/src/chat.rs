@@ -18,7 +18,12 @@ pub(crate) fn routing_reason(spec: &ChatSpec) -> &'static str {
 
 pub(crate) async fn run<S: Steps>(run: &Run<'_, S>, spec: &ChatSpec) -> Result<Outcome, Unselected> {
     let policy = &spec.base.policy;
-    let wish = ShortlistWish { profile: policy.profile, model: spec.model.clone(), min_weight: policy.min_weight };
+    let wish = ShortlistWish {
+        profile: policy.profile,
+        model: spec.model.clone(),
+        min_weight: policy.min_weight,
+        needs: spec.base.needs.clone(),
+    };
     let [models] = run.select([wish]).await?;
     let asked = ask(
         run,

@@ -25,6 +25,7 @@ pub(crate) async fn run<S: Steps>(run: &Run<'_, S>, spec: &RefineSpec) -> Result
         profile: RoutingProfile::HighConfidence,
         model: spec.primary_model.clone(),
         min_weight: spec.primary_min_weight,
+        needs: spec.base.needs.clone(),
     };
     let [models] = run.select([wish]).await?;
     let original = &spec.base.original;

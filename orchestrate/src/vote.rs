@@ -55,11 +55,17 @@ pub(crate) async fn run<S: Steps>(run: &Run<'_, S>, spec: &VoteSpec) -> Result<O
 
 async fn select<S: Steps>(run: &Run<'_, S>, spec: &VoteSpec) -> Result<Lineup, Unselected> {
     let wished = usize::try_from(spec.voters).unwrap_or(usize::MAX);
-    let voters = ShortlistWish { profile: RoutingProfile::Normal, model: None, min_weight: spec.voter_min_weight };
+    let voters = ShortlistWish {
+        profile: RoutingProfile::Normal,
+        model: None,
+        min_weight: spec.voter_min_weight,
+        needs: spec.base.needs.clone(),
+    };
     let judge = ShortlistWish {
         profile: RoutingProfile::HighConfidence,
         model: spec.judge_model.clone(),
         min_weight: spec.judge_min_weight,
+        needs: Vec::new(),
     };
     let bench = match (spec.judge_votes, &spec.judge_model) {
         (true, _) => Bench::MayVote,

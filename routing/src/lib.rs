@@ -4,12 +4,21 @@
 //! health come in as values. Must not know HTTP, a database, Temporal or a clock, so that the workflow's activities, the
 //! in-process path and the tests reach the same decision from the same facts.
 
+mod bandit;
 mod breaker;
 mod class;
 mod cooldown;
+mod names;
+mod random;
+mod score;
 mod select;
+mod signals;
 
+pub use bandit::{Arm, Bucket};
 pub use breaker::{Admission, Breaker, BreakerFailure, BreakerSettings, BreakerSnapshot, BreakerState};
 pub use class::{Jitter, next_move};
 pub use cooldown::{CallTimes, Cooldown, Cooldowns, Scope, Standing};
-pub use select::{Resolved, Signal, Signals, resolve_model, shortlist};
+pub use names::{Asker, Resolved, UnknownName, choose, resolve_model};
+pub use score::ScoreParts;
+pub use select::{Ranked, Ranking, Situation, Skipped, Temperature, ranking, shortlist};
+pub use signals::{LiveSignals, Observations, Probe, Record, Sample, SampleResult, Signal, Signals};

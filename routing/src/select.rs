@@ -1,352 +1,277 @@
 //! Eligibility and ranking: who may be called for a wish, best first, and why the others may not.
 //!
-//! Owns the score. Must not know where latency and failure figures come from: they arrive as [`Signals`]. Limits are
-//! hard: no deployment that a limit excludes is ever offered, and a named model is never replaced by another.
+//! A pure function of catalogue, request, signals and seed. Must not know where signals come from nor who drew the seed.
+//! Limits are hard: no deployment that a limit excludes is ever offered, and a named model is never replaced by one that
+//! neither the request nor the operator put behind it.
 
 use std::collections::BTreeMap;
 
 use tokenhub_domain::{
-    Candidate, Catalogue, CredentialId, Model, ModelId, NanoDollars, ProviderId, RoutingProfile, SelectRequest,
-    Shortlist, ShortlistWish,
+    Candidate, Capability, Catalogue, CredentialId, Model, ModelId, NanoDollars, Provider, ProviderId, RoutingProfile,
+    SelectRequest, Shortlist, ShortlistWish, Target,
+};
+
+use crate::{
+    bandit::Bucket,
+    random::Random,
+    score::{Figures, ScoreParts, Weights},
+    signals::{Signal, Signals},
 };
 
 /// Safety margin over the estimated input, in percent: estimates of four bytes a token are low for code.
 const CONTEXT_PERCENT: u64 = 115;
 
-/// What is known about a provider's health.
+/// How often somebody else than the best is asked first. 0 never; the chance of rank i is as exp(-i / temperature).
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct Signal {
-    /// Recent latency.
-    pub latency_ms: f64,
-    /// Share of recent calls that failed, 0 to 1.
-    pub failure_ratio: f64,
-}
+pub struct Temperature(f64);
 
-/// Health by provider; an absent provider counts as fast and reliable.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Signals(pub BTreeMap<ProviderId, Signal>);
+impl Temperature {
+    /// The best is always first.
+    pub const GREEDY: Self = Self(0.0);
 
-impl Signals {
-    fn of(&self, provider: &ProviderId) -> Signal {
-        self.0.get(provider).copied().unwrap_or_default()
+    /// `value`, held to 0..=10; not a number counts as 0.
+    pub fn new(value: f64) -> Self {
+        Self(if value.is_nan() { 0.0 } else { value.clamp(0.0, 10.0) })
+    }
+
+    /// Who of `count` in the order of their rank goes first.
+    fn draw(self, count: usize, random: &mut Random) -> usize {
+        if self.0 <= 0.0 || count < 2 {
+            return 0;
+        }
+        let decay = (-1.0 / self.0).exp();
+        let weights = || std::iter::successors(Some(1.0), |weight| Some(weight * decay)).take(count);
+        let mut left = random.share() * weights().sum::<f64>();
+        let drawn = weights().position(|weight| {
+            left -= weight;
+            left < 0.0
+        });
+        drawn.unwrap_or(0)
     }
 }
 
-/// What a client's model name stands for.
+/// Everything that a selection depends on beside the request.
+#[derive(Clone, Copy, Debug)]
+pub struct Situation<'a> {
+    /// What can be called.
+    pub catalogue: &'a Catalogue,
+    /// What is known about it.
+    pub signals: &'a Signals,
+    /// How much to explore.
+    pub temperature: Temperature,
+    /// Where the draws begin.
+    pub seed: u64,
+}
+
+/// A deployment that may be called, and why it is where it is.
+#[derive(Clone, Debug)]
+pub struct Ranked<'a> {
+    /// The model, as its provider serves it.
+    pub model: &'a Model,
+    /// What a call is estimated to cost.
+    pub cost: NanoDollars,
+    /// What its score is made of.
+    pub parts: ScoreParts,
+    credentials: &'a [CredentialId],
+}
+
+/// A deployment that may not be called.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Resolved {
-    /// Nothing in particular: routing chooses.
-    Any,
-    /// This model and no other.
-    Named(ModelId),
-    /// No such model.
-    Unknown,
+pub struct Skipped<'a> {
+    /// The model.
+    pub model: &'a ModelId,
+    /// Who serves it, unless nobody does.
+    pub provider: Option<&'a ProviderId>,
+    /// Why not.
+    pub reason: &'static str,
 }
 
-/// Reads a model name: empty or `*` is any; then the exact id, then `provider/model` with a configured provider.
-pub fn resolve_model(catalogue: &Catalogue, name: &str) -> Resolved {
-    let name = name.trim();
-    if name.is_empty() || name == "*" {
-        return Resolved::Any;
-    }
-    if let Some(model) = catalogue.models.iter().find(|model| model.id.as_str() == name) {
-        return Resolved::Named(model.id.clone());
-    }
-    let of_provider = name.match_indices('/').find_map(|(at, _)| {
-        let (provider, rest) = (ProviderId::from(&name[..at]), &name[at + 1..]);
-        catalogue.provider(&provider)?;
-        catalogue.models.iter().find(|model| model.provider_id == provider && model.id.as_str() == rest)
-    });
-    of_provider.map_or(Resolved::Unknown, |model| Resolved::Named(model.id.clone()))
+/// Everybody who was looked at.
+#[derive(Clone, Debug, Default)]
+pub struct Ranking<'a> {
+    /// Who may be called, best first.
+    pub ranked: Vec<Ranked<'a>>,
+    /// Who may not.
+    pub skipped: Vec<Skipped<'a>>,
 }
 
 /// The deployments that may be called for `wish`, best first. Equal scores keep configuration order.
-pub fn shortlist(catalogue: &Catalogue, wish: &ShortlistWish, request: &SelectRequest, signals: &Signals) -> Shortlist {
-    let mut eligible: Vec<Rated<'_>> = Vec::new();
-    let mut skipped = Vec::new();
-    for model in catalogue.models.iter().filter(|model| wish.model.as_ref().is_none_or(|named| &model.id == named)) {
-        if let Some(reason) = exclusion(catalogue, model, wish, request) {
-            skipped.push(format!("{}: {reason}", model.id));
-            continue;
+pub fn shortlist(situation: &Situation<'_>, wish: &ShortlistWish, request: &SelectRequest) -> Shortlist {
+    let Ranking { ranked, skipped } = ranking(situation, wish, request);
+    let mut listed = Vec::with_capacity(ranked.iter().map(|ranked| ranked.credentials.len().max(1)).sum());
+    listed.extend(ranked.iter().flat_map(candidates));
+    Shortlist { candidates: listed, skipped: skipped.iter().map(|it| format!("{}: {}", it.model, it.reason)).collect() }
+}
+
+/// Who may be called for `wish` and who may not, with reasons.
+pub fn ranking<'a>(situation: &Situation<'a>, wish: &'a ShortlistWish, request: &SelectRequest) -> Ranking<'a> {
+    let selection = Selection::new(situation, wish, request);
+    let mut random = Random::new(situation.seed);
+    let mut ranking = Ranking::default();
+    match &wish.model {
+        None => selection.add_group(&mut ranking, None, situation.temperature, &mut random),
+        Some(choice) => {
+            for (index, target) in choice.targets().enumerate() {
+                // Fallbacks are in the order in which they were written.
+                let temperature = if index == 0 { situation.temperature } else { Temperature::GREEDY };
+                selection.add_group(&mut ranking, Some(target), temperature, &mut random);
+            }
         }
-        let signal = signals.of(&model.provider_id);
-        let credentials = catalogue.provider(&model.provider_id).map_or(&[][..], |provider| &provider.credentials);
-        eligible.push(Rated { model, credentials, cost: estimate(model, request), signal });
     }
-    if let Some(named) = &wish.model
-        && eligible.is_empty()
-        && skipped.is_empty()
-    {
-        skipped.push(format!("{named}: unknown_model"));
-    }
-    Shortlist { candidates: ranked(&eligible, wish.profile), skipped }
+    ranking
 }
 
-fn exclusion(
-    catalogue: &Catalogue,
-    model: &Model,
-    wish: &ShortlistWish,
-    request: &SelectRequest,
-) -> Option<&'static str> {
-    let needed_tokens = request.estimated_input_tokens.saturating_mul(CONTEXT_PERCENT) / 100;
-    if !model.enabled {
-        return Some("disabled");
+/// What stays the same for every model.
+struct Selection<'a, 'r> {
+    catalogue: &'a Catalogue,
+    providers: BTreeMap<&'a ProviderId, &'a Provider>,
+    signals: &'a Signals,
+    profile: RoutingProfile,
+    min_weight: u32,
+    needed_tokens: u64,
+    needs: &'a [Capability],
+    is_streamed: bool,
+    request: &'r SelectRequest,
+}
+
+impl<'a, 'r> Selection<'a, 'r> {
+    fn new(situation: &Situation<'a>, wish: &'a ShortlistWish, request: &'r SelectRequest) -> Self {
+        let Situation { catalogue, signals, .. } = *situation;
+        Self {
+            catalogue,
+            providers: catalogue.providers.iter().map(|provider| (&provider.id, provider)).collect(),
+            signals,
+            profile: wish.profile,
+            min_weight: wish.min_weight.max(request.policy.min_weight),
+            needed_tokens: request.estimated_input_tokens.saturating_mul(CONTEXT_PERCENT) / 100,
+            needs: &wish.needs,
+            is_streamed: wish.needs.contains(&Capability::Streaming),
+            request,
+        }
     }
-    if model.weight < wish.min_weight.max(request.policy.min_weight) {
-        return Some("weight_below_minimum");
+
+    /// Adds the deployments of `target`, or every one, behind those that are there already.
+    fn add_group(
+        &self,
+        ranking: &mut Ranking<'a>,
+        target: Option<&'a Target>,
+        temperature: Temperature,
+        random: &mut Random,
+    ) {
+        let before = (ranking.ranked.len(), ranking.skipped.len());
+        let mut group: Vec<(Figures, Ranked<'a>)> = Vec::with_capacity(self.catalogue.models.len());
+        for (index, model) in self.catalogue.models.iter().enumerate() {
+            if target.is_some_and(|target| !target.is(&model.id, &model.provider_id)) {
+                continue;
+            }
+            let cost = model.cost_of(self.request.estimated_input_tokens, self.request.estimated_output_tokens);
+            let provider = self.providers.get(&model.provider_id).copied();
+            match (self.exclusion(model, provider, cost), provider) {
+                (None, Some(provider)) if !is_among(&ranking.ranked[..before.0], model) => {
+                    let signal = self.signals.at(index);
+                    let (figures, parts) = (self.figures(model, cost, signal), self.drawn(signal, random));
+                    let credentials = &provider.credentials;
+                    group.push((figures, Ranked { model, cost, parts, credentials }));
+                }
+                // It was a better target's already.
+                (None, Some(_) | None) => {}
+                (Some(reason), _) => {
+                    ranking.skipped.push(Skipped { model: &model.id, provider: Some(&model.provider_id), reason });
+                }
+            }
+        }
+        let mut order = self.score(&mut group);
+        if self.profile != RoutingProfile::Thompson && !order.is_empty() {
+            let first = temperature.draw(order.len(), random);
+            order[..=first].rotate_right(1);
+        }
+        ranking
+            .ranked
+            .extend(order.iter().filter_map(|(_, index)| group.get(*index)).map(|(_, ranked)| ranked.clone()));
+        if let Some(target) = target
+            && before == (ranking.ranked.len(), ranking.skipped.len())
+            && !self.is_served(target)
+        {
+            ranking.skipped.push(Skipped { model: &target.model, provider: None, reason: "unknown_model" });
+        }
     }
-    if model.max_context_tokens.is_some_and(|window| needed_tokens > window) {
-        return Some("context_overflow");
+
+    fn is_served(&self, target: &Target) -> bool {
+        self.catalogue.models.iter().any(|model| target.is(&model.id, &model.provider_id))
     }
-    if !catalogue.is_callable(model) {
-        return Some("provider_disabled");
+
+    fn exclusion(&self, model: &Model, provider: Option<&Provider>, cost: NanoDollars) -> Option<&'static str> {
+        if !model.enabled {
+            return Some("disabled");
+        }
+        if model.weight < self.min_weight {
+            return Some("weight_below_minimum");
+        }
+        if let Some(missing) = model.capabilities.missing(self.needs) {
+            return Some(missing.lacking());
+        }
+        if model.max_context_tokens.is_some_and(|window| self.needed_tokens > window) {
+            return Some("context_overflow");
+        }
+        if provider.is_none_or(|provider| !provider.enabled) {
+            return Some("provider_disabled");
+        }
+        if self.request.policy.max_budget.is_some_and(|budget| cost > budget) {
+            return Some("budget_exceeded");
+        }
+        None
     }
-    if request.policy.max_budget.is_some_and(|budget| estimate(model, request) > budget) {
-        return Some("budget_exceeded");
+
+    #[expect(clippy::cast_precision_loss, reason = "only compared, and exact below 9 million dollars")]
+    fn figures(&self, model: &Model, cost: NanoDollars, signal: Option<&Signal>) -> Figures {
+        let unknown = Figures { cost: cost.0 as f64, weight: f64::from(model.weight), ..Figures::default() };
+        let Some(signal) = signal else { return unknown };
+        let latency_ms = if self.is_streamed { signal.first_token_ms } else { signal.whole_ms };
+        Figures {
+            latency_ms: latency_ms.unwrap_or_default(),
+            failure_ratio: signal.failure_ratio,
+            degraded: signal.degraded,
+            ..unknown
+        }
     }
-    None
-}
 
-fn estimate(model: &Model, request: &SelectRequest) -> NanoDollars {
-    model.cost_of(request.estimated_input_tokens, request.estimated_output_tokens)
-}
+    fn drawn(&self, signal: Option<&Signal>, random: &mut Random) -> ScoreParts {
+        if self.profile != RoutingProfile::Thompson {
+            return ScoreParts::default();
+        }
+        let arm = signal.map(|signal| Bucket::of(self.request.estimated_input_tokens).arm(&signal.arms));
+        ScoreParts { drawn: Some(arm.unwrap_or_default().draw(random)), ..ScoreParts::default() }
+    }
 
-struct Rated<'a> {
-    model: &'a Model,
-    credentials: &'a [CredentialId],
-    cost: NanoDollars,
-    signal: Signal,
-}
-
-/// How much each part counts.
-struct Weights {
-    cost: f64,
-    latency: f64,
-    failure: f64,
-    weight: f64,
-}
-
-impl Weights {
-    fn of(profile: RoutingProfile) -> Self {
-        let [cost, latency, failure, weight] = match profile {
-            RoutingProfile::Cheap => [0.70, 0.10, 0.10, 0.10],
-            RoutingProfile::Normal => [0.25, 0.25, 0.25, 0.25],
-            RoutingProfile::HighConfidence => [0.05, 0.10, 0.15, 0.70],
-            RoutingProfile::Planning | RoutingProfile::Adversarial => [0.10, 0.10, 0.20, 0.60],
-        };
-        Self { cost, latency, failure, weight }
+    /// Fills in the scores; the result is the order of the group by them.
+    fn score(&self, group: &mut [(Figures, Ranked<'a>)]) -> Vec<(f64, usize)> {
+        let largest = group.iter().fold(Figures::default(), |largest, (figures, _)| largest.largest(figures));
+        let weights = Weights::of(self.profile);
+        let scored = group.iter_mut().enumerate().map(|(index, (figures, ranked))| {
+            ranked.parts = ScoreParts { drawn: ranked.parts.drawn, ..weights.parts(figures, &largest) };
+            (ranked.parts.total(), index)
+        });
+        let mut order: Vec<(f64, usize)> = scored.collect();
+        // Equal scores stay in configuration order, which is unique.
+        order.sort_unstable_by(|left, right| left.0.total_cmp(&right.0).then(left.1.cmp(&right.1)));
+        order
     }
 }
 
-fn ranked(eligible: &[Rated<'_>], profile: RoutingProfile) -> Vec<Candidate> {
-    let weights = Weights::of(profile);
-    let largest = |part: fn(&Rated<'_>) -> f64| eligible.iter().map(part).fold(0.0, f64::max);
-    let (cost, latency) = (largest(cost_of), largest(|it| it.signal.latency_ms));
-    let (failure, weight) = (largest(|it| it.signal.failure_ratio), largest(|it| f64::from(it.model.weight)));
-    let mut scored: Vec<(f64, &Rated<'_>)> = eligible
-        .iter()
-        .map(|it| {
-            let score = weights.cost * ratio(cost_of(it), cost)
-                + weights.latency * ratio(it.signal.latency_ms, latency)
-                + weights.failure * ratio(it.signal.failure_ratio, failure)
-                - weights.weight * ratio(f64::from(it.model.weight), weight);
-            (score, it)
-        })
-        .collect();
-    // The sort is stable, so equal scores stay in configuration order, which is unique.
-    scored.sort_by(|(left, _), (right, _)| left.total_cmp(right));
-    scored.into_iter().flat_map(|(_, it)| candidates(it)).collect()
-}
-
-#[expect(clippy::cast_precision_loss, reason = "only compared, and exact below 9 million dollars")]
-fn cost_of(rated: &Rated<'_>) -> f64 {
-    rated.cost.0 as f64
-}
-
-fn ratio(value: f64, largest: f64) -> f64 {
-    if largest > 0.0 { (value / largest).clamp(0.0, 1.0) } else { 0.0 }
+fn is_among(ranked: &[Ranked<'_>], model: &Model) -> bool {
+    ranked.iter().any(|it| it.model.id == model.id && it.model.provider_id == model.provider_id)
 }
 
 /// One for each credential, in the order of their use.
-fn candidates(rated: &Rated<'_>) -> Vec<Candidate> {
-    let unnamed = [CredentialId::default()];
-    let credentials = if rated.credentials.is_empty() { &unnamed[..] } else { rated.credentials };
-    credentials
-        .iter()
-        .map(|credential| Candidate {
-            deployment: rated.model.deployment(credential.clone()),
-            max_context_tokens: rated.model.max_context_tokens,
-            estimated_cost: rated.cost,
-            weight: rated.model.weight,
-        })
-        .collect()
+fn candidates<'a>(ranked: &'a Ranked<'_>) -> impl Iterator<Item = Candidate> + 'a {
+    let count = ranked.credentials.len().max(1);
+    (0..count).map(|index| Candidate {
+        deployment: ranked.model.deployment(ranked.credentials.get(index).cloned().unwrap_or_default()),
+        max_context_tokens: ranked.model.max_context_tokens,
+        estimated_cost: ranked.cost,
+        weight: ranked.model.weight,
+    })
 }
 
 #[cfg(test)]
-mod tests {
-    use tokenhub_domain::{ModelQuirks, Policy, PricePerMillion, Provider, ProviderKind};
-
-    use super::*;
-
-    fn provider(id: &str) -> Provider {
-        Provider::new(id, ProviderKind::Openai, "http://127.0.0.1:1")
-    }
-
-    fn model(id: &str, provider: &str, weight: u32, usd_per_million: i64) -> Model {
-        let price = PricePerMillion(usd_per_million * 1_000_000_000);
-        Model {
-            id: id.into(),
-            provider_id: provider.into(),
-            weight,
-            max_context_tokens: None,
-            max_output_tokens: None,
-            input_price: price,
-            output_price: price,
-            enabled: true,
-            quirks: ModelQuirks::default(),
-        }
-    }
-
-    fn catalogue(models: Vec<Model>) -> Catalogue {
-        Catalogue { version: 1, providers: vec![provider("p"), provider("q"), provider("or/eu")], models }
-    }
-
-    fn request() -> SelectRequest {
-        SelectRequest {
-            wishes: Vec::new(),
-            estimated_input_tokens: 1_000,
-            estimated_output_tokens: 500,
-            policy: Policy::default(),
-        }
-    }
-
-    fn wish(profile: RoutingProfile) -> ShortlistWish {
-        ShortlistWish { profile, model: None, min_weight: 0 }
-    }
-
-    fn ids(list: &Shortlist) -> Vec<&str> {
-        list.candidates.iter().map(|candidate| candidate.deployment.model.as_str()).collect()
-    }
-
-    #[test]
-    fn cheap_prefers_price_and_high_confidence_prefers_weight() {
-        let all = catalogue(vec![model("strong", "p", 10, 10), model("cheap", "p", 2, 1)]);
-        let rank = |profile| shortlist(&all, &wish(profile), &request(), &Signals::default());
-        assert_eq!(ids(&rank(RoutingProfile::Cheap)), ["cheap", "strong"]);
-        for profile in [RoutingProfile::HighConfidence, RoutingProfile::Planning, RoutingProfile::Adversarial] {
-            assert_eq!(ids(&rank(profile)), ["strong", "cheap"], "{profile:?}");
-        }
-    }
-
-    #[test]
-    fn equal_scores_keep_configuration_order() {
-        let names = ["c", "a", "d", "b"];
-        let all = catalogue(names.iter().map(|name| model(name, "p", 5, 1)).collect());
-        assert_eq!(ids(&shortlist(&all, &wish(RoutingProfile::Normal), &request(), &Signals::default())), names);
-    }
-
-    #[test]
-    fn a_slow_or_failing_provider_ranks_behind() {
-        let all = catalogue(vec![model("a", "p", 5, 1), model("b", "q", 5, 1)]);
-        for bad in [Signal { latency_ms: 900.0, failure_ratio: 0.0 }, Signal { latency_ms: 0.0, failure_ratio: 0.5 }] {
-            let signals = Signals(BTreeMap::from([("p".into(), bad)]));
-            assert_eq!(ids(&shortlist(&all, &wish(RoutingProfile::Normal), &request(), &signals)), ["b", "a"]);
-        }
-    }
-
-    #[test]
-    fn more_weight_never_ranks_a_model_lower() {
-        for profile in [RoutingProfile::Cheap, RoutingProfile::Normal, RoutingProfile::HighConfidence] {
-            let place = |weight| {
-                let others = [("x", 3), ("y", 6), ("z", 9)].map(|(name, weight)| model(name, "p", weight, 2));
-                let all = catalogue([vec![model("it", "q", weight, 2)], others.to_vec()].concat());
-                let list = shortlist(&all, &wish(profile), &request(), &Signals::default());
-                ids(&list).iter().position(|id| *id == "it").unwrap()
-            };
-            let places: Vec<usize> = (0..=10).map(place).collect();
-            assert!(places.is_sorted_by(|left, right| left >= right), "{profile:?} {places:?}");
-        }
-    }
-
-    #[test]
-    fn every_exclusion_has_its_reason_and_the_first_one_wins() {
-        let mut off = model("off", "p", 0, 99);
-        off.enabled = false;
-        let mut narrow = model("narrow", "gone", 5, 1);
-        narrow.max_context_tokens = Some(1_149);
-        let mut wide = model("wide", "p", 5, 1);
-        wide.max_context_tokens = Some(1_150);
-        let all = catalogue(vec![
-            off,
-            model("light", "p", 1, 1),
-            narrow,
-            model("orphan", "gone", 5, 99),
-            model("dear", "p", 5, 99),
-            wide,
-        ]);
-        let mut request = request();
-        request.policy.max_budget = NanoDollars::from_usd(0.01);
-        let wish = ShortlistWish { min_weight: 2, ..wish(RoutingProfile::Normal) };
-        let list = shortlist(&all, &wish, &request, &Signals::default());
-        assert_eq!(ids(&list), ["wide"]);
-        assert_eq!(
-            list.skipped,
-            [
-                "off: disabled",
-                "light: weight_below_minimum",
-                "narrow: context_overflow",
-                "orphan: provider_disabled",
-                "dear: budget_exceeded",
-            ]
-        );
-    }
-
-    #[test]
-    fn the_larger_of_both_minimum_weights_counts() {
-        let all = catalogue(vec![model("a", "p", 5, 1)]);
-        let mut request = request();
-        request.policy.min_weight = 6;
-        let list = shortlist(&all, &wish(RoutingProfile::Normal), &request, &Signals::default());
-        assert_eq!(list.skipped, ["a: weight_below_minimum"]);
-    }
-
-    #[test]
-    fn a_named_model_is_never_replaced() {
-        let all = catalogue(vec![model("a", "p", 9, 1), model("b", "p", 1, 50), model("b", "q", 1, 40)]);
-        let named = |name: &str| {
-            let wish = ShortlistWish { model: Some(name.into()), ..wish(RoutingProfile::Normal) };
-            shortlist(&all, &wish, &request(), &Signals::default())
-        };
-        let providers: Vec<String> =
-            named("b").candidates.iter().map(|it| it.deployment.provider.to_string()).collect();
-        assert_eq!(providers, ["q", "p"]);
-        assert_eq!(ids(&named("b")), ["b", "b"]);
-        assert!(named("nobody").candidates.is_empty());
-        assert_eq!(named("nobody").skipped, ["nobody: unknown_model"]);
-    }
-
-    #[test]
-    fn names_resolve_exactly_first_and_by_provider_prefix_second() {
-        let all = catalogue(vec![
-            model("m", "p", 1, 1),
-            model("org/m:free", "q", 1, 1),
-            model("p/m", "q", 1, 1),
-            model("z@1", "or/eu", 1, 1),
-        ]);
-        let named = |name: &str| Resolved::Named(name.into());
-        for (name, expected) in [
-            ("", Resolved::Any),
-            (" * ", Resolved::Any),
-            ("m", named("m")),
-            ("p/m", named("p/m")),
-            ("q/org/m:free", named("org/m:free")),
-            ("or/eu/z@1", named("z@1")),
-            ("q/m", Resolved::Unknown),
-            ("nobody/m", Resolved::Unknown),
-            ("M", Resolved::Unknown),
-            ("org/m", Resolved::Unknown),
-        ] {
-            assert_eq!(resolve_model(&all, name), expected, "{name:?}");
-        }
-    }
-}
+mod tests;

@@ -8,5 +8,6 @@ pub(crate) mod contents;
 pub(crate) mod cooldowns;
 pub(crate) mod journal;
 pub(crate) mod ledger;
+pub(crate) mod observations;
 pub(crate) mod request_log;
 pub(crate) mod runs;

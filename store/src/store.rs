@@ -10,7 +10,7 @@ use sea_orm::{
     TransactionOptions, TransactionTrait,
 };
 
-use crate::{Contents, Cooldowns, Journal, LedgerRows, RequestLog, Runs, StoreError};
+use crate::{Contents, Cooldowns, Journal, LedgerRows, Observations, RequestLog, Runs, StoreError};
 
 /// How long a statement waits for a lock, a connection or a server before it fails.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -77,6 +77,11 @@ impl Store {
     /// The penalties of providers.
     pub fn cooldowns(&self) -> Cooldowns {
         Cooldowns::new(self.clone())
+    }
+
+    /// What processes have seen of deployments.
+    pub fn observations(&self) -> Observations {
+        Observations::new(self.clone())
     }
 
     /// The request log.

@@ -15,7 +15,10 @@ const EXECUTORS: [&str; 2] = ["preferred", "none"];
 /// An installation that a loaded machine does not push off the durable path. Both executors fail at the same model at the
 /// same time, and neither must keep the other from it: no penalties.
 fn installation() -> TestHubBuilder {
-    TestHub::builder().environment("TOKENHUB_START_DEADLINE_MS", "15000").environment("TOKENHUB_PENALTIES", "false")
+    TestHub::builder()
+        .environment("TOKENHUB_START_DEADLINE_MS", "15000")
+        .environment("TOKENHUB_PENALTIES", "false")
+        .environment("TOKENHUB_LIVE_SIGNALS", "false")
 }
 
 /// A chat in OpenAI's form whose prompt carries a tag.

@@ -33,6 +33,7 @@ mod operator_view;
 mod parity;
 mod protocols;
 mod quirks;
+mod routing;
 mod smoke;
 mod stream_clients;
 mod stream_faults;

@@ -90,7 +90,7 @@ async fn votes_and_best_of_n_are_the_same_in_both_executors() {
 }
 
 /// alpha, beta and gamma are the voters; delta is cheap, small and of little weight: the judge, and first only when
-/// costs rule. Cases share the models, so that what one of them does to a model must not change the next: no penalties.
+/// costs rule. Cases share the models, so that what one of them does to a model must not change the next: no penalties, no signals.
 async fn all_agree(cases: Vec<Case>) {
     let mut delta = model("delta", 1);
     delta["max_context_tokens"] = cases::DELTA_WINDOW_TOKENS.into();
@@ -101,6 +101,7 @@ async fn all_agree(cases: Vec<Case>) {
         .models(models)
         .environment("TOKENHUB_START_DEADLINE_MS", "15000")
         .environment("TOKENHUB_PENALTIES", "false")
+        .environment("TOKENHUB_LIVE_SIGNALS", "false")
         .start()
         .await;
     let names: Vec<&str> = cases.iter().map(|case| case.name).collect();

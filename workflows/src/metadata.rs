@@ -44,7 +44,7 @@ pub fn workflow_type(kind: RunKind) -> &'static str {
 
 /// One line about a run: its program, its size and the models that were named.
 pub fn summary(spec: &PlanSpec) -> String {
-    let named = |model: &Option<tokenhub_domain::ModelId>| {
+    let named = |model: &Option<tokenhub_domain::ModelChoice>| {
         model.as_ref().map_or_else(|| "routed".to_owned(), ToString::to_string)
     };
     match spec {

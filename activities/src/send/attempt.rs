@@ -11,7 +11,7 @@ use tokenhub_providers::{Call, Completion, Providers};
 use tokenhub_store::{AttemptOpen, Settlement, StoreError, Waste};
 
 use super::{Sending, unwanted};
-use crate::{ActivityFault, Keeping, clock, losses, presence::Presence};
+use crate::{ActivityFault, Keeping, clock, losses, observed, presence::Presence};
 
 /// Between two tries to reach a database that is away.
 const STORE_RETRY_INTERVAL: Duration = Duration::from_millis(250);
@@ -29,6 +29,7 @@ pub(super) struct Called {
 pub(super) async fn call<P: Presence>(sending: &Sending<'_, P>) -> Result<Called, ActivityFault> {
     let Sending { world, run, request, .. } = sending;
     let body = body(sending).await?;
+    let called = observed::Call { deployment: &request.deployment, body_bytes: body.len() };
     let attempt = AttemptId::generate();
     world.ledger.reserve(AttemptOpen {
         attempt_id: attempt.clone(),
@@ -67,8 +68,9 @@ pub(super) async fn call<P: Presence>(sending: &Sending<'_, P>) -> Result<Called
     world.health.note(&request.deployment, result.as_ref().map(|_| ()), began);
     let latency_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
     match result {
-        Ok(completion) => answered(sending, attempt, completion, latency_ms).await,
+        Ok(completion) => answered(sending, attempt, completion, called, latency_ms).await,
         Err(failure) => {
+            world.observed.failed(called, failure.class, latency_ms);
             let ended = world.ledger.fail(&attempt, failure.class, failure.status, latency_ms, clock::now());
             report(ended, &attempt);
             let outcome = SendOutcome::Failed { failure, duplicate_calls: 0, latency_ms };
@@ -92,6 +94,7 @@ async fn answered<P: Presence>(
     sending: &Sending<'_, P>,
     attempt: AttemptId,
     completion: Completion,
+    called: observed::Call<'_>,
     latency_ms: u64,
 ) -> Result<Called, ActivityFault> {
     let Sending { world, run, keeping, request, .. } = sending;
@@ -104,6 +107,7 @@ async fn answered<P: Presence>(
                 model.output_price,
             )
         });
+    world.observed.answered(called, latency_ms, cost);
     let settlement = Settlement {
         usage_json: completion.usage_json.clone(),
         input_tokens: completion.usage.input_tokens,

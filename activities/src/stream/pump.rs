@@ -55,6 +55,7 @@ pub(super) fn start(
     let deployment = attempt.deployment.clone();
     let (world, run) = (Arc::clone(world), run.clone());
     let mut seen = Seen::default();
+    let first_token_ms = calls.last().map_or(0, |call| call.elapsed_ms);
     let Begun { losses, held, rest } = begun;
     let first = held.iter().inspect(|event| seen.note(event)).filter_map(item_of).collect();
     tracker.spawn(async move {
@@ -62,6 +63,10 @@ pub(super) fn start(
         // Only now: a stream that breaks off is no proof of health.
         world.health.note(&attempt.deployment, failure.as_ref().map_or(Ok(()), Err), attempt.began);
         let entry = settle(&world, run, &mut attempt, &seen, failure.as_ref(), started);
+        match &failure {
+            None => world.observed.streamed(attempt.call(), first_token_ms, entry.cost),
+            Some(failure) => world.observed.failed(attempt.call(), failure.class, entry.latency_ms),
+        }
         if let Some(failure) = failure {
             // The client may be gone; then nobody waits for the word.
             let _ = items_in.send(StreamItem::Failed(failure)).await;

@@ -1,6 +1,7 @@
 //! The native form of a chat request; the plan route shares its `request` object.
 
 use serde_json::{Map, Value};
+use tokenhub_domain::Capability;
 
 use super::{Ask, Fields, ask, check_messages, model_name, object, policy};
 use crate::{durability::Delivery, error::Problem};
@@ -39,7 +40,10 @@ pub(super) fn of_object(body: &Map<String, Value>) -> Result<NativeRequest, Prob
     request.unsupported("output_schema")?;
     let model = model_name(request.get("model_hint"), HINT)?;
     let delivery = if request.flag("stream")? { Delivery::Stream } else { Delivery::Whole };
-    let mut ask = ask(&provider_body(request)?, policy);
+    let mut ask = ask(&provider_body(request)?, policy)?;
+    if delivery == Delivery::Stream {
+        ask.demands.needs.push(Capability::Streaming);
+    }
     if let Some(tokens) = request.whole("estimated_input_tokens", u64::from(u32::MAX))?.filter(|tokens| *tokens > 0) {
         ask.estimated_input_tokens = tokens;
     }

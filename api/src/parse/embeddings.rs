@@ -3,7 +3,7 @@
 use bytes::Bytes;
 
 use super::{
-    Ask, BYTES_PER_TOKEN, PolicyWish,
+    Ask, BYTES_PER_TOKEN, Demands, PolicyWish,
     protocol::{model, text},
     raw::{Kind, RawObject},
 };
@@ -34,8 +34,11 @@ pub(crate) fn parse(body: Bytes) -> Result<EmbeddingsRequest, Problem> {
     if is_empty {
         return Err(Problem::invalid("input", "must not be empty"));
     }
+    // Of several models' vectors none can be compared, so a list of stand-ins is not taken.
+    let demands = Demands::default();
     let estimated_input_tokens = scan.text_bytes.div_ceil(BYTES_PER_TOKEN);
-    let ask = Ask { original, estimated_input_tokens, estimated_output_tokens: 0, policy: PolicyWish::default() };
+    let ask =
+        Ask { original, estimated_input_tokens, estimated_output_tokens: 0, policy: PolicyWish::default(), demands };
     Ok(EmbeddingsRequest { model, ask })
 }
 

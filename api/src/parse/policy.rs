@@ -42,7 +42,10 @@ pub(super) fn parse(body: &Map<String, Value>) -> Result<PolicyWish, Problem> {
     let profile = match policy.text("mode")? {
         "" => None,
         mode => Some(RoutingProfile::parse(mode).ok_or_else(|| {
-            Problem::invalid(policy.path("mode"), "must be cheap, normal, high_confidence, planning or adversarial")
+            Problem::invalid(
+                policy.path("mode"),
+                "must be cheap, normal, high_confidence, planning, adversarial or thompson",
+            )
         })?),
     };
     let budget = policy.number("max_budget_usd", limits::POLICY_BUDGET_USD_MAX)?.filter(|usd| *usd > 0.0);

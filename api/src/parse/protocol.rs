@@ -4,10 +4,10 @@
 use std::borrow::Cow;
 
 use bytes::Bytes;
-use tokenhub_domain::{Dialect, limits};
+use tokenhub_domain::{Capability, Dialect, limits};
 
 use super::{
-    Ask, BYTES_PER_TOKEN, PolicyWish, checked_model_name,
+    Ask, BYTES_PER_TOKEN, Demands, PolicyWish, checked_model_name, demands,
     raw::{Kind, Raw, RawObject},
 };
 use crate::{durability::Delivery, error::Problem};
@@ -75,11 +75,16 @@ pub(crate) fn parse(dialect: Dialect, body: Bytes) -> Result<ProtocolRequest, Pr
         Dialect::Responses => fields.get("previous_response_id").and_then(Raw::text).map(Cow::into_owned),
         Dialect::Chat | Dialect::Messages => None,
     };
+    let mut demands = Demands::read(dialect, &fields)?;
+    if delivery == Delivery::Stream {
+        demands.needs.push(Capability::Streaming);
+    }
     let ask = Ask {
-        original,
+        original: demands::without_list(original, &demands),
         estimated_input_tokens,
         estimated_output_tokens: limit.unwrap_or(limits::ESTIMATED_OUTPUT_TOKENS),
         policy: PolicyWish::default(),
+        demands,
     };
     Ok(ProtocolRequest { model, ask, delivery, usage_chunk, previous_response })
 }

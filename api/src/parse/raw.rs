@@ -76,6 +76,20 @@ impl<'a> Raw<'a> {
         serde_json::from_str(self.0).ok().filter(|number| *number > 0)
     }
 
+    /// The texts of an array that holds nothing else.
+    pub(crate) fn list(self) -> Option<Vec<String>> {
+        serde_json::from_str(self.0).ok()
+    }
+
+    /// Whether an object in it has one of `kinds`, quotation marks included, as its `type`.
+    pub(crate) fn has_type(self, kinds: &[&str]) -> bool {
+        let is_type = |at: usize| {
+            let before = self.0.get(..at).unwrap_or_default().trim_end().strip_suffix(':').unwrap_or_default();
+            before.trim_end().ends_with("\"type\"")
+        };
+        kinds.iter().any(|kind| memchr::memmem::find_iter(self.0.as_bytes(), kind).any(is_type))
+    }
+
     /// The fields of an object.
     pub(crate) fn object(self) -> Option<RawObject<'a>> {
         RawFields::read(self.0).ok().map(RawObject)

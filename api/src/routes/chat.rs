@@ -12,7 +12,7 @@ use super::{
     Answers, entry,
     open_stream::{self, StreamForm},
     protocol::headers_of,
-    run_request,
+    run_request::{self, Naming},
 };
 use crate::{
     dispatch::{Job, Readback},
@@ -45,6 +45,7 @@ pub(super) async fn create(
 async fn answer(gate: &Gate, models: &Models, runner: &Runner, request: Request) -> Result<Response, Problem> {
     let entry = entry::enter(gate, request, tokenhub_domain::limits::PROTOCOL_BODY_BYTES).await?;
     let parsed = chat::parse(&entry.body)?;
+    let demands = parsed.ask.demands.clone();
     let base = run_request::base(models, &entry, RunKind::Chat, RunId::generate_run(), parsed.ask, &protocol::NATIVE);
     let catalogue = models.world.catalogue.load_full();
     let wish = durability::wish(&entry.headers, parsed.delivery)?;
@@ -52,7 +53,9 @@ async fn answer(gate: &Gate, models: &Models, runner: &Runner, request: Request)
         idempotency::refuse_for_stream(&entry.headers)?;
     }
     let identity = entry.identity()?;
-    let model = run_request::named_model(&catalogue, &base, HINT, parsed.model.as_deref(), 0)?;
+    let naming = Naming::of(HINT, parsed.model.as_deref(), &demands, &base);
+    let model = run_request::named_model(&catalogue, &entry, &base, naming)?;
+    let alias = model.as_ref().and_then(|choice| choice.alias.clone());
     let spec = ChatSpec { base, model, background: false };
     if parsed.delivery == Delivery::Stream {
         // TokenHub clients read the provider's events as they are, usage included.
@@ -62,9 +65,7 @@ async fn answer(gate: &Gate, models: &Models, runner: &Runner, request: Request)
     let job = Job { spec: PlanSpec::Chat(spec), wish, identity, readback: Readback::Unpromised };
     let answered = runner.dispatcher.answer(job).await?;
     let mut headers = headers_of(&answered);
-    if let Some(model) = &answered.outcome.negotiated_model {
-        render::insert(&mut headers, render::NEGOTIATED_MODEL, model.as_str());
-    }
+    render::write_alias(&mut headers, alias.as_ref());
     let mut response = match render::native_object(&answered.outcome) {
         Ok(object) => Json(object).into_response(),
         Err(problem) => problem.into_response(Shape::Native),

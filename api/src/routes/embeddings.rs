@@ -10,7 +10,10 @@ use axum::{
 use tokenhub_domain::{ChatSpec, DurabilityWish, Operation, PlanSpec, RunId, RunKind, SpecBase};
 use tokenhub_telemetry::RequestKind;
 
-use super::{Answers, entry, protocol, run_request};
+use super::{
+    Answers, entry, protocol,
+    run_request::{self, Naming},
+};
 use crate::{
     dispatch::{Job, Readback},
     durability::{self, DURABILITY_HEADER, Delivery},
@@ -47,12 +50,15 @@ async fn answer(gate: &Gate, models: &Models, runner: &Runner, request: Request)
     let base = run_request::base(models, &entry, RunKind::Chat, RunId::generate_run(), parsed.ask, &CHAT);
     let base = SpecBase { operation: Operation::Embeddings, ..base };
     let catalogue = models.world.catalogue.load_full();
-    let model = run_request::named_model(&catalogue, &base, "model", Some(&parsed.model), 0)?;
+    let naming = Naming { param: "model", name: Some(&parsed.model), ..Naming::default() };
+    let model = run_request::named_model(&catalogue, &entry, &base, naming)?;
+    let alias = model.as_ref().and_then(|choice| choice.alias.clone());
     let spec = PlanSpec::Chat(ChatSpec { base, model, background: false });
     let job = Job { spec, wish, identity, readback: Readback::Unpromised };
     let answered = runner.dispatcher.answer(job).await?;
     let body = render::completion_body(&answered.outcome)?;
     let mut response = ([(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))], body).into_response();
     response.headers_mut().extend(protocol::headers_of(&answered));
+    render::write_alias(response.headers_mut(), alias.as_ref());
     Ok(response)
 }

@@ -11,7 +11,7 @@ use axum::{
 use chrono::{DateTime, SecondsFormat};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
-use tokenhub_domain::{Catalogue, Model, ProviderOrigin};
+use tokenhub_domain::{Alias, Catalogue, Model, ProviderOrigin};
 
 use crate::{
     error::{Problem, Shape},
@@ -22,6 +22,9 @@ use crate::{
 /// Anthropic's own page size, and the largest it gives.
 const PAGE_DEFAULT: usize = 20;
 const PAGE_MAX: usize = 1_000;
+
+/// Who serves an alias: ourselves.
+const ALIAS_OWNER: &str = "tokenhub";
 
 /// Where a page begins; only Anthropic's list has pages.
 #[derive(Debug, Default, Deserialize)]
@@ -39,7 +42,7 @@ pub(super) async fn list(State(models): State<Models>, page: Result<Query<Page>,
         Shape::Anthropic => {
             // A query that cannot be read asks for nothing that we know.
             let page = page.map(|Query(page)| page).unwrap_or_default();
-            match anthropic_list(&callable(&catalogue), &page, models.started_at_secs) {
+            match anthropic_list(&offers(&catalogue), &page, models.started_at_secs) {
                 Ok(list) => Json(list).into_response(),
                 Err(problem) => problem.into_response(shape),
             }
@@ -54,32 +57,54 @@ pub(super) async fn list(State(models): State<Models>, page: Result<Query<Page>,
 pub(super) async fn show(State(models): State<Models>, Path(id): Path<String>) -> Response {
     let catalogue = models.world.catalogue.load_full();
     let shape = request_id::shape();
-    let found = callable(&catalogue).into_iter().find(|model| model.id.as_str() == id);
+    let found = offers(&catalogue).into_iter().find(|offer| offer.id() == id);
     match (found, shape) {
-        (Some(model), Shape::Anthropic) => Json(anthropic_object(model, models.started_at_secs)).into_response(),
-        (Some(model), Shape::OpenAi | Shape::Problem | Shape::Native) => {
-            Json(object(&catalogue, model, models.started_at_secs)).into_response()
+        (Some(offer), Shape::Anthropic) => Json(anthropic_object(offer, models.started_at_secs)).into_response(),
+        (Some(offer), Shape::OpenAi | Shape::Problem | Shape::Native) => {
+            Json(object(&catalogue, offer, models.started_at_secs)).into_response()
         }
         (None, _) => Problem::UnknownModel { param: "model", model: id }.into_response(shape),
     }
 }
 
-fn callable(catalogue: &Catalogue) -> Vec<&Model> {
-    let mut seen = HashSet::new();
-    catalogue.models.iter().filter(|model| catalogue.is_callable(model) && seen.insert(&model.id)).collect()
+/// A name that may be asked for.
+#[derive(Clone, Copy)]
+enum Offer<'a> {
+    Model(&'a Model),
+    Alias(&'a Alias),
+}
+
+impl<'a> Offer<'a> {
+    fn id(self) -> &'a str {
+        match self {
+            Self::Model(model) => model.id.as_str(),
+            Self::Alias(alias) => alias.name.as_str(),
+        }
+    }
+}
+
+/// Aliases last, because a client that takes the first model should get one; a model that an alias hides is not offered.
+fn offers(catalogue: &Catalogue) -> Vec<Offer<'_>> {
+    let mut seen: HashSet<&str> = HashSet::new();
+    let aliases = catalogue.aliases.iter().filter(|alias| alias.enabled);
+    seen.extend(aliases.clone().map(|alias| alias.name.as_str()));
+    let models = catalogue.models.iter().filter(|model| catalogue.is_callable(model) && seen.insert(model.id.as_str()));
+    let mut offers: Vec<Offer<'_>> = models.map(Offer::Model).collect();
+    offers.extend(aliases.map(Offer::Alias));
+    offers
 }
 
 fn openai_list(catalogue: &Catalogue, created_at_secs: i64) -> Value {
-    let models = callable(catalogue);
-    let edge = |model: Option<&&Model>| model.map(|model| model.id.as_str().to_owned());
-    let data: Vec<Value> = models.iter().map(|model| object(catalogue, model, created_at_secs)).collect();
+    let models = offers(catalogue);
+    let edge = |offer: Option<&Offer<'_>>| offer.map(|offer| offer.id().to_owned());
+    let data: Vec<Value> = models.iter().map(|offer| object(catalogue, *offer, created_at_secs)).collect();
     json!({
         "object": "list", "first_id": edge(models.first()), "last_id": edge(models.last()), "has_more": false,
         "data": data,
     })
 }
 
-fn anthropic_list(models: &[&Model], page: &Page, created_at_secs: i64) -> Result<Value, Problem> {
+fn anthropic_list(models: &[Offer<'_>], page: &Page, created_at_secs: i64) -> Result<Value, Problem> {
     let limit = match page.limit.as_deref().map(str::parse::<usize>) {
         None => PAGE_DEFAULT,
         Some(Ok(limit)) if (1..=PAGE_MAX).contains(&limit) => limit,
@@ -88,7 +113,7 @@ fn anthropic_list(models: &[&Model], page: &Page, created_at_secs: i64) -> Resul
         }
     };
     let place = |param: &str, id: &str| {
-        let place = models.iter().position(|model| model.id.as_str() == id);
+        let place = models.iter().position(|offer| offer.id() == id);
         place.ok_or_else(|| Problem::invalid(param, "must be the id of a model in the list"))
     };
     let start = page.after_id.as_deref().map(|id| place("after_id", id)).transpose()?.map_or(0, |index| index + 1);
@@ -99,22 +124,36 @@ fn anthropic_list(models: &[&Model], page: &Page, created_at_secs: i64) -> Resul
     let is_backwards = page.before_id.is_some() && page.after_id.is_none();
     let shown = if is_backwards { wanted.get(excess..) } else { wanted.get(..wanted.len() - excess) };
     let shown = shown.unwrap_or_default();
-    let data: Vec<Value> = shown.iter().map(|model| anthropic_object(model, created_at_secs)).collect();
+    let data: Vec<Value> = shown.iter().map(|offer| anthropic_object(*offer, created_at_secs)).collect();
     Ok(json!({
-        "data": data, "has_more": excess > 0, "first_id": shown.first().map(|model| &model.id),
-        "last_id": shown.last().map(|model| &model.id),
+        "data": data, "has_more": excess > 0, "first_id": shown.first().map(|offer| offer.id()),
+        "last_id": shown.last().map(|offer| offer.id()),
     }))
 }
 
-fn anthropic_object(model: &Model, created_at_secs: i64) -> Value {
+fn anthropic_object(offer: Offer<'_>, created_at_secs: i64) -> Value {
     let created_at = DateTime::from_timestamp(created_at_secs, 0).unwrap_or_default();
     json!({
-        "type": "model", "id": model.id, "display_name": model.id,
+        "type": "model", "id": offer.id(), "display_name": offer.id(),
         "created_at": created_at.to_rfc3339_opts(SecondsFormat::Secs, true),
     })
 }
 
-fn object(catalogue: &Catalogue, model: &Model, created_at_secs: i64) -> Value {
+fn object(catalogue: &Catalogue, offer: Offer<'_>, created_at_secs: i64) -> Value {
+    match offer {
+        Offer::Model(model) => model_object(catalogue, model, created_at_secs),
+        Offer::Alias(alias) => alias_object(alias, created_at_secs),
+    }
+}
+
+fn alias_object(alias: &Alias, created_at_secs: i64) -> Value {
+    json!({
+        "id": alias.name, "object": "model", "created": created_at_secs, "owned_by": ALIAS_OWNER,
+        "tokenhub": {"origin": "alias", "variants": alias.variants, "sticky_by": alias.sticky_by},
+    })
+}
+
+fn model_object(catalogue: &Catalogue, model: &Model, created_at_secs: i64) -> Value {
     let mut object = Map::from_iter([
         ("id".to_owned(), Value::from(model.id.as_str())),
         ("object".to_owned(), "model".into()),
@@ -132,29 +171,19 @@ fn object(catalogue: &Catalogue, model: &Model, created_at_secs: i64) -> Value {
 
 #[cfg(test)]
 mod tests {
-    use tokenhub_domain::{ModelQuirks, PricePerMillion, Provider, ProviderKind};
+    use tokenhub_domain::{Provider, ProviderKind};
 
     use super::*;
 
     fn named(id: &str) -> Model {
-        Model {
-            id: id.into(),
-            provider_id: "demo".into(),
-            weight: 5,
-            max_context_tokens: None,
-            max_output_tokens: None,
-            input_price: PricePerMillion(0),
-            output_price: PricePerMillion(0),
-            enabled: true,
-            quirks: ModelQuirks::default(),
-        }
+        Model::new(id, "demo")
     }
 
     fn page(limit: Option<&str>, after: Option<&str>, before: Option<&str>) -> Result<(Vec<String>, bool), Problem> {
         let models: Vec<Model> = ["a", "b", "c", "d"].into_iter().map(named).collect();
         let own = |text: Option<&str>| text.map(str::to_owned);
         let page = Page { limit: own(limit), after_id: own(after), before_id: own(before) };
-        let list = anthropic_list(&models.iter().collect::<Vec<_>>(), &page, 0)?;
+        let list = anthropic_list(&models.iter().map(Offer::Model).collect::<Vec<_>>(), &page, 0)?;
         let ids: Vec<String> =
             list["data"].as_array().unwrap().iter().map(|model| model["id"].as_str().unwrap().to_owned()).collect();
         assert_eq!(list["first_id"].as_str(), ids.first().map(String::as_str));
@@ -194,7 +223,7 @@ mod tests {
     #[test]
     fn anthropics_object_has_its_four_fields() {
         assert_eq!(
-            anthropic_object(&named("claude-x"), 1_700_000_000),
+            anthropic_object(Offer::Model(&named("claude-x")), 1_700_000_000),
             json!({"type": "model", "id": "claude-x", "display_name": "claude-x", "created_at": "2023-11-14T22:13:20Z"})
         );
     }
@@ -203,14 +232,35 @@ mod tests {
     fn a_demo_model_is_marked_and_an_unknown_window_is_left_out() {
         let model = named("demo/a:1");
         let provider = Provider { origin: ProviderOrigin::Demo, ..Provider::new("demo", ProviderKind::Openai, "") };
-        let catalogue = Catalogue { version: 1, providers: vec![provider], models: vec![model.clone()] };
-        let shown = object(&catalogue, &model, 7);
+        let catalogue = Catalogue { providers: vec![provider], models: vec![model.clone()], ..Catalogue::default() };
+        let shown = object(&catalogue, Offer::Model(&model), 7);
         assert_eq!(
             shown,
             json!({"id": "demo/a:1", "object": "model", "created": 7, "owned_by": "demo", "tokenhub": {"origin": "demo"}})
         );
         let known = Model { max_context_tokens: Some(8192), ..model };
-        assert_eq!(object(&catalogue, &known, 7)["context_length"], 8192);
-        assert_eq!(object(&catalogue, &known, 7)["max_model_len"], 8192);
+        assert_eq!(object(&catalogue, Offer::Model(&known), 7)["context_length"], 8192);
+        assert_eq!(object(&catalogue, Offer::Model(&known), 7)["max_model_len"], 8192);
+    }
+
+    #[test]
+    fn an_alias_is_offered_behind_the_models_and_hides_the_model_of_its_name() {
+        let provider = Provider::new("demo", ProviderKind::Openai, "");
+        let alias = |name: &str, enabled| Alias {
+            name: name.into(),
+            variants: Vec::new(),
+            sticky_by: tokenhub_domain::StickyBy::User,
+            fallbacks: Vec::new(),
+            enabled,
+        };
+        let catalogue = Catalogue {
+            providers: vec![provider],
+            models: vec![named("a"), named("b")],
+            aliases: vec![alias("a", true), alias("off", false)],
+            ..Catalogue::default()
+        };
+        let ids: Vec<&str> = offers(&catalogue).into_iter().map(Offer::id).collect();
+        assert_eq!(ids, ["b", "a"]);
+        assert_eq!(object(&catalogue, Offer::Alias(&catalogue.aliases[0]), 7)["owned_by"], "tokenhub");
     }
 }

@@ -6,10 +6,9 @@ use axum::{http::HeaderMap, response::Response};
 use bytes::Bytes;
 use tokenhub_activities::stream::{self as upstream, StreamError, StreamRequest, TriedCall};
 use tokenhub_domain::{
-    ChatSpec, DurabilityMark, DurabilityWish, NanoDollars, ProviderFailure, RunContext, ShortlistWish, StopReason,
-    Text, TokenUsage, UnixMicros,
+    ChatSpec, DurabilityMark, DurabilityWish, NanoDollars, ProviderFailure, RunContext, SelectRequest, ShortlistWish,
+    StopReason, Text, TokenUsage, UnixMicros,
 };
-use tokenhub_routing::Signals;
 use tokenhub_telemetry::RequestKind;
 use tokenhub_workflows::contract::StreamLog;
 use tokio::sync::oneshot;
@@ -45,6 +44,7 @@ pub(super) async fn open(
     form: StreamForm<'_>,
 ) -> Result<Response, Problem> {
     let StreamForm { protocol, usage_chunk, wish } = form;
+    let alias = spec.model.as_ref().and_then(|choice| choice.alias.clone());
     let (run, request) = stream_request(models, spec)?;
     tracing::debug!(run = %run.run_id, request = %entry.request_id, "a stream is opened");
     let opened = upstream::open(&runner.world, &runner.tasks, &run, request).await;
@@ -54,7 +54,7 @@ pub(super) async fn open(
         Ok(open) => {
             render::write_deployment(&mut headers, &open.deployment.model, &open.deployment.provider);
             render::write_losses(&mut headers, &open.losses);
-            render::insert(&mut headers, render::NEGOTIATED_MODEL, open.deployment.model.as_str());
+            render::write_alias(&mut headers, alias.as_ref());
             runner.dispatcher.log_stream(open.log, wish);
             let framing = Framing { dialect: protocol.dialect, usage_chunk, request_id: request_id::current() };
             let mut response = stream::response(open.first, open.items, framing, headers);
@@ -82,11 +82,10 @@ pub(super) async fn open(
 /// Whom to ask for what, or that there is nobody.
 fn stream_request(models: &Models, spec: ChatSpec) -> Result<(RunContext, StreamRequest), Problem> {
     let base = spec.base;
-    let wish = ShortlistWish { profile: base.policy.profile, model: spec.model, min_weight: 0 };
-    let catalogue = models.world.catalogue.load_full();
-    let select = run_request::select_request(&base);
-    let mut shortlist = tokenhub_routing::shortlist(&catalogue, &wish, &select, &Signals::default());
-    models.world.health.sift(std::slice::from_mut(&mut shortlist));
+    let needs = base.needs.clone();
+    let wish = ShortlistWish { profile: base.policy.profile, model: spec.model, min_weight: 0, needs };
+    let select = SelectRequest { wishes: vec![wish], ..run_request::select_request(&base) };
+    let shortlist = tokenhub_activities::shortlists(&models.world, &select).pop().unwrap_or_default();
     if shortlist.candidates.is_empty() {
         let failure = tokenhub_orchestrate::no_eligible_model(&shortlist.skipped);
         return Err(failed(failure, StopReason::NoEligibleModel));

@@ -12,7 +12,11 @@ use tokenhub_domain::{
 };
 use tokenhub_telemetry::RequestKind;
 
-use super::{Answers, entry, protocol::headers_of, run_request};
+use super::{
+    Answers, entry,
+    protocol::headers_of,
+    run_request::{self, Naming},
+};
 use crate::{
     dispatch::{self, Answered, Job, Readback},
     durability::{self, Delivery},
@@ -44,10 +48,15 @@ async fn answer(gate: &Gate, models: &Models, runner: &Runner, request: Request)
     let kind = kind_of(&parsed.program);
     let counted = counted_as(&parsed.program);
     let spec = spec_of(models, &entry, kind, parsed)?;
+    let alias = spec.alias().cloned();
     let job = Job { spec, wish, identity, readback: Readback::Promised };
     let answered = runner.dispatcher.answer(job).await;
     let mut response = match answered {
-        Ok(answered) => respond(runner, &answered),
+        Ok(answered) => {
+            let mut response = respond(runner, &answered);
+            render::write_alias(response.headers_mut(), alias.as_ref());
+            response
+        }
         Err(problem) => problem.into_response(Shape::Problem),
     };
     response.extensions_mut().insert(Answers(counted));
@@ -114,14 +123,19 @@ fn spec_of(
     if request.program == (Program::Chat { profile: ChatProfile::Planning }) {
         request.ask.policy.profile.get_or_insert(RoutingProfile::Planning);
     }
+    let demands = request.ask.demands.clone();
     let base = run_request::base(models, entry, kind, RunId::generate_plan(), request.ask, &protocol::PLAN);
     let catalogue = models.world.catalogue.load_full();
-    let find = |named: Option<&Named>, min_weight: u32| {
+    let find = |named: Option<&Named>, naming: Naming<'_>| {
         let param = named.map_or(PRIMARY, |named| named.param);
-        run_request::named_model(&catalogue, &base, param, named.map(|named| named.model.as_str()), min_weight)
+        let name = named.map(|named| named.model.as_str());
+        run_request::named_model(&catalogue, entry, &base, Naming { param, name, ..naming })
     };
-    let primary_model = find(request.primary.as_ref(), request.primary_min_weight)?;
-    let review_model = find(request.review.as_ref(), request.review_min_weight)?;
+    let answering = Naming::of(PRIMARY, None, &demands, &base);
+    let primary = Naming { min_weight: request.primary_min_weight, ..answering };
+    let review = Naming { min_weight: request.review_min_weight, needs: &[], listed: &[], ..answering };
+    let primary_model = find(request.primary.as_ref(), primary)?;
+    let review_model = find(request.review.as_ref(), review)?;
     let (primary_min_weight, review_min_weight) = (request.primary_min_weight, request.review_min_weight);
     Ok(match request.program {
         Program::Chat { .. } => {

@@ -14,7 +14,8 @@ use tokenhub_telemetry::RequestKind;
 use super::{
     Answers, entry,
     open_stream::{self, StreamForm},
-    previous_response, responses, run_request,
+    previous_response, responses,
+    run_request::{self, Naming},
 };
 use crate::{
     dispatch::{Answered, Job, Origin, Readback},
@@ -59,6 +60,7 @@ async fn answer(
         parsed.ask.original =
             previous_response::known_upstream(runner, &entry.caller, &previous, parsed.ask.original).await?;
     }
+    let demands = parsed.ask.demands.clone();
     let background = parsed.delivery == Delivery::Background;
     let run_id = if background { RunId::generate_response() } else { RunId::generate_run() };
     let mut base = run_request::base(models, &entry, RunKind::Chat, run_id, parsed.ask, protocol);
@@ -70,7 +72,9 @@ async fn answer(
     if parsed.delivery == Delivery::Stream {
         idempotency::refuse_for_stream(&entry.headers)?;
     }
-    let model = run_request::named_model(&catalogue, &base, "model", parsed.model.as_deref(), 0)?;
+    let naming = Naming::of("model", parsed.model.as_deref(), &demands, &base);
+    let model = run_request::named_model(&catalogue, &entry, &base, naming)?;
+    let alias = model.as_ref().and_then(|choice| choice.alias.clone());
     let spec = ChatSpec { base, model, background };
     match parsed.delivery {
         Delivery::Stream => {
@@ -85,6 +89,7 @@ async fn answer(
             let job = Job { spec: PlanSpec::Chat(spec), wish, identity, readback: Readback::Unpromised };
             let answered = runner.dispatcher.answer(job).await?;
             let mut response = whole(protocol, &answered);
+            render::write_alias(response.headers_mut(), alias.as_ref());
             trace::write(&mut response, &entry.headers, || trace::of_steps(&answered.outcome.steps));
             Ok(response)
         }

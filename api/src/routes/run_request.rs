@@ -1,21 +1,25 @@
 //! From a parsed request to a specification: models looked up, defaults filled in.
 
 use tokenhub_domain::{
-    Catalogue, ErrorClass, ModelId, Operation, ProviderFailure, RunContext, RunId, RunKind, SelectRequest,
-    ShortlistWish, SpecBase, StopReason, Text, limits,
+    Capability, Catalogue, Dialect, ErrorClass, ModelChoice, Operation, ProviderFailure, RunContext, RunId, RunKind,
+    SelectRequest, ShortlistWish, SpecBase, StopReason, Text, limits,
 };
-use tokenhub_routing::{Resolved, Signals};
+use tokenhub_routing::{Asker, Ranking, Signals, Situation, Temperature};
 
 use super::entry::Entry;
 use crate::{
     error::{FailedRun, Problem},
-    parse::Ask,
+    parse::{Ask, Demands, demands},
     protocol::Protocol,
     state::Models,
 };
 
 /// The reason with which routing leaves out a model whose window is too small.
 const CONTEXT_OVERFLOW: &str = "context_overflow";
+/// The field that lists models to fall back on.
+const LIST: &str = "models";
+/// The client's own session: callers of one session stay on one variant of an alias.
+const SESSION: &str = "x-session-id";
 
 /// Makes the common part of a specification.
 pub(super) fn base(
@@ -50,35 +54,80 @@ pub(super) fn base(
         estimated_output_tokens: ask.estimated_output_tokens,
         deadline_ms: policy.max_latency_ms.unwrap_or(default_deadline_ms),
         policy,
+        needs: ask.demands.needs,
     }
 }
 
-/// The model called `name`, or a refusal that names `param`. A model that exists and may not be called is refused with
-/// the reason: nothing is answered by another model than the one asked for.
+/// A model as a request names it.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Naming<'a> {
+    /// The field that names it.
+    pub(super) param: &'static str,
+    /// The name.
+    pub(super) name: Option<&'a str>,
+    /// Who may stand in for it, by the request's own list.
+    pub(super) listed: &'a [String],
+    /// The client's own user.
+    pub(super) user: Option<&'a str>,
+    /// The smallest weight.
+    pub(super) min_weight: u32,
+    /// What it must be able to do.
+    pub(super) needs: &'a [Capability],
+}
+
+impl<'a> Naming<'a> {
+    /// The model that answers the request itself.
+    pub(super) fn of(param: &'static str, name: Option<&'a str>, demands: &'a Demands, base: &'a SpecBase) -> Self {
+        let Demands { models, user, .. } = demands;
+        Self { param, name, listed: models, user: user.as_deref(), min_weight: 0, needs: &base.needs }
+    }
+}
+
+/// The models that may answer, or a refusal that names the field. A model that exists and may not be called is refused
+/// with the reason: nothing is answered by another model than the one asked for and those that were put behind it.
 pub(super) fn named_model(
     catalogue: &Catalogue,
+    entry: &Entry,
     base: &SpecBase,
-    param: &'static str,
-    name: Option<&str>,
-    min_weight: u32,
-) -> Result<Option<ModelId>, Problem> {
-    let Some(name) = name else { return Ok(None) };
-    let model = match tokenhub_routing::resolve_model(catalogue, name) {
-        Resolved::Any => return Ok(None),
-        Resolved::Unknown => return Err(Problem::UnknownModel { param, model: name.to_owned() }),
-        Resolved::Named(model) => model,
+    naming: Naming<'_>,
+) -> Result<Option<ModelChoice>, Problem> {
+    if naming.name.is_none() && naming.listed.is_empty() {
+        return Ok(None);
+    }
+    let session = entry.headers.get(SESSION).and_then(|value| value.to_str().ok());
+    let asker = Asker {
+        user: session.or(naming.user),
+        principal: base.run.principal.as_str(),
+        request: base.run.run_id.as_str(),
     };
-    let wish = ShortlistWish { profile: base.policy.profile, model: Some(model.clone()), min_weight };
-    let shortlist = tokenhub_routing::shortlist(catalogue, &wish, &select_request(base), &Signals::default());
-    if !shortlist.candidates.is_empty() {
-        return Ok(Some(model));
-    }
-    let skipped = shortlist.skipped.first().map_or("not eligible", String::as_str);
-    let reason = skipped.rsplit_once(": ").map_or(skipped, |(_, reason)| reason);
+    let chosen = tokenhub_routing::choose(catalogue, naming.name.unwrap_or_default(), naming.listed, asker);
+    let choice = chosen.map_err(|unknown| Problem::UnknownModel {
+        param: if unknown.in_list { LIST } else { naming.param },
+        model: unknown.name,
+    })?;
+    let Some(choice) = choice else { return Ok(None) };
+    let wish = ShortlistWish {
+        profile: base.policy.profile,
+        model: Some(choice.clone()),
+        min_weight: naming.min_weight,
+        needs: naming.needs.to_vec(),
+    };
+    let signals = Signals::default();
+    let situation = Situation { catalogue, signals: &signals, temperature: Temperature::GREEDY, seed: 0 };
+    let ranking = tokenhub_routing::ranking(&situation, &wish, &select_request(base));
+    if ranking.ranked.is_empty() { Err(refusal(base.dialect, &naming, &choice, &ranking)) } else { Ok(Some(choice)) }
+}
+
+/// Why nobody of the choice may be called, by what keeps the first away.
+fn refusal(dialect: Dialect, naming: &Naming<'_>, choice: &ModelChoice, ranking: &Ranking<'_>) -> Problem {
+    let reason = ranking.skipped.first().map_or("not_eligible", |skipped| skipped.reason);
     if reason == CONTEXT_OVERFLOW {
-        return Err(too_long(param, &model));
+        return too_long(naming.param, choice);
     }
-    Err(Problem::RefusedModel { param, model: name.to_owned(), reason: reason.replace('_', " ") })
+    let lacking = Capability::ALL.into_iter().find(|capability| capability.lacking() == reason);
+    let param = lacking.map_or(naming.param, |capability| demands::field_of(capability, dialect));
+    let model = naming.name.map_or_else(|| choice.to_string(), str::to_owned);
+    Problem::RefusedModel { param, model, reason: reason.replace('_', " ") }
 }
 
 /// What routing is asked for this request.
@@ -91,7 +140,7 @@ pub(super) fn select_request(base: &SpecBase) -> SelectRequest {
     }
 }
 
-fn too_long(param: &str, model: &ModelId) -> Problem {
+fn too_long(param: &str, model: &ModelChoice) -> Problem {
     let message = format!("the request does not fit the context window of `{model}`");
     let failure =
         ProviderFailure { param: Some(param.to_owned()), ..ProviderFailure::of(ErrorClass::ContextTooLong, message) };

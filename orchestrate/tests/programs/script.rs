@@ -149,8 +149,9 @@ impl Scripted {
 impl World {
     fn shortlist(&self, wish: &ShortlistWish) -> Shortlist {
         let matching = self.models.iter().map(|name| candidate(name));
-        let candidates: Vec<Candidate> =
-            matching.filter(|it| wish.model.as_ref().is_none_or(|named| &it.deployment.model == named)).collect();
+        let candidates: Vec<Candidate> = matching
+            .filter(|it| wish.model.as_ref().is_none_or(|named| it.deployment.model == named.target.model))
+            .collect();
         let skipped = if candidates.is_empty() { vec!["x: disabled".to_owned()] } else { Vec::new() };
         Shortlist { candidates, skipped }
     }
@@ -304,6 +305,7 @@ pub(crate) fn base(kind: RunKind) -> SpecBase {
         estimated_input_tokens: 20,
         estimated_output_tokens: limits::ESTIMATED_OUTPUT_TOKENS,
         policy: Policy::default(),
+        needs: Vec::new(),
         deadline_ms: limits::RUN_DEADLINE_MS,
     }
 }

@@ -7,6 +7,7 @@ mod journal;
 mod killed;
 mod ledger;
 mod migrating;
+mod observations;
 mod rows;
 mod runs;
 mod spool;

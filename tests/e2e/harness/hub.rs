@@ -40,6 +40,7 @@ pub struct TestHubBuilder {
     temporal: TemporalWish,
     upstreams: Vec<Value>,
     models: Vec<Value>,
+    aliases: Vec<Value>,
     environment: BTreeMap<String, String>,
 }
 
@@ -103,6 +104,12 @@ impl TestHubBuilder {
         self
     }
 
+    /// Names that stand for models.
+    pub fn aliases(mut self, aliases: Vec<Value>) -> Self {
+        self.aliases = aliases;
+        self
+    }
+
     /// Further providers for the credentials file; those without a `base_url` are at the scripted provider.
     pub fn upstreams(mut self, upstreams: Vec<Value>) -> Self {
         self.upstreams = upstreams;
@@ -121,7 +128,8 @@ impl TestHubBuilder {
         fs::create_dir_all(dir.join("data")).unwrap();
         let provider = ScriptedProvider::start().await;
         let credentials = dir.join("credentials.json");
-        let file = json!({"providers": providers(&provider, self.upstreams), "models": self.models});
+        let file =
+            json!({"providers": providers(&provider, self.upstreams), "models": self.models, "aliases": self.aliases});
         fs::write(&credentials, file.to_string()).unwrap();
         fs::set_permissions(&credentials, fs::Permissions::from_mode(0o600)).unwrap();
         let mut temporal = TemporalServer::absent(&dir);
@@ -190,6 +198,7 @@ impl TestHub {
             temporal: TemporalWish::Running,
             upstreams: Vec::new(),
             models: vec![model("alpha", 7), model("beta", 6), model("gamma", 5)],
+            aliases: Vec::new(),
             environment: BTreeMap::new(),
         }
     }

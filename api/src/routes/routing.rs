@@ -1,0 +1,242 @@
+//! `/admin/v1/routing/simulate`, `/admin/v1/engine/models`, `/admin/v1/rewards`: what routing knows, and what it would do
+//! with a request. Nothing is called and nothing changes.
+
+use axum::{
+    Json,
+    extract::{Query, Request, State, rejection::QueryRejection},
+    http::HeaderMap,
+    response::{IntoResponse, Response},
+};
+use serde::Deserialize;
+use serde_json::{Map, Value, json};
+use tokenhub_domain::{
+    Candidate, Catalogue, Model, ModelChoice, Policy, SelectRequest, Shortlist, ShortlistWish, limits,
+};
+use tokenhub_routing::{Asker, Bucket, Ranked, Ranking, Signal, Situation};
+
+use crate::{
+    body,
+    error::Problem,
+    parse::simulation::{self, Simulation},
+    state::{Admin, Models},
+};
+
+/// Largest page, and the usual one, as in TokenHub (Go).
+const PAGE_MAX: usize = 1_000;
+
+/// A part of a list.
+#[derive(Clone, Copy, Debug, Default, Deserialize)]
+pub(super) struct Page {
+    limit: Option<usize>,
+    offset: Option<usize>,
+}
+
+/// What would happen to a request.
+pub(super) async fn simulate(State(admin): State<Admin>, State(models): State<Models>, request: Request) -> Response {
+    simulated(&admin, &models, request)
+        .await
+        .map_or_else(Problem::into_admin_response, |object| Json(object).into_response())
+}
+
+async fn simulated(admin: &Admin, models: &Models, request: Request) -> Result<Value, Problem> {
+    let (parts, unread) = request.into_parts();
+    admin.token.load().check(&parts.headers)?;
+    let asked = simulation::parse(&body::read(&parts.headers, unread, limits::PLAN_BODY_BYTES).await?)?;
+    let catalogue = models.world.catalogue.load_full();
+    let settings = models.live.settings();
+    let profile = asked.profile.unwrap_or(settings.default_profile);
+    let max_budget = asked.policy.max_budget.or(settings.default_max_budget);
+    let policy = Policy { profile, max_budget, ..asked.policy.clone() };
+    let choice = choice(&catalogue, &asked)?;
+    let alias = choice.as_ref().and_then(|choice| choice.alias.clone());
+    let wish = ShortlistWish { profile, model: choice, min_weight: 0, needs: asked.needs };
+    let select = SelectRequest {
+        wishes: Vec::new(),
+        estimated_input_tokens: asked.input_tokens,
+        estimated_output_tokens: asked.output_tokens,
+        policy,
+    };
+    let signals = models.world.observed.signals(&catalogue);
+    let temperature = models.world.temperature;
+    let situation = Situation { catalogue: &catalogue, signals: &signals, temperature, seed: asked.seed };
+    let ranking = tokenhub_routing::ranking(&situation, &wish, &select);
+    let listed = models.world.health.preview(tokenhub_routing::shortlist(&situation, &wish, &select));
+    let eligible = eligible(&listed, &ranking);
+    let decision = listed.candidates.first().map(|first| decision(first, &wish));
+    Ok(json!({
+        "decision": decision,
+        "eligible": eligible,
+        "skipped": skipped(&listed, &ranking),
+        "total": eligible.len(),
+        "mode": profile.as_str(),
+        "alias_from": alias,
+        "config_version": catalogue.version,
+    }))
+}
+
+fn choice(catalogue: &Catalogue, asked: &Simulation) -> Result<Option<ModelChoice>, Problem> {
+    let caller = Asker { user: asked.user.as_deref(), principal: "", request: "" };
+    let name = asked.model.as_deref().unwrap_or_default();
+    tokenhub_routing::choose(catalogue, name, &asked.models, caller).map_err(|unknown| Problem::UnknownModel {
+        param: if unknown.in_list { "models" } else { "model_hint" },
+        model: unknown.name,
+    })
+}
+
+fn decision(first: &Candidate, wish: &ShortlistWish) -> Value {
+    let reason = match &wish.model {
+        Some(choice) if choice.target.is(&first.deployment.model, &first.deployment.provider) => "model-named",
+        Some(_) => "fallback",
+        None => "routed",
+    };
+    json!({
+        "model_id": first.deployment.model,
+        "provider_id": first.deployment.provider,
+        "estimated_cost_usd": first.estimated_cost.as_usd(),
+        "reason": reason,
+    })
+}
+
+/// Whom a request would be sent to, in this order, with what made the order.
+fn eligible(listed: &Shortlist, ranking: &Ranking<'_>) -> Vec<Value> {
+    let shown = listed.candidates.iter().enumerate().filter_map(|(rank, candidate)| {
+        let ranked = ranking.ranked.iter().find(|ranked| is_of(ranked, candidate))?;
+        let parts = &ranked.parts;
+        Some(json!({
+            "rank": rank,
+            "selected": rank == 0,
+            "model_id": candidate.deployment.model,
+            "provider_id": candidate.deployment.provider,
+            "credential": Some(&candidate.deployment.credential).filter(|credential| !credential.is_empty()),
+            "estimated_cost_usd": candidate.estimated_cost.as_usd(),
+            "weight": candidate.weight,
+            "max_context_tokens": candidate.max_context_tokens,
+            "score": parts.total(),
+            "parts": {
+                "cost": parts.cost,
+                "latency": parts.latency,
+                "failure": parts.failure,
+                "weight": parts.weight,
+                "degraded": parts.degraded,
+                "drawn": parts.drawn,
+            },
+        }))
+    });
+    shown.collect()
+}
+
+fn is_of(ranked: &Ranked<'_>, candidate: &Candidate) -> bool {
+    ranked.model.id == candidate.deployment.model && ranked.model.provider_id == candidate.deployment.provider
+}
+
+/// Whom it would not be sent to, and why.
+fn skipped(listed: &Shortlist, ranking: &Ranking<'_>) -> Vec<Value> {
+    let by_limits = ranking.skipped.iter();
+    let mut skipped: Vec<Value> =
+        by_limits.map(|it| json!({"model_id": it.model, "provider_id": it.provider, "reason": it.reason})).collect();
+    // Penalties come behind the limits, as `model: reason`.
+    for line in listed.skipped.iter().skip(ranking.skipped.len()) {
+        let (model, reason) = line.rsplit_once(": ").unwrap_or((line, "left_out"));
+        skipped.push(json!({"model_id": model, "provider_id": null, "reason": reason}));
+    }
+    skipped
+}
+
+/// Every model with what is known of it.
+pub(super) async fn engine_models(
+    State(admin): State<Admin>,
+    headers: HeaderMap,
+    page: Result<Query<Page>, QueryRejection>,
+) -> Response {
+    if let Err(problem) = admin.token.load().check(&headers) {
+        return problem.into_admin_response();
+    }
+    let (limit, offset) = match range(page) {
+        Ok(range) => range,
+        Err(problem) => return problem.into_admin_response(),
+    };
+    let catalogue = admin.world.catalogue.load_full();
+    let (observations, now) = admin.world.observed.observations();
+    let of = |model: &Model| observations.of(&model.provider_id, &model.id).map(|record| record.signal(now));
+    let shown = catalogue.models.iter().skip(offset).take(limit);
+    let shown: Vec<Value> = shown.map(|model| engine_model(&catalogue, model, of(model).as_ref())).collect();
+    let adapters: Vec<&str> = catalogue.providers.iter().filter(|one| one.enabled).map(|one| one.id.as_str()).collect();
+    Json(json!({
+        "models": shown,
+        "total": catalogue.models.len(),
+        "limit": limit,
+        "offset": offset,
+        "aliases": catalogue.aliases,
+        "adapters": adapters,
+        "config_version": catalogue.version,
+    }))
+    .into_response()
+}
+
+fn range(page: Result<Query<Page>, QueryRejection>) -> Result<(usize, usize), Problem> {
+    let Query(page) = page.map_err(|_| Problem::invalid("limit", "limit and offset must be whole numbers"))?;
+    match page.limit {
+        Some(limit) if limit == 0 || limit > PAGE_MAX => {
+            Err(Problem::invalid("limit", format!("must be a whole number from 1 to {PAGE_MAX}")))
+        }
+        limit => Ok((limit.unwrap_or(PAGE_MAX), page.offset.unwrap_or(0))),
+    }
+}
+
+fn engine_model(catalogue: &Catalogue, model: &Model, signal: Option<&Signal>) -> Value {
+    let per_thousand = |price: tokenhub_domain::PricePerMillion| price.cost_of(1_000).as_usd();
+    json!({
+        "id": model.id,
+        "provider_id": model.provider_id,
+        "weight": model.weight,
+        "max_context_tokens": model.max_context_tokens,
+        "max_output_tokens": model.max_output_tokens,
+        "input_per_1k": per_thousand(model.input_price),
+        "output_per_1k": per_thousand(model.output_price),
+        "enabled": model.enabled,
+        "callable": catalogue.is_callable(model),
+        "capabilities": model.capabilities,
+        "fallbacks": model.fallbacks,
+        "signals": signal.map(shown_signal),
+    })
+}
+
+/// What selection knows of a deployment.
+pub(super) fn shown_signal(signal: &Signal) -> Value {
+    json!({
+        "avg_latency_ms": signal.whole_ms,
+        "avg_first_token_ms": signal.first_token_ms,
+        "failure_ratio": signal.failure_ratio,
+        "degraded": signal.degraded,
+    })
+}
+
+/// What Thompson sampling believes, by deployment and size of request.
+pub(super) async fn rewards(State(admin): State<Admin>, headers: HeaderMap) -> Response {
+    if let Err(problem) = admin.token.load().check(&headers) {
+        return problem.into_admin_response();
+    }
+    let (observations, now) = admin.world.observed.observations();
+    let mut rewards: Vec<Value> = Vec::new();
+    for (provider, model, record) in observations.iter() {
+        let signal = record.signal(now);
+        let arms = Bucket::ALL.into_iter().zip(signal.arms).filter(|(_, arm)| arm.calls() > 0.0);
+        rewards.extend(arms.map(|(bucket, arm)| {
+            let (alpha, beta) = (arm.alpha(), arm.beta());
+            let shown = json!({
+                "model_id": model,
+                "provider_id": provider,
+                "token_bucket": bucket.as_str(),
+                "alpha": alpha,
+                "beta": beta,
+                "mean": alpha / (alpha + beta),
+                "calls": arm.calls(),
+            });
+            shown
+        }));
+    }
+    let mut object = Map::new();
+    object.insert("total".to_owned(), rewards.len().into());
+    object.insert("rewards".to_owned(), rewards.into());
+    Json(Value::Object(object)).into_response()
+}
