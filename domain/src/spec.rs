@@ -5,7 +5,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Dialect, ForwardedHeader, ModelId, Operation, Policy, RunContext, RunKind, Text, limits};
+use crate::{Dialect, ForwardedHeader, ModelId, Operation, OutputWish, Policy, RunContext, RunKind, Text, limits};
 
 /// A run of any kind.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -66,6 +66,9 @@ pub struct SpecBase {
     /// Limits on each call.
     #[serde(default)]
     pub policy: Policy,
+    /// What is wanted of the texts that are written for the caller.
+    #[serde(default, skip_serializing_if = "OutputWish::is_empty")]
+    pub output: OutputWish,
     /// The run must end within this, counted from its first step.
     #[serde(default = "run_deadline_ms")]
     pub deadline_ms: u64,

@@ -170,6 +170,7 @@ fn reason_row(reason: StopReason) -> Row {
         | StopReason::MaxRounds
         | StopReason::Decided
         | StopReason::PlanOnly
+        | StopReason::SchemaMismatch
         | StopReason::SingleAnswer => row(StatusCode::BAD_GATEWAY, SERVER, "provider_error", Unsaid),
     }
 }
@@ -185,6 +186,7 @@ fn reason_text(reason: StopReason) -> &'static str {
         | StopReason::MaxRounds
         | StopReason::Decided
         | StopReason::PlanOnly
+        | StopReason::SchemaMismatch
         | StopReason::SingleAnswer => "every provider failed",
     }
 }
