@@ -10,9 +10,10 @@ pub(crate) mod plan;
 mod policy;
 pub(crate) mod protocol;
 mod raw;
+pub(crate) mod wishes;
 
 use serde_json::{Map, Value};
-use tokenhub_domain::limits;
+use tokenhub_domain::{OutputWish, limits};
 
 use crate::error::Problem;
 
@@ -35,6 +36,8 @@ pub(crate) struct Ask {
     pub(crate) estimated_output_tokens: u64,
     /// Limits on each call.
     pub(crate) policy: PolicyWish,
+    /// What is wanted of the texts of the answer.
+    pub(crate) output: OutputWish,
 }
 
 /// The JSON object in `bytes`.
@@ -72,6 +75,7 @@ pub(crate) fn ask(body: &Map<String, Value>, policy: PolicyWish) -> Ask {
         estimated_input_tokens: text_chars.div_ceil(CHARS_PER_TOKEN),
         estimated_output_tokens: limit.unwrap_or(limits::ESTIMATED_OUTPUT_TOKENS),
         policy,
+        output: OutputWish::default(),
     }
 }
 

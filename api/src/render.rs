@@ -105,9 +105,27 @@ pub(crate) fn completion_body(outcome: &Outcome) -> Result<String, Problem> {
 /// TokenHub's four fields.
 pub(crate) fn native_object(outcome: &Outcome) -> Result<Map<String, Value>, Problem> {
     let body = completion_body(outcome)?;
+    Ok(native_around(outcome, serde_json::from_str(&body).unwrap_or(Value::String(body))))
+}
+
+/// The same around a response that is at hand.
+pub(crate) fn native_around(outcome: &Outcome, response: Value) -> Map<String, Value> {
     let mut object = plan::four_fields(outcome);
-    object.insert("response".to_owned(), serde_json::from_str(&body).unwrap_or(Value::String(body)));
-    Ok(object)
+    object.insert("response".to_owned(), response);
+    object
+}
+
+/// The one text that a program came to, when it came to any.
+pub(crate) fn chosen_text(outcome: &Outcome) -> Option<&str> {
+    match outcome.answer.as_ref()? {
+        Answer::Chat { .. } => None,
+        Answer::Adversarial(answer) => {
+            answer.rounds.last().map_or(&answer.initial_plan, |round| &round.refined_plan).as_inline()
+        }
+        Answer::Vote(answer) => answer.ballots.get(answer.selected)?.content.as_inline(),
+        Answer::Refine(answer) => answer.refined_response.as_inline(),
+        Answer::BestOfN(answer) => answer.candidates.get(answer.selected)?.content.as_inline(),
+    }
 }
 
 /// The failure of a run as a problem; `members` go into a problem document.

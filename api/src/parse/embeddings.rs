@@ -1,6 +1,7 @@
 //! The body of `POST /v1/embeddings`: what a gateway must know of it.
 
 use bytes::Bytes;
+use tokenhub_domain::OutputWish;
 
 use super::{
     Ask, BYTES_PER_TOKEN, PolicyWish,
@@ -35,7 +36,13 @@ pub(crate) fn parse(body: Bytes) -> Result<EmbeddingsRequest, Problem> {
         return Err(Problem::invalid("input", "must not be empty"));
     }
     let estimated_input_tokens = scan.text_bytes.div_ceil(BYTES_PER_TOKEN);
-    let ask = Ask { original, estimated_input_tokens, estimated_output_tokens: 0, policy: PolicyWish::default() };
+    let ask = Ask {
+        original,
+        estimated_input_tokens,
+        estimated_output_tokens: 0,
+        policy: PolicyWish::default(),
+        output: OutputWish::default(),
+    };
     Ok(EmbeddingsRequest { model, ask })
 }
 

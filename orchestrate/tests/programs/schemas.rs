@@ -123,10 +123,16 @@ fn plans_repair_the_answer_that_they_return_and_no_draft() {
     with_schema(&mut spec.base, OnMismatch::Keep);
     let steps = Scripted::new(
         &["a"],
-        &[("candidate/1", &one), ("candidate/1/repair", &two), ("judge", &[Says(r#"{"scores":[9,1]}"#)])],
+        &[
+            ("candidate/1", &one),
+            ("candidate/2", &one),
+            ("candidate/1/repair", &two),
+            ("candidate/2/repair", &two),
+            ("judge", &[Says(r#"{"scores":[9,1]}"#)]),
+        ],
     );
     let outcome = steps.play(PlanSpec::BestOfN(spec));
     assert_eq!(outcome.stop_reason, StopReason::SchemaMismatch);
     let Some(Answer::BestOfN(answer)) = outcome.answer else { panic!("candidates") };
-    assert_eq!(answer.candidates[0].content.as_inline(), Some("2"));
+    assert_eq!(answer.candidates[answer.selected].content.as_inline(), Some("2"));
 }
