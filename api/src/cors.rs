@@ -16,7 +16,7 @@ const MAX_AGE_SECS: &str = "600";
 const METHODS: &str = "GET, HEAD, POST, PUT, PATCH, DELETE";
 
 /// What a page may read beside the body.
-const EXPOSED: [&str; 32] = [
+const EXPOSED: [&str; 33] = [
     "request-id",
     "x-request-id",
     "retry-after",
@@ -33,6 +33,7 @@ const EXPOSED: [&str; 32] = [
     "x-tokenhub-provider",
     "x-tokenhub-cost-usd",
     "x-tokenhub-losses",
+    "x-tokenhub-schema",
     "x-tokenhub-trace",
     "x-tokenhub-estimate",
     "x-tokenhub-error-code",

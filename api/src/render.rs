@@ -5,7 +5,9 @@ mod response;
 
 use axum::http::{HeaderMap, HeaderName, HeaderValue};
 use serde_json::{Map, Value};
-use tokenhub_domain::{Answer, DurabilityMark, ModelId, Outcome, ProviderId, RunId, RunStatus, StepRecord, WorkflowId};
+use tokenhub_domain::{
+    Answer, DurabilityMark, ModelId, Outcome, ProviderId, RunId, RunStatus, StepRecord, StopReason, WorkflowId,
+};
 
 use crate::error::{FailedRun, Problem};
 
@@ -20,6 +22,8 @@ const PROVIDER: HeaderName = HeaderName::from_static("x-tokenhub-provider");
 const COST: HeaderName = HeaderName::from_static("x-tokenhub-cost-usd");
 /// What a conversion lost on the way to a provider and back.
 const LOSSES: HeaderName = HeaderName::from_static("x-tokenhub-losses");
+/// Marks an answer that does not match its schema and was wanted all the same.
+const SCHEMA: HeaderName = HeaderName::from_static("x-tokenhub-schema");
 /// Marks an answer that was computed for an earlier request.
 pub(crate) const REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
 /// The name under which TokenHub (Go) told the model.
@@ -57,6 +61,9 @@ pub(crate) fn write_outcome(headers: &mut HeaderMap, outcome: &Outcome) {
             insert(headers, PROVIDER, provider.as_str());
         }
         write_losses(headers, &step.losses);
+    }
+    if outcome.stop_reason == StopReason::SchemaMismatch {
+        headers.insert(SCHEMA, HeaderValue::from_static("mismatch"));
     }
     insert(headers, COST, &format!("{:.9}", outcome.usage.cost.as_usd()));
 }

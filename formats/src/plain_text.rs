@@ -77,11 +77,10 @@ fn emphasis(text: &str, at: usize) -> Option<(&str, usize)> {
     }
     let ends = inside.match_indices(mark).map(|(end, _)| end);
     let end = ends.into_iter().find(|end| {
-        let after = &inside[end + mark.len()..];
-        *end > 0
-            && !inside[..*end].ends_with(char::is_whitespace)
-            && !(mark.starts_with('_') && after.starts_with(is_word))
-            && !(mark.len() == 1 && after.starts_with(mark))
+        let (before, after) = (&inside[..*end], &inside[end + mark.len()..]);
+        let touches_word = mark.starts_with('_') && after.starts_with(is_word);
+        let is_longer_mark = mark.len() == 1 && after.starts_with(mark);
+        !before.is_empty() && !before.ends_with(char::is_whitespace) && !touches_word && !is_longer_mark
     })?;
     Some((&inside[..end], mark.len() + end + mark.len()))
 }

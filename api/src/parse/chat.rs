@@ -32,7 +32,7 @@ pub(crate) struct NativeRequest {
 
 /// Reads the body of `POST /v1/chat`.
 pub(crate) fn parse(bytes: &[u8], validation: Validation) -> Result<NativeRequest, Problem> {
-    of_object(&object(bytes)?, validation, |fields| Ok(fields))
+    of_object(&object(bytes)?, validation, Ok)
 }
 
 /// Reads the parts that chat and plan share: `policy`, `output_format` and `request`. A plan adds to what is wanted of the
