@@ -40,6 +40,11 @@ pub fn find_schema(dialect: Dialect, body: &str) -> Option<SchemaField> {
 /// `body` with `schema` shown to the model. `None` when the body is no object.
 pub fn place_schema(dialect: Dialect, body: &str, schema: &Value) -> Option<String> {
     let is_strict = is_strict(schema);
+    // It names the draft for the check; providers know one dialect of their own.
+    let mut schema = schema.clone();
+    if let Value::Object(fields) = &mut schema {
+        fields.shift_remove("$schema");
+    }
     let fields = RawFields::read(body).ok()?;
     let object = |name: &str| -> Map<String, Value> {
         fields.get(name).and_then(|raw| serde_json::from_str(raw).ok()).unwrap_or_default()
@@ -96,22 +101,35 @@ pub fn limit_output(dialect: Dialect, body: &str, tokens: u64) -> Option<String>
     present.into_iter().try_fold(body.to_owned(), |body, name| set(&body, name))
 }
 
-/// Whether providers take `schema` in their strict form: every object names all that it may hold and demands it.
+/// Whether providers take `schema` in their strict form: every object names all that it may hold and demands it, and no
+/// keyword is used that one of them refuses there.
 fn is_strict(schema: &Value) -> bool {
     schema.get("type").and_then(Value::as_str) == Some("object") && is_closed(schema)
 }
 
 fn is_closed(schema: &Value) -> bool {
-    match schema {
-        Value::Object(fields) => {
-            let is_object = fields.get("type").is_some_and(|kind| {
-                kind == "object" || kind.as_array().is_some_and(|kinds| kinds.iter().any(|kind| kind == "object"))
-            }) || fields.get("properties").is_some_and(Value::is_object);
-            (!is_object || demands_all(fields)) && fields.values().all(is_closed)
-        }
-        Value::Array(items) => items.iter().all(is_closed),
-        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => true,
+    let Value::Object(fields) = schema else { return schema.is_boolean() };
+    let is_object = fields.get("type").is_some_and(|kind| {
+        kind == "object" || kind.as_array().is_some_and(|kinds| kinds.iter().any(|kind| kind == "object"))
+    });
+    if (is_object || fields.contains_key("properties")) && !demands_all(fields) {
+        return false;
     }
+    fields.iter().all(|(keyword, value)| match keyword.as_str() {
+        "type"
+        | "required"
+        | "additionalProperties"
+        | "enum"
+        | "const"
+        | "$ref"
+        | "$schema"
+        | "title"
+        | "description" => true,
+        "properties" | "$defs" => value.as_object().is_some_and(|named| named.values().all(is_closed)),
+        "items" => is_closed(value),
+        "anyOf" => value.as_array().is_some_and(|all| all.iter().all(is_closed)),
+        _ => false,
+    })
 }
 
 fn demands_all(fields: &Map<String, Value>) -> bool {
@@ -146,6 +164,9 @@ mod tests {
             assert_eq!(find_schema(dialect, &body).unwrap().schema, strict(), "{dialect:?}");
         }
         assert_eq!(placed(Dialect::Chat, "{}", &strict())["response_format"]["json_schema"]["strict"], true);
+        let mut named = strict();
+        named["$schema"] = json!("https://json-schema.org/draft/2020-12/schema");
+        assert_eq!(placed(Dialect::Chat, "{}", &named), placed(Dialect::Chat, "{}", &strict()));
         assert_eq!(placed(Dialect::Chat, "{}", &loose)["response_format"]["json_schema"]["strict"], false);
         let text = &placed(Dialect::Responses, r#"{"text":{"verbosity":"low"}}"#, &strict())["text"];
         assert_eq!((&text["verbosity"], &text["format"]["strict"]), (&json!("low"), &json!(true)));
@@ -174,6 +195,8 @@ mod tests {
         assert!(!is_strict(&inner(json!({"type": "object"}))));
         assert!(!is_strict(&json!({"type": "object", "additionalProperties": false, "properties": {"a": {}}})));
         assert!(!is_strict(&json!({"type": "array", "items": strict()})));
+        assert!(!is_strict(&inner(json!({"type": "string", "minLength": 3}))), "not every provider enforces it");
+        assert!(is_strict(&inner(json!({"anyOf": [{"type": "null"}, {"enum": ["pattern"]}]}))));
     }
 
     #[test]

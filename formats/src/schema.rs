@@ -3,6 +3,8 @@
 //! Owns the meaning of "valid": every keyword of the schema's draft, formats included, without fetching anything. The
 //! violations come in an order of their own, so that two checks say the same.
 
+mod unfolded;
+
 use jsonschema::{PatternOptions, Validator};
 use serde_json::Value;
 
@@ -27,6 +29,9 @@ impl Schema {
     pub fn new(value: &Value) -> Result<Self, SchemaError> {
         if !value.is_object() && !value.is_boolean() {
             return Err(SchemaError("must be an object".to_owned()));
+        }
+        if !unfolded::is_small(value) {
+            return Err(SchemaError("is too large, its references followed".to_owned()));
         }
         let options = jsonschema::options()
             .should_validate_formats(true)
@@ -140,6 +145,25 @@ mod tests {
         let fetched = Schema::new(&json!({"$ref": "https://schema.example/x.json"})).unwrap_err();
         assert!(!fetched.to_string().is_empty());
         assert!(Schema::parse("{").is_err());
+    }
+
+    #[test]
+    fn a_schema_that_unfolds_without_end_is_refused() {
+        let doubling = |depth: usize, reference: fn(usize) -> String| {
+            let mut defs = serde_json::Map::new();
+            for level in 0..depth {
+                let next = json!({"$ref": reference(level + 1)});
+                defs.insert(format!("d{level}"), json!({"$anchor": format!("d{level}"), "allOf": [next, next]}));
+            }
+            defs.insert(format!("d{depth}"), json!({"$anchor": format!("d{depth}"), "type": "object"}));
+            Schema::new(&json!({"$defs": defs, "$ref": reference(0)}))
+        };
+        let pointer = |level| format!("#/$defs/d{level}");
+        assert!(doubling(6, pointer).is_ok());
+        assert!(doubling(40, pointer).unwrap_err().to_string().contains("too large"));
+        let anchor = |level| format!("#d{level}");
+        assert!(doubling(6, anchor).is_ok());
+        assert!(doubling(40, anchor).is_err());
     }
 
     #[test]
