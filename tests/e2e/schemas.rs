@@ -188,6 +188,7 @@ async fn an_answer_that_does_not_match_after_the_repair_is_502_or_kept_as_the_ca
             .await;
         let failed = failed.expect(502);
         assert_eq!(failed.body["error"]["code"], "bad_output");
+        assert_eq!(failed.header("x-should-retry"), "false", "two answers were paid for");
         let message = failed.body["error"]["message"].as_str().unwrap();
         assert!(message.contains("does not match the schema") && message.contains("required property"), "{message}");
         assert_eq!(hub.provider.calls().len(), 2);
@@ -214,6 +215,23 @@ async fn an_answer_that_does_not_match_after_the_repair_is_502_or_kept_as_the_ca
         assert_eq!((&document.body["code"], &document.body["usage"]["calls"]), (&json!("bad_output"), &json!(2)));
     }
     hub.finish_uncounted().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_response_in_the_background_is_checked_and_repaired_too() {
+    let hub = installation().start().await;
+    hub.provider.script(Rule::any([Reply::text("{}"), Reply::text(GOOD)]));
+    let mut body = own(Dialect::Responses, "five", "hi");
+    body["background"] = json!(true);
+    let begun = hub.post_with(path(Dialect::Responses), &[("x-tokenhub-validate", "true")], &body).await.expect(200);
+    let address = format!("/v1/responses/{}", begun.body["id"].as_str().unwrap());
+    let ended = crate::harness::eventually("the response ends", std::time::Duration::from_secs(30), || async {
+        let read = hub.get(&address).await.unwrap().expect(200);
+        (read.body["status"] == "completed").then_some(read)
+    });
+    assert_eq!(text_of(Dialect::Responses, &ended.await), GOOD);
+    assert_eq!(hub.provider.calls().len(), 2);
+    hub.finish(Disturbance::None).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
