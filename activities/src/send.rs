@@ -4,7 +4,9 @@
 //! ledger knows of the call before its bytes leave; the answer is journaled before anybody is told.
 
 mod attempt;
+mod body;
 mod journaled;
+mod shape;
 
 use std::time::Duration;
 

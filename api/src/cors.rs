@@ -16,7 +16,7 @@ const MAX_AGE_SECS: &str = "600";
 const METHODS: &str = "GET, HEAD, POST, PUT, PATCH, DELETE";
 
 /// What a page may read beside the body.
-const EXPOSED: [&str; 33] = [
+const EXPOSED: [&str; 34] = [
     "request-id",
     "x-request-id",
     "retry-after",
@@ -34,6 +34,7 @@ const EXPOSED: [&str; 33] = [
     "x-tokenhub-provider",
     "x-tokenhub-cost-usd",
     "x-tokenhub-losses",
+    "x-tokenhub-schema",
     "x-tokenhub-trace",
     "x-tokenhub-estimate",
     "x-tokenhub-error-code",

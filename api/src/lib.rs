@@ -22,5 +22,6 @@ mod serve;
 mod state;
 mod stream;
 mod trace;
+mod validation;
 
 pub use serve::{serve, serve_with};

@@ -12,10 +12,11 @@ mod policy;
 pub(crate) mod protocol;
 mod raw;
 pub(crate) mod simulation;
+pub(crate) mod wishes;
 
 use raw::RawObject;
 use serde_json::{Map, Value};
-use tokenhub_domain::{Dialect, limits};
+use tokenhub_domain::{Dialect, OutputWish, limits};
 
 use crate::error::Problem;
 
@@ -41,6 +42,8 @@ pub(crate) struct Ask {
     pub(crate) policy: PolicyWish,
     /// What routing is asked beside.
     pub(crate) demands: Demands,
+    /// What is wanted of the texts of the answer.
+    pub(crate) output: OutputWish,
 }
 
 /// The JSON object in `bytes`.
@@ -81,6 +84,7 @@ pub(crate) fn ask(body: &Map<String, Value>, policy: PolicyWish) -> Result<Ask, 
         estimated_output_tokens: limit.unwrap_or(limits::ESTIMATED_OUTPUT_TOKENS),
         policy,
         demands,
+        output: OutputWish::default(),
     })
 }
 

@@ -5,7 +5,9 @@ mod response;
 
 use axum::http::{HeaderMap, HeaderName, HeaderValue};
 use serde_json::{Map, Value};
-use tokenhub_domain::{Answer, DurabilityMark, ModelId, Outcome, ProviderId, RunId, RunStatus, StepRecord, WorkflowId};
+use tokenhub_domain::{
+    Answer, DurabilityMark, ModelId, Outcome, ProviderId, RunId, RunStatus, StepRecord, StopReason, WorkflowId,
+};
 
 use crate::error::{FailedRun, Problem};
 
@@ -20,6 +22,8 @@ const PROVIDER: HeaderName = HeaderName::from_static("x-tokenhub-provider");
 const COST: HeaderName = HeaderName::from_static("x-tokenhub-cost-usd");
 /// What a conversion lost on the way to a provider and back.
 const LOSSES: HeaderName = HeaderName::from_static("x-tokenhub-losses");
+/// Marks an answer that does not match its schema and was wanted all the same.
+const SCHEMA: HeaderName = HeaderName::from_static("x-tokenhub-schema");
 /// Marks an answer that was computed for an earlier request.
 pub(crate) const REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
 /// The name under which TokenHub (Go) told the model.
@@ -61,6 +65,9 @@ pub(crate) fn write_outcome(headers: &mut HeaderMap, outcome: &Outcome) {
             insert(headers, PROVIDER, provider.as_str());
         }
         write_losses(headers, &step.losses);
+    }
+    if outcome.stop_reason == StopReason::SchemaMismatch {
+        headers.insert(SCHEMA, HeaderValue::from_static("mismatch"));
     }
     insert(headers, COST, &format!("{:.9}", outcome.usage.cost.as_usd()));
 }
@@ -117,9 +124,27 @@ pub(crate) fn completion_body(outcome: &Outcome) -> Result<String, Problem> {
 /// TokenHub's four fields.
 pub(crate) fn native_object(outcome: &Outcome) -> Result<Map<String, Value>, Problem> {
     let body = completion_body(outcome)?;
+    Ok(native_around(outcome, serde_json::from_str(&body).unwrap_or(Value::String(body))))
+}
+
+/// The same around a response that is at hand.
+pub(crate) fn native_around(outcome: &Outcome, response: Value) -> Map<String, Value> {
     let mut object = plan::four_fields(outcome);
-    object.insert("response".to_owned(), serde_json::from_str(&body).unwrap_or(Value::String(body)));
-    Ok(object)
+    object.insert("response".to_owned(), response);
+    object
+}
+
+/// The one text that a program came to, when it came to any.
+pub(crate) fn chosen_text(outcome: &Outcome) -> Option<&str> {
+    match outcome.answer.as_ref()? {
+        Answer::Chat { .. } => None,
+        Answer::Adversarial(answer) => {
+            answer.rounds.last().map_or(&answer.initial_plan, |round| &round.refined_plan).as_inline()
+        }
+        Answer::Vote(answer) => answer.ballots.get(answer.selected)?.content.as_inline(),
+        Answer::Refine(answer) => answer.refined_response.as_inline(),
+        Answer::BestOfN(answer) => answer.candidates.get(answer.selected)?.content.as_inline(),
+    }
 }
 
 /// The failure of a run as a problem; `members` go into a problem document.

@@ -10,6 +10,7 @@ mod models;
 mod open_stream;
 mod plan;
 mod previous_response;
+mod program;
 mod protocol;
 mod provider_health;
 mod responses;

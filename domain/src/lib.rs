@@ -16,6 +16,7 @@ pub mod limits;
 mod model_choice;
 mod money;
 mod outcome;
+mod output;
 mod policy;
 mod prompt;
 mod raw_fields;
@@ -42,8 +43,9 @@ pub use outcome::{
     AdversarialAnswer, AdversarialRound, Answer, Ballot, BestOfNAnswer, Outcome, RefineAnswer, RunStatus, StepRecord,
     StopReason, Usage, VoteAnswer, VoteDecision,
 };
+pub use output::{Mismatch, OnMismatch, OutputWish, TextFormat};
 pub use policy::{Policy, RoutingProfile};
-pub use prompt::{Derived, Prompt, PromptError, Segment, Voice, answer_text, render, user_text};
+pub use prompt::{Derived, Prompt, PromptError, Repair, Segment, Voice, answer_text, render, user_text};
 pub use raw_fields::{RawFields, RawText};
 pub use run::{DurabilityMark, DurabilityWish, Owner, RunContext, RunKind};
 pub use spec::{AdversarialSpec, BestOfNSpec, ChatSpec, PlanSpec, RefineSpec, SpecBase, VoteMethod, VoteSpec};

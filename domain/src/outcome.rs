@@ -75,6 +75,8 @@ pub enum StopReason {
     NoEligibleModel,
     /// The deadline passed.
     DeadlineExceeded,
+    /// The answer does not match its schema, after a repair either.
+    SchemaMismatch,
     /// Stopped from outside.
     Cancelled,
 }

@@ -7,7 +7,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
-use crate::Text;
+use crate::{Dialect, Text};
 
 /// Parameters of the caller that shape an answer and make no sense for a critic or a judge.
 const AUTHOR_ONLY: [&str; 18] = [
@@ -39,6 +39,19 @@ pub enum Prompt {
     Original(Text),
     /// A request made from it.
     Derived(Derived),
+    /// A request to write an answer anew.
+    Repair(Box<Repair>),
+}
+
+/// The caller's conversation, carried on by an answer that will not do and what is wrong with it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Repair {
+    /// What the answer was given to.
+    pub question: Prompt,
+    /// The answer.
+    pub answer: Text,
+    /// What is to be done about it, as a user message.
+    pub complaint: String,
 }
 
 /// A request derived from the caller's.
@@ -88,13 +101,36 @@ pub enum PromptError {
     PartNotLoaded,
 }
 
-/// The request body that `prompt` stands for, as JSON text: the caller's own to the byte, or one in the form of Chat
-/// Completions. Every [`Text`] in it must be inline by now.
-pub fn render(prompt: &Prompt) -> Result<String, PromptError> {
+/// The request body that `prompt` stands for, as JSON text: the caller's own to the byte, its conversation carried on in
+/// its own `dialect`, or a new one in the form of Chat Completions. Every [`Text`] in it must be inline by now.
+pub fn render(prompt: &Prompt, dialect: Dialect) -> Result<String, PromptError> {
     match prompt {
         Prompt::Original(original) => original.as_inline().map(str::to_owned).ok_or(PromptError::PartNotLoaded),
         Prompt::Derived(derived) => render_derived(derived).map(|body| Value::Object(body).to_string()),
+        Prompt::Repair(repair) => render_repair(repair, dialect),
     }
+}
+
+fn render_repair(repair: &Repair, dialect: Dialect) -> Result<String, PromptError> {
+    let question = render(&repair.question, dialect)?;
+    let mut body: Map<String, Value> = serde_json::from_str(&question).map_err(|_| PromptError::NotAnObject)?;
+    let conversation = match dialect {
+        Dialect::Chat | Dialect::Messages => "messages",
+        Dialect::Responses => "input",
+    };
+    let mut turns = match body.get_mut(conversation).map(Value::take) {
+        Some(Value::Array(turns)) => turns,
+        Some(Value::String(text)) => vec![json!({"role": "user", "content": text})],
+        _ => Vec::new(),
+    };
+    let answer = repair.answer.as_inline().ok_or(PromptError::PartNotLoaded)?;
+    // Providers refuse a turn without a text.
+    if !answer.trim().is_empty() {
+        turns.push(json!({"role": "assistant", "content": answer.trim_end()}));
+    }
+    turns.push(json!({"role": "user", "content": repair.complaint}));
+    body.insert(conversation.to_owned(), Value::Array(turns));
+    Ok(Value::Object(body).to_string())
 }
 
 fn render_derived(derived: &Derived) -> Result<Map<String, Value>, PromptError> {
@@ -203,7 +239,7 @@ mod tests {
     }
 
     fn derived(body: &Value, voice: Voice) -> Map<String, Value> {
-        let rendered = render(&Prompt::Derived(Derived {
+        let prompt = Prompt::Derived(Derived {
             original: original(body),
             instruction: "Improve it.".into(),
             voice,
@@ -213,14 +249,14 @@ mod tests {
                 Segment::Literal("\nAnswer:\n".into()),
                 Segment::Answer("42".into()),
             ],
-        }));
-        serde_json::from_str(&rendered.unwrap()).unwrap()
+        });
+        serde_json::from_str(&render(&prompt, Dialect::Chat).unwrap()).unwrap()
     }
 
     #[test]
     fn the_original_goes_out_byte_for_byte() {
         let body = r#"{ "messages":[{"role":"user"}],"x": 1e5 , "x":2 }"#;
-        assert_eq!(render(&Prompt::Original(body.into())).as_deref(), Ok(body));
+        assert_eq!(render(&Prompt::Original(body.into()), Dialect::Messages).as_deref(), Ok(body));
     }
 
     #[test]
@@ -253,7 +289,25 @@ mod tests {
     #[test]
     fn a_stored_part_must_be_loaded_first() {
         let stored = Text::Stored(crate::ContentRef { hash: crate::ContentHash::of("x"), bytes: 1 });
-        assert_eq!(render(&Prompt::Original(stored)), Err(PromptError::PartNotLoaded));
+        assert_eq!(render(&Prompt::Original(stored), Dialect::Chat), Err(PromptError::PartNotLoaded));
+    }
+
+    #[test]
+    fn a_repair_carries_the_conversation_on_in_its_own_protocol() {
+        let repaired = |body: Value, answer: &str, dialect| -> Value {
+            let question = Prompt::Original(original(&body));
+            let repair = Repair { question, answer: answer.into(), complaint: "Again.".into() };
+            serde_json::from_str(&render(&Prompt::Repair(Box::new(repair)), dialect).unwrap()).unwrap()
+        };
+        let turn = |role: &str, text: &str| json!({"role": role, "content": text});
+        let carried_on = json!([turn("user", "hi"), turn("assistant", "{"), turn("user", "Again.")]);
+        let body = json!({"model": "m", "messages": [turn("user", "hi")], "stop": ["x"]});
+        let chat = repaired(body, "{ ", Dialect::Chat);
+        assert_eq!(chat, json!({"model": "m", "messages": carried_on, "stop": ["x"]}));
+        let responses = repaired(json!({"input": "hi", "max_output_tokens": 7}), "{", Dialect::Responses);
+        assert_eq!(responses, json!({"input": carried_on, "max_output_tokens": 7}));
+        let messages = repaired(json!({"system": "s", "messages": [turn("user", "hi")]}), " ", Dialect::Messages);
+        assert_eq!(messages, json!({"system": "s", "messages": [turn("user", "hi"), turn("user", "Again.")]}));
     }
 
     #[test]

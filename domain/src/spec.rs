@@ -6,7 +6,8 @@
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Capability, Dialect, ForwardedHeader, ModelChoice, ModelId, Operation, Policy, RunContext, RunKind, Text, limits,
+    Capability, Dialect, ForwardedHeader, ModelChoice, ModelId, Operation, OutputWish, Policy, RunContext, RunKind,
+    Text, limits,
 };
 
 /// A run of any kind.
@@ -83,6 +84,9 @@ pub struct SpecBase {
     /// What whoever answers the request itself must be able to do.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub needs: Vec<Capability>,
+    /// What is wanted of the texts that are written for the caller.
+    #[serde(default, skip_serializing_if = "OutputWish::is_empty")]
+    pub output: OutputWish,
     /// The run must end within this, counted from its first step.
     #[serde(default = "run_deadline_ms")]
     pub deadline_ms: u64,

@@ -3,8 +3,8 @@
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    AttemptId, Capability, Deployment, Dialect, ErrorClass, ForwardedHeader, ModelChoice, NanoDollars, Operation,
-    Outcome, Policy, Prompt, ProviderFailure, RoutingProfile, StepId, Text,
+    AttemptId, Capability, Deployment, Dialect, ErrorClass, ForwardedHeader, Mismatch, ModelChoice, NanoDollars,
+    Operation, Outcome, OutputWish, Policy, Prompt, ProviderFailure, RoutingProfile, StepId, Text,
 };
 
 /// What a call is for.
@@ -41,6 +41,14 @@ impl Role {
             Self::Judge => "judge",
             Self::Refiner => "refiner",
             Self::Candidate => "candidate",
+        }
+    }
+
+    /// Whether the caller may get to read what is written in it. Critics and judges write for the program.
+    pub fn writes_for_the_caller(self) -> bool {
+        match self {
+            Self::Answer | Self::Planner | Self::Reviser | Self::Voter | Self::Refiner | Self::Candidate => true,
+            Self::Critic | Self::Judge => false,
         }
     }
 }
@@ -150,6 +158,9 @@ pub struct SendRequest {
     /// What to return.
     #[serde(default)]
     pub form: ReplyForm,
+    /// What is wanted of the text.
+    #[serde(default, skip_serializing_if = "OutputWish::is_empty")]
+    pub output: OutputWish,
     /// A smaller output limit than the caller's, to fit the window.
     #[serde(default)]
     pub max_output_tokens: Option<u64>,
@@ -201,6 +212,9 @@ pub struct Reply {
     /// Names of what the provider's protocol, or the caller's, could not express.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub losses: Vec<String>,
+    /// How the text falls short of the schema that was wished for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mismatch: Option<Mismatch>,
 }
 
 /// Token counts of one call.

@@ -4,13 +4,14 @@
 //! far, marked as partial; a critique whose revision failed is kept. A failing first plan fails the run.
 
 use tokenhub_domain::{
-    AdversarialAnswer, AdversarialRound, AdversarialSpec, Answer, Candidate, ModelId, Outcome, Prompt, ProviderFailure,
-    ReplyForm, Role, RoutingProfile, ShortlistWish, StepId, StepRecord, StopReason, Text,
+    AdversarialAnswer, AdversarialRound, AdversarialSpec, Answer, Candidate, Mismatch, ModelId, Outcome, Prompt,
+    ProviderFailure, ReplyForm, Role, RoutingProfile, ShortlistWish, StepId, StepRecord, StopReason, Text,
 };
 
 use crate::{
     Steps,
     ask::{Answered, Ask, ask, preferring},
+    conform::{self, Conformed, settle},
     ending::Ending,
     program::{Run, Unselected},
     prompts,
@@ -26,18 +27,22 @@ pub(crate) async fn run<S: Steps>(run: &Run<'_, S>, spec: &AdversarialSpec) -> R
     let reason = routing_reason(spec);
     let mut steps = Vec::new();
     let prompt = prompts::plan(&spec.base.original);
-    let planned = match put(run, "plan".into(), Role::Planner, planners.clone(), prompt, &mut steps).await {
+    let planned = match put(run, "plan".into(), Role::Planner, planners.clone(), prompt.clone(), &mut steps).await {
         Ok(planned) => planned,
         Err(failure) => return Ok(Ending::failed(run, failure).outcome(reason, None, None, steps)),
     };
-    let mut draft = Draft::new(planned);
+    let mut draft = Draft::new(planned, prompt);
     let mut ending = Ending::completed(StopReason::PlanOnly);
     if !spec.return_plan_only {
         let failure = rounds(run, spec, &mut draft, (&planners, &critics), &mut steps).await.err();
         let stop_reason = if failure.is_some() { StopReason::RoundFailed } else { StopReason::MaxRounds };
         ending = Ending::of(run, failure, stop_reason);
     }
-    Ok(ending.outcome(reason, Some(draft.model()), Some(Answer::Adversarial(draft.answer)), steps))
+    let model = draft.model();
+    let failure = draft.conform(run, &mut steps).await;
+    let settled = settle(run, failure, ending);
+    let answer = settled.is_kept.then_some(Answer::Adversarial(draft.answer));
+    Ok(settled.ending.outcome(reason, Some(model), answer, steps))
 }
 
 /// Planners and critics; nobody looks for a critic when only the plan is wanted.
@@ -70,13 +75,37 @@ struct Draft {
     answer: AdversarialAnswer,
     author: Candidate,
     critic: Option<Candidate>,
+    /// The latest plan's step and what it was written for.
+    step: (StepId, Role, Prompt),
+    mismatch: Option<Mismatch>,
 }
 
 impl Draft {
-    fn new(planned: Answered) -> Self {
+    fn new(planned: Answered, prompt: Prompt) -> Self {
         let answer =
             AdversarialAnswer { initial_plan: planned.reply.content, rounds: Vec::new(), unanswered_critique: None };
-        Self { answer, author: planned.author, critic: None }
+        let mismatch = planned.reply.mismatch;
+        Self { answer, author: planned.author, critic: None, step: ("plan".into(), Role::Planner, prompt), mismatch }
+    }
+
+    /// Has the latest plan repaired where its schema asks for that. Why it still does not match.
+    async fn conform<S: Steps>(&mut self, run: &Run<'_, S>, steps: &mut Vec<StepRecord>) -> Option<ProviderFailure> {
+        let (step, role, question) = self.step.clone();
+        let draft = conform::Draft {
+            step,
+            role,
+            author: self.author.clone(),
+            question,
+            form: ReplyForm::Text,
+            content: self.latest().clone(),
+            mismatch: self.mismatch.take(),
+        };
+        let Conformed { content, failure } = conform::conform(run, draft, steps).await;
+        match self.answer.rounds.last_mut() {
+            Some(round) => round.refined_plan = content,
+            None => self.answer.initial_plan = content,
+        }
+        failure
     }
 
     fn latest(&self) -> &Text {
@@ -107,8 +136,11 @@ async fn rounds<S: Steps>(
 
         let prompt = prompts::revision(original, draft.latest(), &critique);
         let asked = preferring(&draft.author, planners);
-        let revised = put(run, StepId::new(format!("revision/{round}")), Role::Reviser, asked, prompt, steps).await?;
+        let step = StepId::new(format!("revision/{round}"));
+        let revised = put(run, step.clone(), Role::Reviser, asked, prompt.clone(), steps).await?;
         draft.author = revised.author;
+        draft.step = (step, Role::Reviser, prompt);
+        draft.mismatch = revised.reply.mismatch;
         draft.answer.unanswered_critique = None;
         draft.answer.rounds.push(AdversarialRound { critique, refined_plan: revised.reply.content });
     }

@@ -5,8 +5,8 @@
 //! of a process between them does not use one up.
 
 use tokenhub_domain::{
-    Candidate, ClassifyRequest, ErrorClass, NanoDollars, NextMove, Prompt, ProviderFailure, Reply, ReplyForm, Role,
-    Segment, SendOutcome, SendRequest, StepError, StepId, StepRecord, Voice, limits,
+    Candidate, ClassifyRequest, ErrorClass, NanoDollars, NextMove, OutputWish, Prompt, ProviderFailure, Reply,
+    ReplyForm, Role, Segment, SendOutcome, SendRequest, StepError, StepId, StepRecord, Voice, limits,
 };
 
 use crate::{
@@ -122,6 +122,7 @@ impl Attempt {
             forwarded: run.base.forwarded.clone(),
             prompt: ask.prompt.clone(),
             form: ask.form,
+            output: if ask.role.writes_for_the_caller() { run.base.output.clone() } else { OutputWish::default() },
             max_output_tokens: self.max_output_tokens,
             timeout_ms: run.time_left_ms().min(CALL_MS_MAX),
         }
@@ -164,6 +165,10 @@ fn added_tokens(prompt: &Prompt) -> u64 {
     let parts: &[Segment] = match prompt {
         Prompt::Original(_) => &[],
         Prompt::Derived(derived) => &derived.parts,
+        Prompt::Repair(repair) => {
+            let added = (repair.answer.bytes() + repair.complaint.len() as u64) / BYTES_PER_TOKEN;
+            return added_tokens(&repair.question) + added;
+        }
     };
     let bytes: u64 = parts
         .iter()
@@ -181,11 +186,15 @@ fn added_tokens(prompt: &Prompt) -> u64 {
 fn callers_limit<S: Steps>(run: &Run<'_, S>, prompt: &Prompt) -> Option<u64> {
     let estimate = run.base.estimated_output_tokens;
     let is_limited = !matches!(estimate, 0 | limits::ESTIMATED_OUTPUT_TOKENS);
-    let keeps_limit = match prompt {
+    (is_limited && keeps_limit(prompt)).then_some(estimate)
+}
+
+fn keeps_limit(prompt: &Prompt) -> bool {
+    match prompt {
         Prompt::Original(_) => true,
         Prompt::Derived(derived) => derived.voice == Voice::Author,
-    };
-    (is_limited && keeps_limit).then_some(estimate)
+        Prompt::Repair(repair) => keeps_limit(&repair.question),
+    }
 }
 
 fn blank(ask: &Ask) -> StepRecord {

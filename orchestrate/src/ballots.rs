@@ -3,11 +3,14 @@
 //! Owns the fan-out and its order: answers are listed as their authors were, never as they came in. Must not know how
 //! one of them is chosen.
 
-use tokenhub_domain::{Ballot, Candidate, ErrorClass, Prompt, ProviderFailure, ReplyForm, Role, StepId, StepRecord};
+use tokenhub_domain::{
+    Ballot, Candidate, ErrorClass, Mismatch, Prompt, ProviderFailure, ReplyForm, Role, StepId, StepRecord,
+};
 
 use crate::{
     Completions, Steps,
     ask::{Ask, ask},
+    conform::{Conformed, Draft, conform},
     ending::no_eligible_model,
     program::Run,
 };
@@ -16,6 +19,8 @@ use crate::{
 pub(crate) struct Collected {
     /// The answers, in the order of the authors.
     pub(crate) ballots: Vec<Ballot>,
+    /// Who wrote each of them, and how it falls short of its schema.
+    origins: Vec<(Candidate, Option<Mismatch>)>,
     /// Every author's step, in the same order.
     pub(crate) steps: Vec<StepRecord>,
     /// The failures, in the same order.
@@ -29,6 +34,31 @@ impl Collected {
         let cancelled = self.failures.iter().find(|failure| failure.class == ErrorClass::Cancelled);
         let lost = || self.failures.iter().find(|failure| failure.class != ErrorClass::ContentFiltered).cloned();
         cancelled.cloned().or(judge).or_else(lost)
+    }
+
+    /// Has the chosen answer repaired where its schema asks for that; the others stay as they were judged. Why it still
+    /// does not match.
+    pub(crate) async fn conform<S: Steps>(
+        &mut self,
+        run: &Run<'_, S>,
+        role: Role,
+        selected: usize,
+    ) -> Option<ProviderFailure> {
+        let (ballot, (author, mismatch)) = self.ballots.get(selected).zip(self.origins.get(selected))?;
+        let draft = Draft {
+            step: ballot.step.clone(),
+            role,
+            author: author.clone(),
+            question: Prompt::Original(run.base.original.clone()),
+            form: ReplyForm::Text,
+            content: ballot.content.clone(),
+            mismatch: mismatch.clone(),
+        };
+        let Conformed { content, failure } = conform(run, draft, &mut self.steps).await;
+        if let Some(ballot) = self.ballots.get_mut(selected) {
+            ballot.content = content;
+        }
+        failure
     }
 
     /// The failure of a run that nobody answered: the first that is not an abstention, if there is one.
@@ -52,16 +82,19 @@ pub(crate) async fn collect<S: Steps>(
         let prompt = Prompt::Original(run.base.original.clone());
         ask(&grouped, Ask { step, role, candidates, prompt, form: ReplyForm::Text })
     });
-    let mut collected = Collected { ballots: Vec::new(), steps: Vec::new(), failures: Vec::new() };
+    let mut collected = Collected { ballots: Vec::new(), origins: Vec::new(), steps: Vec::new(), failures: Vec::new() };
     for asked in Completions::new(asks).all().await {
         match asked.result {
-            Ok(answered) => collected.ballots.push(Ballot {
-                step: asked.record.id.clone(),
-                model: answered.author.deployment.model,
-                provider: answered.author.deployment.provider,
-                content: answered.reply.content,
-                score: None,
-            }),
+            Ok(answered) => {
+                collected.ballots.push(Ballot {
+                    step: asked.record.id.clone(),
+                    model: answered.author.deployment.model.clone(),
+                    provider: answered.author.deployment.provider.clone(),
+                    content: answered.reply.content,
+                    score: None,
+                });
+                collected.origins.push((answered.author, answered.reply.mismatch));
+            }
             Err(failure) => collected.failures.push(failure),
         }
         collected.steps.push(asked.record);

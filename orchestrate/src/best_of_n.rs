@@ -10,6 +10,7 @@ use tokenhub_domain::{
 use crate::{
     Steps,
     ballots::collect,
+    conform::settle,
     ending::Ending,
     judging::{Judged, Shown, judge},
     lineup::{self, Bench, Lineup},
@@ -48,9 +49,17 @@ pub(crate) async fn run<S: Steps>(run: &Run<'_, S>, spec: &BestOfNSpec) -> Resul
         judge_failure = judged.failure;
         stop_reason = StopReason::Decided;
     }
+    let mismatch = collected.conform(run, Role::Candidate, answer.selected).await;
+    if let (Some(shown), Some(repaired)) =
+        (answer.candidates.get_mut(answer.selected), collected.ballots.get(answer.selected))
+    {
+        shown.content.clone_from(&repaired.content);
+    }
     let model = answer.candidates.get(answer.selected).map(|candidate| candidate.model.clone());
     let ending = Ending::of(run, collected.decisive_failure(judge_failure), stop_reason);
-    Ok(ending.outcome(ROUTING_REASON, model, Some(Answer::BestOfN(answer)), collected.steps))
+    let settled = settle(run, mismatch, ending);
+    let answer = settled.is_kept.then_some(Answer::BestOfN(answer));
+    Ok(settled.ending.outcome(ROUTING_REASON, model, answer, collected.steps))
 }
 
 async fn select<S: Steps>(run: &Run<'_, S>, spec: &BestOfNSpec) -> Result<Lineup, Unselected> {

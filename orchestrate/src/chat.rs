@@ -7,6 +7,7 @@ use tokenhub_domain::{Answer, ChatSpec, Outcome, Prompt, ReplyForm, Role, Shortl
 use crate::{
     Steps,
     ask::{Ask, ask},
+    conform::{Draft, conform, settle},
     ending::Ending,
     program::{Run, Unselected},
 };
@@ -37,14 +38,19 @@ pub(crate) async fn run<S: Steps>(run: &Run<'_, S>, spec: &ChatSpec) -> Result<O
     )
     .await;
     let reason = routing_reason(spec);
-    let steps = vec![asked.record];
+    let mut steps = vec![asked.record];
     Ok(match asked.result {
         Err(failure) => Ending::failed(run, failure).outcome(reason, None, None, steps),
         Ok(answered) => {
             let reason = if answered.failed_over { format!("{reason}-after-failover") } else { reason.to_owned() };
-            let answer = Answer::Chat { body: answered.reply.content };
-            let model = Some(answered.author.deployment.model);
-            Ending::completed(StopReason::Answered).outcome(&reason, model, Some(answer), steps)
+            let model = Some(answered.author.deployment.model.clone());
+            let question = Prompt::Original(spec.base.original.clone());
+            let form = ReplyForm::Body;
+            let draft = Draft::of("answer".into(), Role::Answer, answered.author, question, form, answered.reply);
+            let conformed = conform(run, draft, &mut steps).await;
+            let settled = settle(run, conformed.failure, Ending::completed(StopReason::Answered));
+            let answer = settled.is_kept.then_some(Answer::Chat { body: conformed.content });
+            settled.ending.outcome(&reason, model, answer, steps)
         }
     })
 }

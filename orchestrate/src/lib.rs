@@ -10,6 +10,7 @@ mod ballots;
 mod best_of_n;
 mod chat;
 mod completions;
+mod conform;
 mod ending;
 mod judging;
 mod lineup;

@@ -92,6 +92,14 @@ pub(crate) fn repair(question: &Derived, reply: &Text) -> Prompt {
     Prompt::Derived(again)
 }
 
+/// What an author is told whose answer does not match its schema.
+pub(crate) fn complaint(violations: &str) -> String {
+    format!(
+        "Your answer does not match the JSON Schema that was asked for:\n{violations}\n\nAnswer again, ONLY with JSON that \
+         matches the schema, without a word around it."
+    )
+}
+
 fn judged(original: &Text, instruction: &str, answers: &[&Text]) -> Derived {
     let mut parts = vec![literal("The request:\n\n"), Segment::OriginalRequest];
     for (place, answer) in answers.iter().enumerate() {

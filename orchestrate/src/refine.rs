@@ -5,13 +5,14 @@
 //! and the number of improvements that were made.
 
 use tokenhub_domain::{
-    Answer, Outcome, Prompt, RefineAnswer, RefineSpec, ReplyForm, Role, RoutingProfile, ShortlistWish, StepId,
-    StopReason,
+    Answer, Candidate, Outcome, Prompt, RefineAnswer, RefineSpec, ReplyForm, Role, RoutingProfile, ShortlistWish,
+    StepId, StopReason,
 };
 
 use crate::{
     Steps,
     ask::{Ask, ask},
+    conform::{Draft, conform, settle},
     ending::Ending,
     program::{Run, Unselected},
     prompts,
@@ -38,24 +39,30 @@ pub(crate) async fn run<S: Steps>(run: &Run<'_, S>, spec: &RefineSpec) -> Result
     };
     let asked = ask(run, initial).await;
     let mut steps = vec![asked.record];
-    let (author, mut best) = match asked.result {
-        Ok(answered) => (answered.author, answered.reply.content),
+    let draft = |step: &str, role, author: Candidate, question, reply| {
+        Draft::of(step.into(), role, author, question, ReplyForm::Text, reply)
+    };
+    let question = Prompt::Original(original.clone());
+    let mut best = match asked.result {
+        Ok(answered) => draft("answer", Role::Answer, answered.author, question, answered.reply),
         Err(failure) => return Ok(Ending::failed(run, failure).outcome(ROUTING_REASON, None, None, steps)),
     };
     let mut ending = Ending::completed(StopReason::MaxRounds);
     let mut iterations = 0;
     for round in 1..=spec.rounds {
+        let step = StepId::new(format!("improvement/{round}"));
+        let prompt = prompts::improvement(original, &best.content);
         let improvement = Ask {
-            step: StepId::new(format!("improvement/{round}")),
+            step: step.clone(),
             role: Role::Refiner,
-            candidates: vec![author.clone()],
-            prompt: prompts::improvement(original, &best),
+            candidates: vec![best.author.clone()],
+            prompt: prompt.clone(),
             form: ReplyForm::Text,
         };
         let asked = ask(run, improvement).await;
         steps.push(asked.record);
         match asked.result {
-            Ok(answered) => best = answered.reply.content,
+            Ok(answered) => best = draft(step.as_str(), Role::Refiner, answered.author, prompt, answered.reply),
             Err(failure) => {
                 ending = Ending::partial(run, failure, StopReason::RoundFailed);
                 break;
@@ -63,7 +70,10 @@ pub(crate) async fn run<S: Steps>(run: &Run<'_, S>, spec: &RefineSpec) -> Result
         }
         iterations = round;
     }
-    let model = author.deployment.model;
-    let answer = Answer::Refine(RefineAnswer { refined_response: best, iterations, model: model.clone() });
-    Ok(ending.outcome(ROUTING_REASON, Some(model), Some(answer), steps))
+    let model = best.author.deployment.model.clone();
+    let conformed = conform(run, best, &mut steps).await;
+    let settled = settle(run, conformed.failure, ending);
+    let answer = RefineAnswer { refined_response: conformed.content, iterations, model: model.clone() };
+    let answer = settled.is_kept.then_some(Answer::Refine(answer));
+    Ok(settled.ending.outcome(ROUTING_REASON, Some(model), answer, steps))
 }

@@ -12,6 +12,7 @@ use tokenhub_domain::{
 use crate::{
     Steps,
     ballots::{Collected, collect},
+    conform::settle,
     ending::Ending,
     judging::{Judged, Shown, judge},
     lineup::{self, Bench, Lineup},
@@ -40,7 +41,9 @@ pub(crate) async fn run<S: Steps>(run: &Run<'_, S>, spec: &VoteSpec) -> Result<O
             (ROUTING_REASON, StopReason::Decided)
         }
     };
+    let mismatch = collected.conform(run, Role::Voter, choice.selected).await;
     let ending = Ending::of(run, collected.decisive_failure(choice.failure), stop_reason);
+    let settled = settle(run, mismatch, ending);
     let model = collected.ballots.get(choice.selected).map(|ballot| ballot.model.clone());
     let answer = Answer::Vote(VoteAnswer {
         ballots: collected.ballots,
@@ -50,7 +53,7 @@ pub(crate) async fn run<S: Steps>(run: &Run<'_, S>, spec: &VoteSpec) -> Result<O
         judge: choice.judge,
         tally,
     });
-    Ok(ending.outcome(reason, model, Some(answer), collected.steps))
+    Ok(settled.ending.outcome(reason, model, settled.is_kept.then_some(answer), collected.steps))
 }
 
 async fn select<S: Steps>(run: &Run<'_, S>, spec: &VoteSpec) -> Result<Lineup, Unselected> {

@@ -123,6 +123,13 @@ fn goldens() -> Vec<Golden> {
     vec![
         golden("chat", vec![answers()], chats, chat(json!({}))),
         golden("chat_retried", vec![Rule::any(retried)], chats, chat(json!({}))),
+        golden(
+            "chat_repaired",
+            vec![Rule::any([Reply::text("Blue."), Reply::text("{\"color\": \"blue\"}")])],
+            "/v1/chat",
+            json!({"request": {"messages": [{"role": "user", "content": "Which color has the sky?"}], "model_hint": "alpha",
+                "output_schema": {"type": "object", "required": ["color"]}}}),
+        ),
         golden("stream_log", vec![answers()], chats, chat(json!({"stream": true}))),
         golden("vote", vec![answers(), judge(vec![Reply::text("{\"winner\": 1}")])], "/v1/plan", plan(&vote)),
         golden(

@@ -91,6 +91,16 @@ pub static REFINE: Program = Program {
     ],
 };
 
+/// An answer that misses its schema, and its repair.
+pub static REPAIRED: Program = Program {
+    name: "repaired",
+    orchestration: r#"{"primary_model_id": "gamma", "output_schema": {"type": "object", "required": ["color"]}}"#,
+    steps: &[
+        step("answer", "gamma", None, "it is blue"),
+        step("answer/repair", "gamma", Some("it is blue"), r#"{"color": "blue"}"#),
+    ],
+};
+
 /// An installation with the models that the programs name. Its start deadline is long: a loaded machine must not turn a
 /// test of durable runs into one of runs in process.
 pub fn installation() -> TestHubBuilder {

@@ -2,15 +2,13 @@
 
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
 use tokenhub_domain::{
-    AttemptId, Derived, ErrorClass, NanoDollars, Operation, Prompt, ProviderFailure, Reply, ReplyForm, Segment,
-    SendOutcome, SendRequest, Text, render,
+    AttemptId, ErrorClass, NanoDollars, Operation, ProviderFailure, Reply, ReplyForm, SendOutcome, SendRequest,
 };
 use tokenhub_providers::{Call, Completion, Providers};
 use tokenhub_store::{AttemptOpen, Settlement, StoreError, Waste};
 
-use super::{Sending, unwanted};
+use super::{Sending, body::body, shape, unwanted};
 use crate::{ActivityFault, Keeping, clock, losses, observed, presence::Presence};
 
 /// Between two tries to reach a database that is away.
@@ -93,7 +91,7 @@ async fn carry_out(
 async fn answered<P: Presence>(
     sending: &Sending<'_, P>,
     attempt: AttemptId,
-    completion: Completion,
+    mut completion: Completion,
     called: observed::Call<'_>,
     latency_ms: u64,
 ) -> Result<Called, ActivityFault> {
@@ -131,10 +129,7 @@ async fn answered<P: Presence>(
         let outcome = SendOutcome::Failed { failure: failure.clone(), duplicate_calls: 0, latency_ms };
         return Ok(Called { attempt, outcome, settlement: Some(settlement) });
     }
-    let content = match request.form {
-        ReplyForm::Body => completion.raw,
-        ReplyForm::Text => completion.text,
-    };
+    let (content, mismatch) = shape::content_of(sending, &mut completion).await?;
     let contents = world.store.contents();
     let content = insistently(|| contents.inline_or_store(&run.tenant, content.clone())).await?;
     let reply = Reply {
@@ -146,6 +141,7 @@ async fn answered<P: Presence>(
         latency_ms,
         duplicate_calls: 0,
         losses: losses::names_of(&completion.losses),
+        mismatch,
     };
     Ok(Called { attempt, outcome: SendOutcome::Answered(reply), settlement: Some(settlement) })
 }
@@ -187,34 +183,6 @@ where
                 tokio::time::sleep(STORE_RETRY_INTERVAL).await;
             }
             result => return result,
-        }
-    }
-}
-
-/// The request body with every stored part loaded.
-async fn body<P: Presence>(sending: &Sending<'_, P>) -> Result<Bytes, ActivityFault> {
-    let loaded = match &sending.request.prompt {
-        Prompt::Original(original) => Prompt::Original(load(sending, original).await?),
-        Prompt::Derived(derived) => {
-            let mut parts = Vec::with_capacity(derived.parts.len());
-            for part in &derived.parts {
-                parts.push(match part {
-                    Segment::Answer(answer) => Segment::Answer(load(sending, answer).await?),
-                    Segment::Literal(_) | Segment::OriginalRequest => part.clone(),
-                });
-            }
-            Prompt::Derived(Derived { original: load(sending, &derived.original).await?, parts, ..derived.clone() })
-        }
-    };
-    Ok(render(&loaded)?.into())
-}
-
-async fn load<P: Presence>(sending: &Sending<'_, P>, text: &Text) -> Result<Text, ActivityFault> {
-    match text {
-        Text::Inline(_) => Ok(text.clone()),
-        Text::Stored(_) => {
-            let contents = sending.world.store.contents();
-            Ok(Text::Inline(patiently(|| contents.load(&sending.run.tenant, text)).await?))
         }
     }
 }

@@ -296,12 +296,16 @@ fn new_run(shared: &Shared, job: &Job) -> Result<NewRun, Problem> {
     })
 }
 
-/// A long body travels by reference: a history would carry it many times.
+/// A long body, or schema, travels by reference: a history would carry it many times.
 async fn store_original(shared: &Shared, mut spec: PlanSpec) -> Result<PlanSpec, StoreError> {
     let base = base_mut(&mut spec);
     if let Text::Inline(text) = &mut base.original {
         let text = std::mem::take(text);
         base.original = shared.world.store.contents().inline_or_store(&base.run.tenant, text).await?;
+    }
+    if let Some(Text::Inline(text)) = &mut base.output.schema {
+        let text = std::mem::take(text);
+        base.output.schema = Some(shared.world.store.contents().inline_or_store(&base.run.tenant, text).await?);
     }
     Ok(spec)
 }

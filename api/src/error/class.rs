@@ -121,7 +121,8 @@ fn class_row(failure: &ProviderFailure, shape: Shape) -> Row {
         ErrorClass::ContextTooLong => row(StatusCode::BAD_REQUEST, INVALID, "context_length_exceeded", Never),
         ErrorClass::BadRequest => row(upstream_status(failure), INVALID, "provider_refused_request", Never),
         ErrorClass::ContentFiltered => row(upstream_status(failure), INVALID, "content_filter", Never),
-        ErrorClass::BadOutput => row(StatusCode::BAD_GATEWAY, SERVER, "bad_output", Unsaid),
+        // It was bought twice by now; whether to buy a third one is not for an SDK to decide.
+        ErrorClass::BadOutput => row(StatusCode::BAD_GATEWAY, SERVER, "bad_output", Never),
         ErrorClass::ResultTooLarge => row(StatusCode::BAD_GATEWAY, SERVER, "result_too_large", Never),
         ErrorClass::BudgetExhausted => match shape {
             Shape::Problem => row(StatusCode::PAYMENT_REQUIRED, "insufficient_quota", "budget_exhausted", Never),
@@ -170,6 +171,7 @@ fn reason_row(reason: StopReason) -> Row {
         | StopReason::MaxRounds
         | StopReason::Decided
         | StopReason::PlanOnly
+        | StopReason::SchemaMismatch
         | StopReason::SingleAnswer => row(StatusCode::BAD_GATEWAY, SERVER, "provider_error", Unsaid),
     }
 }
@@ -185,6 +187,7 @@ fn reason_text(reason: StopReason) -> &'static str {
         | StopReason::MaxRounds
         | StopReason::Decided
         | StopReason::PlanOnly
+        | StopReason::SchemaMismatch
         | StopReason::SingleAnswer => "every provider failed",
     }
 }
@@ -261,7 +264,7 @@ mod tests {
             (400, "context_length_exceeded", Never),
             (400, "provider_refused_request", Never),
             (400, "content_filter", Never),
-            (502, "bad_output", Unsaid),
+            (502, "bad_output", Never),
             (502, "result_too_large", Never),
             (429, "insufficient_quota", Never),
             (409, "run_cancelled", Never),

@@ -1,14 +1,21 @@
 //! The native form of a chat request; the plan route shares its `request` object.
 
 use serde_json::{Map, Value};
-use tokenhub_domain::Capability;
+use tokenhub_domain::{Capability, Dialect};
+use tokenhub_formats::Program;
 
-use super::{Ask, Fields, ask, check_messages, model_name, object, policy};
-use crate::{durability::Delivery, error::Problem};
+use super::{
+    Ask, Fields, ask, check_messages, model_name, object, policy,
+    wishes::{self, Manner, OutputFields},
+};
+use crate::{durability::Delivery, error::Problem, validation::Validation};
 
 /// Fields that a provider body never takes from `parameters`.
 const PROTECTED: [&str; 4] = ["model", "messages", "stream", "stream_options"];
 const HINT: &str = "request.model_hint";
+const SCHEMA: &str = "request.output_schema";
+/// The field that asks for a stream.
+pub(crate) const STREAM: &str = "request.stream";
 
 /// A chat request in the native form.
 #[derive(Clone, Debug, PartialEq)]
@@ -19,25 +26,30 @@ pub(crate) struct NativeRequest {
     pub(crate) ask: Ask,
     /// How the answer goes out.
     pub(crate) delivery: Delivery,
+    /// The program that a directive asks for.
+    pub(crate) program: Option<Program>,
 }
 
 /// Reads the body of `POST /v1/chat`.
-pub(crate) fn parse(bytes: &[u8]) -> Result<NativeRequest, Problem> {
-    of_object(&object(bytes)?)
+pub(crate) fn parse(bytes: &[u8], validation: Validation) -> Result<NativeRequest, Problem> {
+    of_object(&object(bytes)?, validation, Ok)
 }
 
-/// Reads the parts that chat and plan share: `policy` and `request`.
-pub(super) fn of_object(body: &Map<String, Value>) -> Result<NativeRequest, Problem> {
+/// Reads the parts that chat and plan share: `policy`, `output_format` and `request`. A plan adds to what is wanted of the
+/// answer.
+pub(super) fn of_object(
+    body: &Map<String, Value>,
+    validation: Validation,
+    add: impl FnOnce(OutputFields) -> Result<OutputFields, Problem>,
+) -> Result<NativeRequest, Problem> {
     let policy = policy::parse(body)?;
-    if body.get("output_format").is_some_and(|format| format.as_object().is_none_or(|fields| !fields.is_empty())) {
-        return Err(Problem::UnsupportedField { param: "output_format".to_owned() });
-    }
+    let output = OutputFields::parse(body)?;
     if body.get("request").is_none_or(Value::is_null) {
         return Err(Problem::MissingField { param: "request".to_owned() });
     }
     let request = Fields::of(body, "request")?;
     check_messages(request.get("messages"), "request.messages")?;
-    request.unsupported("output_schema")?;
+    let output = add(output.with_schema(request.get("output_schema"), SCHEMA)?)?;
     let model = model_name(request.get("model_hint"), HINT)?;
     let delivery = if request.flag("stream")? { Delivery::Stream } else { Delivery::Whole };
     let mut ask = ask(&provider_body(request)?, policy)?;
@@ -47,7 +59,9 @@ pub(super) fn of_object(body: &Map<String, Value>) -> Result<NativeRequest, Prob
     if let Some(tokens) = request.whole("estimated_input_tokens", u64::from(u32::MAX))?.filter(|tokens| *tokens > 0) {
         ask.estimated_input_tokens = tokens;
     }
-    Ok(NativeRequest { model, ask, delivery })
+    let manner = Manner { dialect: Dialect::Chat, delivery, stream_param: STREAM, validation };
+    let program = wishes::apply(&mut ask, output, manner)?;
+    Ok(NativeRequest { model, ask, delivery, program })
 }
 
 fn provider_body(request: Fields<'_>) -> Result<Map<String, Value>, Problem> {
@@ -75,7 +89,7 @@ mod tests {
     use super::*;
 
     fn of(body: &Value) -> Result<NativeRequest, Problem> {
-        parse(body.to_string().as_bytes())
+        parse(body.to_string().as_bytes(), Validation::Unsaid)
     }
 
     #[test]
@@ -112,12 +126,21 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_supported_yet_is_refused_by_name_and_its_empty_form_is_not() {
-        let problem = of(&json!({"request": {"messages": [{}], "output_schema": {"type": "object"}}})).unwrap_err();
-        assert!(matches!(problem, Problem::UnsupportedField { param } if param == "request.output_schema"));
-        let problem = of(&json!({"output_format": {"type": "json"}, "request": {"messages": [{}]}})).unwrap_err();
-        assert!(matches!(problem, Problem::UnsupportedField { param } if param == "output_format"));
-        assert!(of(&json!({"output_format": {}, "request": {"messages": [{}], "output_schema": ""}})).is_ok());
+    fn a_schema_may_be_in_two_fields_as_json_or_as_text_and_is_named_when_it_is_none() {
+        let schema = json!({"type": "object"});
+        for body in [
+            json!({"request": {"messages": [{}], "output_schema": schema}}),
+            json!({"request": {"messages": [{}], "output_schema": schema.to_string()}}),
+            json!({"output_format": {"schema": schema}, "request": {"messages": [{}]}}),
+        ] {
+            let request = of(&body).unwrap();
+            assert_eq!(request.ask.output.schema.unwrap().as_inline(), Some(r#"{"type":"object"}"#), "{body}");
+            assert!(request.ask.original.contains("response_format"), "{body}");
+        }
+        let problem = of(&json!({"request": {"messages": [{}], "output_schema": {"type": "objekt"}}})).unwrap_err();
+        assert!(matches!(problem, Problem::InvalidField { param, .. } if param == "request.output_schema"));
+        let empty = of(&json!({"output_format": {}, "request": {"messages": [{}], "output_schema": ""}})).unwrap();
+        assert!(empty.ask.output.is_empty());
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! The body of `POST /v1/embeddings`: what a gateway must know of it.
 
 use bytes::Bytes;
+use tokenhub_domain::OutputWish;
 
 use super::{
     Ask, BYTES_PER_TOKEN, Demands, PolicyWish,
@@ -37,8 +38,14 @@ pub(crate) fn parse(body: Bytes) -> Result<EmbeddingsRequest, Problem> {
     // Of several models' vectors none can be compared, so a list of stand-ins is not taken.
     let demands = Demands::default();
     let estimated_input_tokens = scan.text_bytes.div_ceil(BYTES_PER_TOKEN);
-    let ask =
-        Ask { original, estimated_input_tokens, estimated_output_tokens: 0, policy: PolicyWish::default(), demands };
+    let ask = Ask {
+        original,
+        estimated_input_tokens,
+        estimated_output_tokens: 0,
+        policy: PolicyWish::default(),
+        demands,
+        output: OutputWish::default(),
+    };
     Ok(EmbeddingsRequest { model, ask })
 }
 

@@ -78,16 +78,4 @@ impl<'a> Fields<'a> {
             Some(_) => Err(Problem::invalid(self.path(name), "must be true or false")),
         }
     }
-
-    /// Refuses a field that is known and not supported, unless it is empty.
-    pub(crate) fn unsupported(&self, name: &str) -> Result<(), Problem> {
-        let is_empty = match self.get(name) {
-            None => true,
-            Some(Value::String(text)) => text.trim().is_empty(),
-            Some(Value::Object(object)) => object.is_empty(),
-            Some(Value::Array(items)) => items.is_empty(),
-            Some(Value::Bool(_) | Value::Number(_) | Value::Null) => false,
-        };
-        if is_empty { Ok(()) } else { Err(Problem::UnsupportedField { param: self.path(name) }) }
-    }
 }

@@ -3,12 +3,14 @@
 use tokenhub_domain::{VoteMethod, limits};
 
 use super::{Ask, Fields, chat, model_name, object};
-use crate::{durability::Delivery, error::Problem};
+use crate::{durability::Delivery, error::Problem, validation::Validation};
 
 /// Where an author may be named; errors name the one that was used.
 pub(crate) const PRIMARY: &str = "orchestration.primary_model_id";
 /// Where a critic or judge may be named.
 pub(crate) const REVIEW: &str = "orchestration.review_model_id";
+/// Where a plan may name its schema.
+const SCHEMA: &str = "orchestration.output_schema";
 /// Where any request may name a model.
 pub(crate) const HINT: &str = "request.model_hint";
 
@@ -100,20 +102,22 @@ pub(crate) struct PlanRequest {
 }
 
 /// Reads the body of `POST /v1/plan`.
-pub(crate) fn parse(bytes: &[u8]) -> Result<PlanRequest, Problem> {
+pub(crate) fn parse(bytes: &[u8], validation: Validation) -> Result<PlanRequest, Problem> {
     let body = object(bytes)?;
-    let native = chat::of_object(&body)?;
-    if native.delivery == Delivery::Stream {
-        return Err(Problem::UnsupportedField { param: "request.stream".to_owned() });
-    }
     let orchestration = Fields::of(&body, "orchestration")?;
     orchestration.only(&KNOWN)?;
-    orchestration.unsupported("output_schema")?;
+    let native =
+        chat::of_object(&body, validation, |output| output.with_schema(orchestration.get("output_schema"), SCHEMA))?;
+    if native.delivery == Delivery::Stream {
+        return Err(Problem::UnsupportedField { param: chat::STREAM.to_owned() });
+    }
+    // A directive wins over the fields, as it does over the policy.
+    let mode = native.program.map_or_else(|| orchestration.text("mode"), |program| Ok(program.as_str()))?;
     let hint = native.model.map(|model| Named { param: HINT, model });
     let primary = model_name(orchestration.get("primary_model_id"), PRIMARY)?;
     let review = model_name(orchestration.get("review_model_id"), REVIEW)?;
     Ok(PlanRequest {
-        program: program(orchestration)?,
+        program: program(orchestration, mode)?,
         ask: native.ask,
         primary: primary.map(|model| Named { param: PRIMARY, model }).or(hint),
         review: review.map(|model| Named { param: REVIEW, model }),
@@ -122,11 +126,11 @@ pub(crate) fn parse(bytes: &[u8]) -> Result<PlanRequest, Problem> {
     })
 }
 
-fn program(orchestration: Fields<'_>) -> Result<Program, Problem> {
+fn program(orchestration: Fields<'_>, mode: &str) -> Result<Program, Problem> {
     let method = method(orchestration)?;
     let judge_votes = orchestration.flag("judge_votes")?;
     let return_plan_only = orchestration.flag("return_plan_only")?;
-    match orchestration.text("mode")? {
+    match mode {
         "" => checked(orchestration, Program::Chat { profile: ChatProfile::Policy }),
         "planning" => checked(orchestration, Program::Chat { profile: ChatProfile::Planning }),
         "adversarial" => {
@@ -188,7 +192,7 @@ mod tests {
     fn of(orchestration: &Value) -> Result<PlanRequest, Problem> {
         let body =
             json!({"request": {"messages": [{"role": "user", "content": "hi"}]}, "orchestration": orchestration});
-        parse(body.to_string().as_bytes())
+        parse(body.to_string().as_bytes(), Validation::Unsaid)
     }
 
     fn program_of(orchestration: &Value) -> Program {
@@ -220,6 +224,16 @@ mod tests {
     }
 
     #[test]
+    fn a_directive_chooses_the_program_and_the_fields_its_size() {
+        let content = "hi\n@@tokenhub mode=refine budget=1";
+        let body = json!({"request": {"messages": [{"role": "user", "content": content}]},
+            "orchestration": {"mode": "vote", "iterations": 4}});
+        let plan = parse(body.to_string().as_bytes(), Validation::Unsaid).unwrap();
+        assert_eq!(plan.program, Program::Refine { rounds: 4 });
+        assert!(!plan.ask.original.contains("@@tokenhub"));
+    }
+
+    #[test]
     fn numbers_out_of_range_and_unknown_words_are_refused_by_name() {
         assert_eq!(refused_param(&json!({"mode": "debate"})), "orchestration.mode");
         assert_eq!(refused_param(&json!({"mode": "refine", "iterations": 11})), "orchestration.iterations");
@@ -230,14 +244,15 @@ mod tests {
         assert_eq!(refused_param(&json!({"mode": "vote", "method": "dice"})), "orchestration.method");
         assert_eq!(refused_param(&json!({"review_min_weight": 11})), "orchestration.review_min_weight");
         assert_eq!(refused_param(&json!({"iterationz": 2})), "orchestration.iterationz");
-        assert_eq!(refused_param(&json!({"output_schema": "{\"type\":\"object\"}"})), "orchestration.output_schema");
+        assert_eq!(refused_param(&json!({"output_schema": "{\"type\":\"objekt\"}"})), "orchestration.output_schema");
+        assert!(of(&json!({"output_schema": "{\"type\":\"object\"}"})).unwrap().ask.output.schema.is_some());
         assert!(of(&json!({"output_schema": ""})).is_ok());
     }
 
     #[test]
     fn a_named_author_wins_over_the_hint_and_each_knows_its_field() {
         let body = json!({"request": {"messages": [{}], "model_hint": "hinted"}, "orchestration": {"mode": "refine"}});
-        let plan = parse(body.to_string().as_bytes()).unwrap();
+        let plan = parse(body.to_string().as_bytes(), Validation::Unsaid).unwrap();
         assert_eq!(plan.primary, Some(Named { param: HINT, model: "hinted".into() }));
         let plan = of(&json!({"mode": "refine", "primary_model_id": "a", "review_model_id": "b"})).unwrap();
         assert_eq!(plan.primary, Some(Named { param: PRIMARY, model: "a".into() }));

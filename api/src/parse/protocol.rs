@@ -4,13 +4,15 @@
 use std::borrow::Cow;
 
 use bytes::Bytes;
-use tokenhub_domain::{Capability, Dialect, limits};
+use tokenhub_domain::{Capability, Dialect, OutputWish, limits};
+use tokenhub_formats::Program;
 
 use super::{
     Ask, BYTES_PER_TOKEN, Demands, PolicyWish, checked_model_name, demands,
     raw::{Kind, Raw, RawObject},
+    wishes::{self, Manner, OutputFields},
 };
-use crate::{durability::Delivery, error::Problem};
+use crate::{durability::Delivery, error::Problem, validation::Validation};
 
 /// Whether the stream shows the usage chunk of Chat Completions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,6 +36,8 @@ pub(crate) struct ProtocolRequest {
     pub(crate) usage_chunk: UsageChunk,
     /// The response that this one goes on from.
     pub(crate) previous_response: Option<String>,
+    /// The program that a directive asks for.
+    pub(crate) program: Option<Program>,
 }
 
 /// Where a protocol keeps what we look for.
@@ -60,7 +64,7 @@ const fn names(dialect: Dialect) -> Names {
 const KEPT_CONVERSATIONS: [&str; 3] = ["prompt", "previous_response_id", "conversation"];
 
 /// Reads the body of a chat route.
-pub(crate) fn parse(dialect: Dialect, body: Bytes) -> Result<ProtocolRequest, Problem> {
+pub(crate) fn parse(dialect: Dialect, body: Bytes, validation: Validation) -> Result<ProtocolRequest, Problem> {
     let original = text(body)?;
     let fields = RawObject::read(&original)?;
     let model = model(&fields)?;
@@ -79,14 +83,17 @@ pub(crate) fn parse(dialect: Dialect, body: Bytes) -> Result<ProtocolRequest, Pr
     if delivery == Delivery::Stream {
         demands.needs.push(Capability::Streaming);
     }
-    let ask = Ask {
+    let mut ask = Ask {
         original: demands::without_list(original, &demands),
         estimated_input_tokens,
         estimated_output_tokens: limit.unwrap_or(limits::ESTIMATED_OUTPUT_TOKENS),
         policy: PolicyWish::default(),
         demands,
+        output: OutputWish::default(),
     };
-    Ok(ProtocolRequest { model, ask, delivery, usage_chunk, previous_response })
+    let manner = Manner { dialect, delivery, stream_param: "stream", validation };
+    let program = wishes::apply(&mut ask, OutputFields::default(), manner)?;
+    Ok(ProtocolRequest { model, ask, delivery, usage_chunk, previous_response, program })
 }
 
 fn delivery(dialect: Dialect, fields: &RawObject<'_>) -> Result<Delivery, Problem> {
@@ -195,7 +202,7 @@ mod tests {
     use crate::error::Shape;
 
     fn of(dialect: Dialect, body: &str) -> Result<ProtocolRequest, Problem> {
-        parse(dialect, Bytes::copy_from_slice(body.as_bytes()))
+        parse(dialect, Bytes::copy_from_slice(body.as_bytes()), Validation::Unsaid)
     }
 
     fn refused(dialect: Dialect, body: &str) -> String {
@@ -283,7 +290,7 @@ mod tests {
         ] {
             assert_eq!(of(fields).unwrap_err().report(Shape::OpenAi).param.as_deref(), Some(param), "{fields}");
         }
-        let chat = super::parse(Dialect::Chat, Bytes::from_static(br#"{"messages":[{}],"background":true}"#));
+        let chat = super::tests::of(Dialect::Chat, r#"{"messages":[{}],"background":true}"#);
         assert_eq!(chat.unwrap().delivery, Delivery::Whole, "a field of the provider's");
     }
 
@@ -301,7 +308,7 @@ mod tests {
 
     #[test]
     fn bytes_that_are_no_text_are_refused_with_their_place() {
-        let refusal = parse(Dialect::Chat, Bytes::from_static(b"{\"a\":\"\xff\"}")).unwrap_err();
+        let refusal = parse(Dialect::Chat, Bytes::from_static(b"{\"a\":\"\xff\"}"), Validation::Unsaid).unwrap_err();
         assert!(refusal.to_string().ends_with("it is not UTF-8 from byte 6 on"), "{refusal}");
         assert_eq!(refusal.report(Shape::OpenAi).status, 400);
     }

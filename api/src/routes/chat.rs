@@ -11,6 +11,7 @@ use tokenhub_telemetry::RequestKind;
 use super::{
     Answers, entry,
     open_stream::{self, StreamForm},
+    program::{self, ProgramChat},
     protocol::headers_of,
     run_request::{self, Naming},
 };
@@ -22,7 +23,7 @@ use crate::{
     parse::{chat, plan::HINT, protocol::UsageChunk},
     protocol, render,
     state::{Gate, Models, Runner},
-    trace,
+    trace, validation,
 };
 
 /// The handler.
@@ -44,15 +45,29 @@ pub(super) async fn create(
 
 async fn answer(gate: &Gate, models: &Models, runner: &Runner, request: Request) -> Result<Response, Problem> {
     let entry = entry::enter(gate, request, tokenhub_domain::limits::PROTOCOL_BODY_BYTES).await?;
-    let parsed = chat::parse(&entry.body)?;
-    let demands = parsed.ask.demands.clone();
-    let base = run_request::base(models, &entry, RunKind::Chat, RunId::generate_run(), parsed.ask, &protocol::NATIVE);
-    let catalogue = models.world.catalogue.load_full();
+    let parsed = chat::parse(&entry.body, validation::wish(&entry.headers)?)?;
     let wish = durability::wish(&entry.headers, parsed.delivery)?;
     if parsed.delivery == Delivery::Stream {
         idempotency::refuse_for_stream(&entry.headers)?;
     }
     let identity = entry.identity()?;
+    if let Some(program) = parsed.program {
+        let chat = ProgramChat {
+            protocol: &protocol::NATIVE,
+            program,
+            model: parsed.model,
+            model_param: HINT,
+            stream_param: chat::STREAM,
+            ask: parsed.ask,
+            delivery: parsed.delivery,
+            wish,
+            identity,
+        };
+        return program::answer(models, runner, &entry, chat).await;
+    }
+    let demands = parsed.ask.demands.clone();
+    let base = run_request::base(models, &entry, RunKind::Chat, RunId::generate_run(), parsed.ask, &protocol::NATIVE);
+    let catalogue = models.world.catalogue.load_full();
     let naming = Naming::of(HINT, parsed.model.as_deref(), &demands, &base);
     let model = run_request::named_model(&catalogue, &entry, &base, naming)?;
     let alias = model.as_ref().and_then(|choice| choice.alias.clone());

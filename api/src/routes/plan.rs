@@ -25,6 +25,7 @@ use crate::{
     protocol,
     render::{self, Identity, RunHeaders},
     state::{Gate, Models, Runner},
+    validation,
 };
 
 /// Runs a program.
@@ -42,7 +43,7 @@ pub(super) async fn create(
 
 async fn answer(gate: &Gate, models: &Models, runner: &Runner, request: Request) -> Result<Response, Problem> {
     let entry = entry::enter(gate, request, limits::PLAN_BODY_BYTES).await?;
-    let parsed = plan::parse(&entry.body)?;
+    let parsed = plan::parse(&entry.body, validation::wish(&entry.headers)?)?;
     let wish = durability::wish(&entry.headers, Delivery::Whole)?;
     let identity = entry.identity()?;
     let kind = kind_of(&parsed.program);
@@ -94,7 +95,8 @@ fn temporal_ui(runner: &Runner) -> Option<(&str, &str)> {
     runner.temporal_ui.as_deref().map(|(root, namespace)| (root.as_str(), namespace.as_str()))
 }
 
-fn kind_of(program: &Program) -> RunKind {
+/// The kind of run that carries a program.
+pub(super) fn kind_of(program: &Program) -> RunKind {
     match program {
         Program::Chat { .. } => RunKind::Chat,
         Program::Adversarial { .. } => RunKind::Adversarial,
@@ -104,7 +106,8 @@ fn kind_of(program: &Program) -> RunKind {
     }
 }
 
-fn counted_as(program: &Program) -> RequestKind {
+/// What a program is counted as.
+pub(super) fn counted_as(program: &Program) -> RequestKind {
     match program {
         Program::Chat { .. } => RequestKind::Planning,
         Program::Adversarial { .. } => RequestKind::Adversarial,
@@ -114,7 +117,8 @@ fn counted_as(program: &Program) -> RequestKind {
     }
 }
 
-fn spec_of(
+/// The specification of a plan, its models looked up.
+pub(super) fn spec_of(
     models: &Models,
     entry: &entry::Entry,
     kind: RunKind,

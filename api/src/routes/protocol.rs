@@ -14,7 +14,9 @@ use tokenhub_telemetry::RequestKind;
 use super::{
     Answers, entry,
     open_stream::{self, StreamForm},
-    previous_response, responses,
+    previous_response,
+    program::{self, ProgramChat},
+    responses,
     run_request::{self, Naming},
 };
 use crate::{
@@ -26,7 +28,7 @@ use crate::{
     protocol::Protocol,
     render::{self, RunHeaders},
     state::{AppState, Gate, Models, Runner},
-    trace,
+    trace, validation,
 };
 
 /// The route of `protocol`.
@@ -55,7 +57,23 @@ async fn answer(
 ) -> Result<Response, Problem> {
     let mut entry = entry::enter(gate, request, limits::PROTOCOL_BODY_BYTES).await?;
     let identity = entry.identity()?;
-    let mut parsed = parse::parse(protocol.dialect, std::mem::take(&mut entry.body))?;
+    let validation = validation::wish(&entry.headers)?;
+    let mut parsed = parse::parse(protocol.dialect, std::mem::take(&mut entry.body), validation)?;
+    let wish = durability::wish(&entry.headers, parsed.delivery)?;
+    if let Some(program) = parsed.program {
+        let chat = ProgramChat {
+            protocol,
+            program,
+            model: parsed.model,
+            model_param: "model",
+            stream_param: "stream",
+            ask: parsed.ask,
+            delivery: parsed.delivery,
+            wish,
+            identity,
+        };
+        return program::answer(models, runner, &entry, chat).await;
+    }
     if let Some(previous) = parsed.previous_response.take() {
         parsed.ask.original =
             previous_response::known_upstream(runner, &entry.caller, &previous, parsed.ask.original).await?;
@@ -68,7 +86,6 @@ async fn answer(
         base.deadline_ms = limits::RUN_DEADLINE_MS;
     }
     let catalogue = models.world.catalogue.load_full();
-    let wish = durability::wish(&entry.headers, parsed.delivery)?;
     if parsed.delivery == Delivery::Stream {
         idempotency::refuse_for_stream(&entry.headers)?;
     }

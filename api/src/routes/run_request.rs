@@ -52,6 +52,7 @@ pub(super) fn base(
         original: Text::Inline(ask.original),
         estimated_input_tokens: ask.estimated_input_tokens,
         estimated_output_tokens: ask.estimated_output_tokens,
+        output: ask.output,
         deadline_ms: policy.max_latency_ms.unwrap_or(default_deadline_ms),
         policy,
         needs: ask.demands.needs,

@@ -7,6 +7,7 @@ mod judges;
 mod majority;
 mod orders;
 mod prompts;
+mod schemas;
 mod script;
 mod sendable;
 mod triad;

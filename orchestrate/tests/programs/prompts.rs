@@ -1,6 +1,8 @@
 //! What the models get to see.
 
-use tokenhub_domain::{ContentHash, ContentRef, PlanSpec, Prompt, ReplyForm, Role, Segment, SendRequest, Text, render};
+use tokenhub_domain::{
+    ContentHash, ContentRef, Dialect, PlanSpec, Prompt, ReplyForm, Role, Segment, SendRequest, Text, render,
+};
 use tokenhub_orchestrate::ballot_order;
 
 use crate::script::{Play, RUN_ID, Scripted, adversarial, best_of_n, chat, refine, vote};
@@ -10,7 +12,7 @@ fn sent(steps: &Scripted, step: &str) -> SendRequest {
 }
 
 fn body(request: &SendRequest) -> String {
-    render(&request.prompt).unwrap()
+    render(&request.prompt, Dialect::Chat).unwrap()
 }
 
 const SCRIPT: [(&str, &[Play]); 4] = [
@@ -76,8 +78,8 @@ fn system_messages_stay_with_authors_and_are_quoted_to_critics() {
     let steps = Scripted::new(&["a"], &[("critique/1", &[Play::Says("too short")])]);
     steps.play(PlanSpec::Adversarial(adversarial(1)));
     let message = |step: &str, index: usize| {
-        serde_json::from_str::<serde_json::Value>(&render(&sent(&steps, step).prompt).unwrap()).unwrap()["messages"]
-            [index]["content"]
+        serde_json::from_str::<serde_json::Value>(&render(&sent(&steps, step).prompt, Dialect::Chat).unwrap()).unwrap()
+            ["messages"][index]["content"]
             .as_str()
             .unwrap()
             .to_owned()

@@ -12,9 +12,9 @@ use std::{
 
 use tokenhub_domain::{
     AdversarialSpec, BestOfNSpec, Candidate, ChatSpec, ClassifyRequest, Deployment, ErrorClass, FinishRequest,
-    NanoDollars, NextMove, Outcome, PlanSpec, Policy, ProviderFailure, RefineSpec, Reply, RunContext, RunKind,
-    SelectRequest, Selection, SendOutcome, SendRequest, Shortlist, ShortlistWish, SpecBase, StepError, Text,
-    TokenUsage, UnixMicros, VoteMethod, VoteSpec, limits,
+    Mismatch, NanoDollars, NextMove, Outcome, OutputWish, PlanSpec, Policy, ProviderFailure, RefineSpec, Reply,
+    RunContext, RunKind, SelectRequest, Selection, SendOutcome, SendRequest, Shortlist, ShortlistWish, SpecBase,
+    StepError, Text, TokenUsage, UnixMicros, VoteMethod, VoteSpec, limits,
 };
 use tokenhub_orchestrate::{Finished, Steps, run};
 
@@ -30,6 +30,8 @@ pub(crate) enum Play {
     Says(&'static str),
     SaysText(Text),
     SaysAfter(u64, &'static str),
+    /// A text that does not match the schema, and why.
+    Misses(&'static str, &'static str),
     Fails(ErrorClass),
     FailsWithHint(ErrorClass, u64),
     Breaks(StepError),
@@ -188,6 +190,10 @@ impl Steps for Scripted {
             Play::Says(text) => (LATENCY_MS, Ok(SendOutcome::Answered(reply(&step, text.into())))),
             Play::SaysText(text) => (LATENCY_MS, Ok(SendOutcome::Answered(reply(&step, text)))),
             Play::SaysAfter(millis, text) => (millis, Ok(SendOutcome::Answered(reply(&step, text.into())))),
+            Play::Misses(text, violations) => {
+                let mismatch = Some(Mismatch { text: text.into(), violations: violations.to_owned() });
+                (LATENCY_MS, Ok(SendOutcome::Answered(Reply { mismatch, ..reply(&step, text.into()) })))
+            }
             Play::Fails(class) => (LATENCY_MS, failed(ProviderFailure::of(class, format!("{class:?} in {step}")))),
             Play::FailsWithHint(class, hint_ms) => (
                 LATENCY_MS,
@@ -273,6 +279,7 @@ fn reply(step: &str, content: Text) -> Reply {
         latency_ms: LATENCY_MS,
         duplicate_calls: 0,
         losses: Vec::new(),
+        mismatch: None,
     }
 }
 
@@ -306,6 +313,7 @@ pub(crate) fn base(kind: RunKind) -> SpecBase {
         estimated_output_tokens: limits::ESTIMATED_OUTPUT_TOKENS,
         policy: Policy::default(),
         needs: Vec::new(),
+        output: OutputWish::default(),
         deadline_ms: limits::RUN_DEADLINE_MS,
     }
 }

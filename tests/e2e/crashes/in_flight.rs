@@ -6,7 +6,7 @@ use super::{RECOVERY_LIMIT, assert_recovered, replace_worker};
 use crate::{
     evidence::Evidence,
     harness::Disturbance,
-    scripted::{ADVERSARIAL, Case, Program, REFINE, STEP_MS, STUCK_MS, VOTE, installation},
+    scripted::{ADVERSARIAL, Case, Program, REFINE, REPAIRED, STEP_MS, STUCK_MS, VOTE, installation},
 };
 
 /// Runs one plan for each entry of `stuck`, each held at those steps, and kills their worker: the steps in flight are
@@ -53,6 +53,11 @@ async fn an_adversarial_plan_survives_its_worker_in_every_step() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_refinement_survives_its_worker_in_every_step() {
     kill_during(&REFINE, &[(&["answer"], 3), (&["improvement/1"], 2), (&["improvement/2"], 1)]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_repair_survives_its_worker_in_every_step() {
+    kill_during(&REPAIRED, &[(&["answer"], 2), (&["answer/repair"], 1)]).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

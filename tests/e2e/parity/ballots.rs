@@ -47,6 +47,14 @@ fn judged() -> Vec<Case> {
             .fact("/response/judge", "gamma")
             .fact("/response/responses/2/model", "delta")
             .fact("/negotiated_model", "beta"),
+        voters(Case::plan("vote-with-a-schema", json!({"mode": "vote", "output_schema": {"type": "integer"}})))
+            .replies("beta", [Reply::text("It is two."), Reply::text("2")])
+            .replies("delta", [Reply::judge_by("It is two.")])
+            .calls([("alpha", 1), ("beta", 2), ("gamma", 1), ("delta", 1)])
+            .fact("/response/responses/1/content", "2")
+            .fact("/response/selected", 1)
+            .fact("/steps/4/id", "ballot/2/repair")
+            .fact("/status", "completed"),
         voters(vote("vote-judge-waits"))
             .replies("delta", [slow_down(), Reply::judge_by("It is one.")])
             .calls([("alpha", 1), ("beta", 1), ("gamma", 1), ("delta", 2)])

@@ -8,6 +8,7 @@ use super::cases::{Case, DELTA_WINDOW_TOKENS, boom, slow_down, too_long};
 /// All of them.
 pub fn cases() -> Vec<Case> {
     let mut cases = answers();
+    cases.extend(shaped());
     cases.extend(failures());
     cases.extend(overflows());
     cases
@@ -47,6 +48,33 @@ fn answers() -> Vec<Case> {
             .replies("alpha", [Reply::big(100_000)])
             .calls([("alpha", 1)])
             .fact("/status", "completed"),
+    ]
+}
+
+/// Answers that are brought into a form or must match a schema.
+fn shaped() -> Vec<Case> {
+    vec![
+        Case::native("native-repaired")
+            .with("/request/output_schema", json!({"type": "object", "required": ["a"]}))
+            .replies("alpha", [Reply::text("no"), Reply::text("Here: {\"a\": 1}")])
+            .calls([("alpha", 2)])
+            .fact("/response/choices/0/message/content", "{\"a\": 1}"),
+        Case::native("native-not-repaired")
+            .with("/request/output_schema", json!({"type": "object", "required": ["a"]}))
+            .replies("alpha", [Reply::text("no"), Reply::text("never")])
+            .calls([("alpha", 2)])
+            .status(502)
+            .fact("/code", "bad_output"),
+        Case::native("native-shaped")
+            .with("/output_format", json!({"type": "text", "strip_think": true}))
+            .says("alpha", "<think>hm</think># Title")
+            .calls([("alpha", 1)])
+            .fact("/response/choices/0/message/content", "Title"),
+        Case::plan("plan-big-with-a-schema", json!({"output_schema": {"maxLength": 5}}))
+            .replies("alpha", [Reply::big(100_000), Reply::text("\"x\"")])
+            .calls([("alpha", 2)])
+            .fact("/steps/1/id", "answer/repair")
+            .fact("/usage/calls", 2),
     ]
 }
 

@@ -18,6 +18,7 @@ use super::thinking;
 const USER_CHARS_MAX: usize = 256;
 /// Asks in words for what the protocol cannot enforce without a schema.
 const ANY_OBJECT_HINT: &str = "Answer with one JSON object and nothing else.";
+const SCHEMA_HINT: &str = "Answer with JSON only, without a word around it, that matches this JSON Schema:";
 
 /// Writes a request.
 pub(crate) fn encode(
@@ -58,7 +59,7 @@ pub(crate) fn encode(
     Ok(converted)
 }
 
-/// A schema is enforced; for any object there is only a request in words.
+/// A strict schema is enforced; for another one and for any object there is only a request in words.
 fn write_output(request: &mut Request, losses: &mut Losses) -> Option<Value> {
     if request.verbosity.take().is_some() {
         losses.add(Topic::Verbosity.field(request.from), "the target's protocol has no verbosity");
@@ -69,6 +70,13 @@ fn write_output(request: &mut Request, losses: &mut Losses) -> Option<Value> {
             request.system.push(ANY_OBJECT_HINT.to_owned());
             losses
                 .add(Topic::OutputFormat.field(request.from), "any JSON object is asked for in words and not enforced");
+            None
+        }
+        // The target's schemas are strict, and it refuses those that are not.
+        OutputFormat::Schema { schema, strict: Some(false), .. } => {
+            request.system.push(format!("{SCHEMA_HINT}\n{schema}"));
+            let reason = "a schema that is not strict is shown in words and not enforced";
+            losses.add(Topic::OutputFormat.field(request.from), reason);
             None
         }
         OutputFormat::Schema { schema, .. } => Some(json!({"format": {"type": "json_schema", "schema": schema}})),
