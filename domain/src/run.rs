@@ -123,6 +123,11 @@ pub enum DurabilityWish {
 }
 
 impl DurabilityWish {
+    /// Whether it is what is wished for where nothing is said.
+    pub fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
+
     /// The wish named `name`.
     pub fn parse(name: &str) -> Option<Self> {
         match name {

@@ -6,8 +6,8 @@
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Capability, Dialect, ForwardedHeader, ModelChoice, ModelId, Operation, OutputWish, Policy, RunContext, RunKind,
-    Text, limits,
+    Capability, Dialect, DurabilityWish, ForwardedHeader, ModelChoice, ModelId, Operation, OutputWish, Policy,
+    RunContext, RunKind, Text, limits,
 };
 
 /// A run of any kind.
@@ -50,6 +50,17 @@ impl PlanSpec {
         choice?.alias.as_ref()
     }
 
+    /// What every run has, to be changed before it is stored.
+    pub fn base_mut(&mut self) -> &mut SpecBase {
+        match self {
+            Self::Chat(spec) => &mut spec.base,
+            Self::Adversarial(spec) => &mut spec.base,
+            Self::Vote(spec) => &mut spec.base,
+            Self::Refine(spec) => &mut spec.base,
+            Self::BestOfN(spec) => &mut spec.base,
+        }
+    }
+
     /// The program.
     pub fn kind(&self) -> RunKind {
         self.base().run.kind
@@ -87,6 +98,9 @@ pub struct SpecBase {
     /// What is wanted of the texts that are written for the caller.
     #[serde(default, skip_serializing_if = "OutputWish::is_empty")]
     pub output: OutputWish,
+    /// How durable the caller wants it, for whoever finds it later without one who carries it.
+    #[serde(default, skip_serializing_if = "DurabilityWish::is_default")]
+    pub wish: DurabilityWish,
     /// The run must end within this, counted from its first step.
     #[serde(default = "run_deadline_ms")]
     pub deadline_ms: u64,

@@ -58,6 +58,7 @@ pub(super) enum Carrier {
 
 /// Accepts `job` and sees to it that somebody carries it.
 pub(super) async fn launch(shared: Arc<Shared>, mut job: Job) -> Result<Launched, Problem> {
+    job.spec.base_mut().wish = job.wish;
     job.spec = store_original(&shared, job.spec).await.map_err(|error| away(&error))?;
     let inserted = shared.world.store.runs().insert(&new_run(&shared, &job)?).await.map_err(|error| away(&error))?;
     let accepted = Instant::now();

@@ -10,7 +10,7 @@ use std::{
 };
 
 use futures_util::future::join_all;
-use tokenhub_domain::{Owner, PlanSpec, RunId, UnixMicros, WorkflowId};
+use tokenhub_domain::{DurabilityWish, Owner, PlanSpec, RunId, UnixMicros, WorkflowId};
 use tokenhub_store::RunRow;
 use tokio_util::sync::CancellationToken;
 
@@ -158,8 +158,23 @@ async fn start(shared: &Arc<Shared>, row: &RunRow) {
         if !waits_long || shared.promised.holds(&row.run_id) {
             return;
         }
+        if let Some(deadline) = temporals_until(row) {
+            // However long Temporal is away: it is carried nowhere else, and ends when nobody may wait any more.
+            if deadline <= now() {
+                let outcome = launch::cancelled("durability was required and Temporal was away");
+                // A failure was logged where it happened, and the next sweep tries again.
+                let _ = launch::end_unclaimed(shared, (&row.tenant, &row.run_id), &outcome).await;
+            }
+            return;
+        }
     }
     carry(shared, row);
+}
+
+/// The deadline of a run that must be durable; nothing for one that may be carried here.
+fn temporals_until(row: &RunRow) -> Option<UnixMicros> {
+    let spec = spec_of(row).filter(|spec| spec.base().wish == DurabilityWish::Required)?;
+    Some(row.created_at.plus_millis(spec.base().deadline_ms))
 }
 
 async fn is_started(shared: &Shared, row: &RunRow, workflow_id: &WorkflowId) -> bool {
@@ -189,7 +204,7 @@ async fn fetch_result(shared: &Shared, row: &RunRow, workflow_id: &WorkflowId) {
 
 #[cfg(test)]
 mod tests {
-    use tokenhub_domain::{RunKind, RunStatus, Usage};
+    use tokenhub_domain::{ChatSpec, RunContext, RunKind, RunStatus, SpecBase, Text, Usage};
 
     use super::*;
 
@@ -225,6 +240,28 @@ mod tests {
             finished_at: None,
             updated_at: START,
         }
+    }
+
+    #[test]
+    fn a_run_that_must_be_durable_is_temporals_to_its_deadline_whoever_finds_it() {
+        let of = |wish: DurabilityWish| {
+            let run = RunContext {
+                run_id: "run_1".into(),
+                kind: RunKind::Chat,
+                tenant: "default".into(),
+                principal: "someone".into(),
+                api_key_id: "key_1".into(),
+                request_id: "req_1".into(),
+                config_version: 1,
+            };
+            let base = serde_json::json!({"run": run, "original": Text::Inline("{}".to_owned()), "deadline_ms": 5_000});
+            let base = SpecBase { wish, ..serde_json::from_value(base).unwrap() };
+            let spec = PlanSpec::Chat(ChatSpec { base, model: None, background: true });
+            RunRow { spec_json: serde_json::to_string(&spec).unwrap(), ..row(None, None) }
+        };
+        assert_eq!(temporals_until(&of(DurabilityWish::Required)), Some(START.plus_millis(5_000)));
+        assert_eq!(temporals_until(&of(DurabilityWish::Preferred)), None);
+        assert!(!of(DurabilityWish::Preferred).spec_json.contains("wish"), "as before there were wishes");
     }
 
     #[test]

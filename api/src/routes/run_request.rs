@@ -1,8 +1,8 @@
 //! From a parsed request to a specification: models looked up, defaults filled in.
 
 use tokenhub_domain::{
-    Capability, Catalogue, Dialect, ErrorClass, ModelChoice, Operation, ProviderFailure, RunContext, RunId, RunKind,
-    SelectRequest, ShortlistWish, SpecBase, StopReason, Text, limits,
+    Capability, Catalogue, Dialect, DurabilityWish, ErrorClass, ModelChoice, Operation, ProviderFailure, RunContext,
+    RunId, RunKind, SelectRequest, ShortlistWish, SpecBase, StopReason, Text, limits,
 };
 use tokenhub_routing::{Asker, Ranking, Signals, Situation, Temperature};
 
@@ -53,6 +53,7 @@ pub(super) fn base(
         estimated_input_tokens: ask.estimated_input_tokens,
         estimated_output_tokens: ask.estimated_output_tokens,
         output: ask.output,
+        wish: DurabilityWish::default(),
         deadline_ms: policy.max_latency_ms.unwrap_or(default_deadline_ms),
         policy,
         needs: ask.demands.needs,

@@ -11,9 +11,9 @@ use std::{
 };
 
 use tokenhub_domain::{
-    AdversarialSpec, BestOfNSpec, Candidate, ChatSpec, ClassifyRequest, Deployment, ErrorClass, FinishRequest,
-    Mismatch, NanoDollars, NextMove, Outcome, OutputWish, PlanSpec, Policy, ProviderFailure, RefineSpec, Reply,
-    RunContext, RunKind, SelectRequest, Selection, SendOutcome, SendRequest, Shortlist, ShortlistWish, SpecBase,
+    AdversarialSpec, BestOfNSpec, Candidate, ChatSpec, ClassifyRequest, Deployment, DurabilityWish, ErrorClass,
+    FinishRequest, Mismatch, NanoDollars, NextMove, Outcome, OutputWish, PlanSpec, Policy, ProviderFailure, RefineSpec,
+    Reply, RunContext, RunKind, SelectRequest, Selection, SendOutcome, SendRequest, Shortlist, ShortlistWish, SpecBase,
     StepError, Text, TokenUsage, UnixMicros, VoteMethod, VoteSpec, limits,
 };
 use tokenhub_orchestrate::{Finished, Steps, run};
@@ -314,6 +314,7 @@ pub(crate) fn base(kind: RunKind) -> SpecBase {
         policy: Policy::default(),
         needs: Vec::new(),
         output: OutputWish::default(),
+        wish: DurabilityWish::default(),
         deadline_ms: limits::RUN_DEADLINE_MS,
     }
 }
