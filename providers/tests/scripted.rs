@@ -352,37 +352,6 @@ async fn each_clock_of_a_stream_has_its_own_class() {
 }
 
 #[tokio::test]
-async fn a_large_event_on_a_slow_way_is_no_silence() {
-    use tokio::io::{AsyncReadExt, AsyncWriteExt};
-    const PIECES: usize = 6;
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let base_url = format!("http://{}/v1", listener.local_addr().unwrap());
-    let serving = tokio::spawn(async move {
-        let (mut connection, _) = listener.accept().await.unwrap();
-        let mut request = [0; 4_096];
-        let _ = connection.read(&mut request).await.unwrap();
-        let head = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\nconnection: close\r\n\r\n";
-        let chunk = |text: &str| format!(r#"data: {{"choices":[{{"index":0,"delta":{{"content":"{text}"}}"#);
-        let first = format!("{head}{},\"finish_reason\":null}}]}}\n\n{}", chunk("a"), chunk("b"));
-        connection.write_all(first.as_bytes()).await.unwrap();
-        // The second event has begun; its rest is white space and comes slowly.
-        for _ in 0..PIECES {
-            connection.write_all(" ".repeat(20 * 1_024).as_bytes()).await.unwrap();
-            tokio::time::sleep(Duration::from_millis(150)).await;
-        }
-        let end = ",\"finish_reason\":\"stop\"}]}\n\ndata: [DONE]\n\n";
-        connection.write_all(end.as_bytes()).await.unwrap();
-    });
-    let providers = Providers::new(vec![upstream(&base_url, quick())]).unwrap();
-    let (attempt, model) = (AttemptId::from("att_5"), ModelId::from("m"));
-    let call = call(&attempt, &model, "{}".into(), None, Duration::from_secs(20));
-    let streaming = providers.stream(&"p".into(), call).await.unwrap();
-    let events: Vec<StreamEvent> = streaming.events.map(|event| event.unwrap()).collect().await;
-    assert_eq!(streamed_text(&events), "ab");
-    serving.await.unwrap();
-}
-
-#[tokio::test]
 async fn dropping_a_stream_closes_the_connection() {
     let setup = setup().await;
     setup.reply(Reply::text("one two three").gap_ms(60_000));

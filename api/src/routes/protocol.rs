@@ -8,11 +8,12 @@ use axum::{
     response::{IntoResponse, Response},
     routing::{MethodRouter, post},
 };
-use tokenhub_domain::{ChatSpec, PlanSpec, RunId, RunKind, limits};
+use tokenhub_domain::{ChatSpec, ModelId, PlanSpec, RunId, RunKind, limits};
 use tokenhub_telemetry::RequestKind;
 
 use super::{
-    Answers, entry,
+    Answers,
+    entry::{self, Entry},
     open_stream::{self, StreamForm},
     previous_response,
     program::{self, ProgramChat},
@@ -104,16 +105,27 @@ async fn answer(
         }
         Delivery::Whole => {
             let job = Job { spec: PlanSpec::Chat(spec), wish, identity, readback: Readback::Unpromised };
-            let answered = runner.dispatcher.answer(job).await?;
-            let mut response = whole(protocol, &answered);
-            render::write_alias(response.headers_mut(), alias.as_ref());
-            trace::write(&mut response, &entry.headers, || trace::of_steps(&answered.outcome.steps));
-            Ok(response)
+            whole(protocol, runner, &entry, job, alias.as_ref()).await
         }
     }
 }
 
-fn whole(protocol: &Protocol, answered: &Answered) -> Response {
+/// Waits for the answer, which goes out in one body.
+async fn whole(
+    protocol: &Protocol,
+    runner: &Runner,
+    entry: &Entry,
+    job: Job,
+    alias: Option<&ModelId>,
+) -> Result<Response, Problem> {
+    let answered = runner.dispatcher.answer(job).await?;
+    let mut response = in_one_body(protocol, &answered);
+    render::write_alias(response.headers_mut(), alias);
+    trace::write(&mut response, &entry.headers, || trace::of_steps(&answered.outcome.steps));
+    Ok(response)
+}
+
+fn in_one_body(protocol: &Protocol, answered: &Answered) -> Response {
     let headers = headers_of(answered);
     let mut response = match render::completion_body(&answered.outcome) {
         Ok(body) => ([(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))], body).into_response(),
