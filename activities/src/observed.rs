@@ -25,7 +25,7 @@ const SHARE_INTERVAL: Duration = Duration::from_secs(1);
 /// Between two looks for what is too old to count.
 const FORGET_INTERVAL: Duration = Duration::from_mins(10);
 /// What was written this long ago has faded.
-const KEPT_MS: u64 = 24 * 3_600_000;
+const KEPT_MS: u64 = 3 * 3_600_000;
 /// Bytes of a request that make one token, as on the way in.
 const BYTES_PER_TOKEN: usize = 4;
 

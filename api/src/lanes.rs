@@ -128,6 +128,8 @@ fn lane(number: usize, router: Router, drain: CancellationToken, end: Cancellati
             let _ = tell_served.send(());
             end.cancelled().await;
         });
+        // What still runs beside the runtime, and cannot be stopped, is not waited for.
+        runtime.shutdown_background();
     })?;
     Ok(Lane { connections, served, thread })
 }

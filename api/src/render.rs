@@ -6,7 +6,8 @@ mod response;
 use axum::http::{HeaderMap, HeaderName, HeaderValue};
 use serde_json::{Map, Value};
 use tokenhub_domain::{
-    Answer, DurabilityMark, ModelId, Outcome, ProviderId, RunId, RunStatus, StepRecord, StopReason, WorkflowId,
+    Answer, DurabilityMark, ErrorClass, ModelId, Outcome, ProviderId, RunId, RunStatus, StepRecord, StopReason,
+    WorkflowId,
 };
 
 use crate::error::{FailedRun, Problem};
@@ -66,7 +67,10 @@ pub(crate) fn write_outcome(headers: &mut HeaderMap, outcome: &Outcome) {
         }
         write_losses(headers, &step.losses);
     }
-    if outcome.stop_reason == StopReason::SchemaMismatch {
+    // A repair that ran out of time leaves an answer that does not match, too.
+    let is_kept = outcome.status == RunStatus::CompletedPartial
+        && outcome.steps.iter().any(|step| step.error_class == Some(ErrorClass::BadOutput));
+    if outcome.stop_reason == StopReason::SchemaMismatch || is_kept {
         headers.insert(SCHEMA, HeaderValue::from_static("mismatch"));
     }
     insert(headers, COST, &format!("{:.9}", outcome.usage.cost.as_usd()));

@@ -30,11 +30,15 @@ fn main() -> anyhow::Result<()> {
     for warning in warnings {
         tracing::warn!("{warning}");
     }
-    runtime(settings.worker.threads)?.block_on(async {
+    let runtime = runtime(settings.worker.threads)?;
+    let served = runtime.block_on(async {
         let stop = CancellationToken::new();
         stop_on_signals(&settings, &stop)?;
         tokenhub_worker::serve(Arc::clone(&live), faults, stop).await
-    })
+    });
+    // What still runs beside the runtime, and cannot be stopped, is not waited for.
+    runtime.shutdown_background();
+    served
 }
 
 /// With one thread everything runs where Temporal's own futures are polled, and no step wakes another thread.

@@ -1,10 +1,14 @@
 //! The call itself, with its ledger row.
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use tokenhub_domain::{
     AttemptId, ErrorClass, NanoDollars, Operation, ProviderFailure, Reply, ReplyForm, SendOutcome, SendRequest,
 };
+use tokenhub_formats::Schema;
 use tokenhub_providers::{Call, Completion, Providers};
 use tokenhub_store::{AttemptOpen, Settlement, StoreError, Waste};
 
@@ -26,7 +30,7 @@ pub(super) struct Called {
 /// Sends the request and settles its ledger row.
 pub(super) async fn call<P: Presence>(sending: &Sending<'_, P>) -> Result<Called, ActivityFault> {
     let Sending { world, run, request, .. } = sending;
-    let body = body(sending).await?;
+    let (body, schema) = (body(sending).await?, shape::schema_of(sending).await?);
     let called = observed::Call { deployment: &request.deployment, body_bytes: body.len() };
     let attempt = AttemptId::generate();
     world.ledger.reserve(AttemptOpen {
@@ -66,7 +70,7 @@ pub(super) async fn call<P: Presence>(sending: &Sending<'_, P>) -> Result<Called
     world.health.note(&request.deployment, result.as_ref().map(|_| ()), began);
     let latency_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
     match result {
-        Ok(completion) => answered(sending, attempt, completion, called, latency_ms).await,
+        Ok(completion) => answered(sending, (attempt, called), completion, schema, latency_ms).await,
         Err(failure) => {
             world.observed.failed(called, failure.class, latency_ms);
             let ended = world.ledger.fail(&attempt, failure.class, failure.status, latency_ms, clock::now());
@@ -90,9 +94,9 @@ async fn carry_out(
 
 async fn answered<P: Presence>(
     sending: &Sending<'_, P>,
-    attempt: AttemptId,
+    (attempt, called): (AttemptId, observed::Call<'_>),
     mut completion: Completion,
-    called: observed::Call<'_>,
+    schema: Option<Arc<Schema>>,
     latency_ms: u64,
 ) -> Result<Called, ActivityFault> {
     let Sending { world, run, keeping, request, .. } = sending;
@@ -129,7 +133,7 @@ async fn answered<P: Presence>(
         let outcome = SendOutcome::Failed { failure: failure.clone(), duplicate_calls: 0, latency_ms };
         return Ok(Called { attempt, outcome, settlement: Some(settlement) });
     }
-    let (content, mismatch) = shape::content_of(sending, &mut completion).await?;
+    let (content, mismatch) = shape::content_of(sending, &mut completion, schema).await?;
     let contents = world.store.contents();
     let content = insistently(|| contents.inline_or_store(&run.tenant, content.clone())).await?;
     let reply = Reply {

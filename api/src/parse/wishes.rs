@@ -4,13 +4,13 @@
 //! means of its protocol. A body without any of it stays as it came, for the price of one search.
 
 use serde_json::{Map, Value};
-use tokenhub_domain::{Dialect, NanoDollars, OnMismatch, OutputWish, Text, TextFormat};
+use tokenhub_domain::{Capability, Dialect, NanoDollars, OnMismatch, OutputWish, Text, TextFormat, limits};
 use tokenhub_formats::{
     ConversationError, DirectiveError, Directives, MARKER, Program, Schema, SchemaField, find_schema, limit_output,
     place_schema, strip,
 };
 
-use super::{Ask, Fields};
+use super::{Ask, BYTES_PER_TOKEN, Fields};
 use crate::{
     durability::Delivery,
     error::Problem,
@@ -93,7 +93,8 @@ pub(crate) fn apply(ask: &mut Ask, mut fields: OutputFields, manner: Manner) -> 
     follow(ask, &mut fields, said);
     if let Some(tokens) = fields.max_tokens {
         ask.original = limit_output(manner.dialect, &ask.original, tokens).ok_or(Problem::Internal)?;
-        ask.estimated_output_tokens = ask.estimated_output_tokens.min(tokens);
+        let is_unlimited = ask.estimated_output_tokens == limits::ESTIMATED_OUTPUT_TOKENS;
+        ask.estimated_output_tokens = if is_unlimited { tokens } else { ask.estimated_output_tokens.min(tokens) };
     }
     let (schema, on_mismatch) = schema_to_check(ask, fields.schema, manner)?;
     ask.output = OutputWish { format: fields.format, strip_think: fields.strip_think, schema, on_mismatch };
@@ -104,18 +105,26 @@ pub(crate) fn apply(ask: &mut Ask, mut fields: OutputFields, manner: Manner) -> 
     Ok(program)
 }
 
-/// A directive wins over what the body's fields say, key by key.
+/// A directive wins over what the body's fields say, key by key. The application's limits it can only make narrower: the
+/// text of a message is often somebody else's.
 fn follow(ask: &mut Ask, fields: &mut OutputFields, said: Directives) {
     let policy = &mut ask.policy;
     policy.profile = said.profile.or(policy.profile);
-    policy.max_budget = said.budget_usd.and_then(NanoDollars::from_usd).or(policy.max_budget);
-    policy.max_latency_ms = said.latency_ms.or(policy.max_latency_ms);
-    policy.min_weight = said.min_weight.unwrap_or(policy.min_weight);
+    policy.max_budget = narrower(said.budget_usd.and_then(NanoDollars::from_usd), policy.max_budget);
+    policy.max_latency_ms = narrower(said.latency_ms, policy.max_latency_ms);
+    policy.min_weight = policy.min_weight.max(said.min_weight.unwrap_or_default());
     fields.format = said.output_format.or(fields.format);
     fields.strip_think = said.strip_think.unwrap_or(fields.strip_think);
     fields.max_tokens = said.max_tokens.or(fields.max_tokens);
     if let Some(schema) = said.output_schema {
         fields.schema = Some(SchemaField { param: SCHEMA_DIRECTIVE, schema });
+    }
+}
+
+fn narrower<T: Ord>(said: Option<T>, known: Option<T>) -> Option<T> {
+    match (said, known) {
+        (Some(said), Some(known)) => Some(said.min(known)),
+        (said, known) => said.or(known),
     }
 }
 
@@ -131,7 +140,12 @@ fn schema_to_check(
     };
     if let Some(own) = &own {
         check(own)?;
+        let before = ask.original.len();
         ask.original = place_schema(manner.dialect, &ask.original, &own.schema).ok_or(Problem::Internal)?;
+        ask.estimated_input_tokens += (ask.original.len().saturating_sub(before) as u64).div_ceil(BYTES_PER_TOKEN);
+        if !ask.demands.needs.contains(&Capability::JsonSchema) {
+            ask.demands.needs.push(Capability::JsonSchema);
+        }
     }
     let checked = match (manner.validation, own) {
         (Validation::Off, _) | (Validation::Unsaid, None) => None,

@@ -7,7 +7,9 @@ use axum::{
     http::{HeaderValue, header},
     response::{IntoResponse, Response},
 };
-use tokenhub_domain::{ChatSpec, DurabilityWish, Operation, PlanSpec, RunId, RunKind, SpecBase};
+use tokenhub_domain::{
+    Catalogue, ChatSpec, DurabilityWish, ModelChoice, Operation, PlanSpec, RunId, RunKind, SpecBase,
+};
 use tokenhub_telemetry::RequestKind;
 
 use super::{
@@ -37,6 +39,15 @@ pub(super) async fn create(
     response
 }
 
+/// Vectors of two models cannot be compared, so nobody stands in and nothing is split.
+fn alone(catalogue: &Catalogue, choice: ModelChoice) -> Result<ModelChoice, Problem> {
+    let alias = catalogue.aliases.iter().find(|alias| choice.alias.as_ref() == Some(&alias.name));
+    if alias.is_some_and(|alias| alias.variants.len() > 1) {
+        return Err(Problem::invalid("model", "is an alias of several models, whose vectors cannot be compared"));
+    }
+    Ok(ModelChoice { fallbacks: Vec::new(), ..choice })
+}
+
 async fn answer(gate: &Gate, models: &Models, runner: &Runner, request: Request) -> Result<Response, Problem> {
     let mut entry = entry::enter(gate, request, tokenhub_domain::limits::PROTOCOL_BODY_BYTES).await?;
     let identity = entry.identity()?;
@@ -51,7 +62,8 @@ async fn answer(gate: &Gate, models: &Models, runner: &Runner, request: Request)
     let base = SpecBase { operation: Operation::Embeddings, ..base };
     let catalogue = models.world.catalogue.load_full();
     let naming = Naming { param: "model", name: Some(&parsed.model), ..Naming::default() };
-    let model = run_request::named_model(&catalogue, &entry, &base, naming)?;
+    let model = run_request::named_model(&catalogue, &entry, &base, naming)?.map(|choice| alone(&catalogue, choice));
+    let model = model.transpose()?;
     let alias = model.as_ref().and_then(|choice| choice.alias.clone());
     let spec = PlanSpec::Chat(ChatSpec { base, model, background: false });
     let job = Job { spec, wish, identity, readback: Readback::Unpromised };

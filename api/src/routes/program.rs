@@ -9,7 +9,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use serde_json::{Map, Value, json};
-use tokenhub_domain::{AttemptId, Dialect, DurabilityWish, ModelId, Outcome, limits};
+use tokenhub_domain::{AttemptId, Capability, Dialect, DurabilityWish, ModelId, Outcome, limits};
 use tokenhub_formats::Program as Asked;
 use tokenhub_providers::convert::{self, Abilities, ConvertError, Issuer, ReplyContext, Target};
 
@@ -61,6 +61,9 @@ pub(super) async fn answer(
         Delivery::Whole => {}
         Delivery::Stream => return Err(refused(chat.stream_param, "streamed")),
         Delivery::Background => return Err(refused("background", "run in the background")),
+    }
+    if chat.ask.demands.needs.contains(&Capability::Tools) {
+        return Err(refused("tools", "combined with tools, which one model is to call"));
     }
     chat.ask.original = in_chat(chat.protocol.dialect, chat.ask.original)?;
     let program = program_of(chat.program);

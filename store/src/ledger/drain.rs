@@ -67,18 +67,18 @@ pub(super) async fn drain(shared: &Shared) -> Result<(), StoreError> {
         apply::apply(&shared.store, &shared.instance, batch.records).await?;
         shared.spool().mark_drained(batch.end).map_err(StoreError::DrainSpool)?;
     }
-    drain_held(shared).await
+    drain_stuck(shared).await
 }
 
-/// Brings over what the file did not take, as on a full disk; the file is empty by now, so nothing earlier is missing.
-async fn drain_held(shared: &Shared) -> Result<(), StoreError> {
-    let held = shared.spool().take_held();
-    if held.is_empty() {
+/// Brings over what the file does not take, as on a full disk.
+async fn drain_stuck(shared: &Shared) -> Result<(), StoreError> {
+    let stuck = shared.spool().take_stuck();
+    if stuck.is_empty() {
         return Ok(());
     }
-    let applied = apply::apply(&shared.store, &shared.instance, held.clone()).await;
+    let applied = apply::apply(&shared.store, &shared.instance, stuck.clone()).await;
     if applied.is_err() {
-        shared.spool().hold_again(held)?;
+        shared.spool().hold_again(stuck)?;
     }
     applied
 }

@@ -176,8 +176,12 @@ impl Spool {
         self.end
     }
 
-    /// What the file does not take, to be brought to the database without it.
-    pub(super) fn take_held(&mut self) -> Vec<SpoolRecord> {
+    /// What the file does not take, to be brought to the database without it. Nothing while the file holds anything that
+    /// the database lacks: an end must not come there before its beginning.
+    pub(super) fn take_stuck(&mut self) -> Vec<SpoolRecord> {
+        if self.drained < self.end || self.write_lines().is_ok() {
+            return Vec::new();
+        }
         self.lines.clear();
         self.held.drain(..).map(|(_, record)| record).collect()
     }
@@ -413,6 +417,16 @@ mod tests {
     }
 
     #[test]
+    fn what_the_file_takes_goes_by_the_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut spool = Spool::create(&paths(folder.path()), BOUND_BYTES).unwrap();
+        spool.append(line(0, 10), Admission::WithNext).unwrap();
+        assert_eq!(spool.take_stuck(), []);
+        let end = spool.end();
+        assert_eq!(numbers(&spool.next_batch(9, end).unwrap().unwrap().records), [0]);
+    }
+
+    #[test]
     fn what_the_file_does_not_take_is_held_and_can_be_taken_without_it() {
         let folder = tempfile::tempdir().unwrap();
         let paths = paths(folder.path());
@@ -423,10 +437,12 @@ mod tests {
         spool.refuse_writes();
         assert!(spool.append(line(2, 10), Admission::Always).is_err());
         assert_eq!(spool.end(), end, "what is in the file can be drained all the same");
-        let held = spool.take_held();
-        assert_eq!((numbers(&held), spool.take_held().len()), (vec![1], 0));
-        spool.hold_again(held).unwrap();
-        assert_eq!(numbers(&spool.take_held()), [1]);
+        assert_eq!(spool.take_stuck(), [], "what came before it is not in the database yet");
+        spool.mark_drained(end).unwrap();
+        let stuck = spool.take_stuck();
+        assert_eq!((numbers(&stuck), spool.take_stuck().len()), (vec![1], 0));
+        spool.hold_again(stuck).unwrap();
+        assert_eq!(numbers(&spool.take_stuck()), [1]);
     }
 
     #[test]
