@@ -8,7 +8,7 @@ use serde_json::Value;
 use tokenhub_domain::{Dialect, RawFields};
 
 use crate::{
-    directive::{DirectiveError, Directives, Role, mentions_marker, take},
+    directive::{DirectiveError, Directives, Role, at_most_max, mentions_marker, take},
     edit::set_field,
 };
 
@@ -53,7 +53,7 @@ pub fn strip(dialect: Dialect, body: &str) -> Result<Option<(String, Directives)
         } else {
             strip_content(&mut value, Role::Other, &mut found)?
         };
-        if !found.any {
+        if found.texts == 0 {
             continue;
         }
         if name == conversation && left == Left::Nothing {
@@ -69,7 +69,10 @@ pub fn strip(dialect: Dialect, body: &str) -> Result<Option<(String, Directives)
 /// What was found in a field.
 #[derive(Default)]
 struct Found {
-    any: bool,
+    /// The texts that held one.
+    texts: usize,
+    /// The directives that count.
+    obeyed: usize,
     directives: Directives,
 }
 
@@ -111,19 +114,22 @@ fn strip_content(content: &mut Value, role: Role, found: &mut Found) -> Result<L
     match content {
         Value::String(text) => {
             let Some(taken) = take(text, role)? else { return Ok(Left::Something) };
-            found.any = true;
+            found.texts += 1;
+            found.obeyed += taken.obeyed;
+            at_most_max(found.obeyed)?;
             found.directives.merge(taken.directives);
             *text = taken.rest;
             Ok(if text.trim().is_empty() { Left::Nothing } else { Left::Something })
         }
         Value::Array(parts) => {
+            let texts_before = found.texts;
             let mut left = Vec::with_capacity(parts.len());
             for mut part in std::mem::take(parts) {
                 if strip_part(&mut part, role, found)? == Left::Something {
                     left.push(part);
                 }
             }
-            let is_empty = left.is_empty() && found.any;
+            let is_empty = left.is_empty() && found.texts > texts_before;
             *parts = left;
             Ok(if is_empty { Left::Nothing } else { Left::Something })
         }

@@ -15,6 +15,8 @@ use tokenhub_domain::{RoutingProfile, TextFormat, limits};
 pub const MARKER: &str = "@@tokenhub";
 /// What a block ends with.
 const END: &str = "@@end";
+/// Most directives of a request; each key counts only once.
+const DIRECTIVES_MAX: usize = 64;
 
 /// A program that a directive asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -120,6 +122,8 @@ pub struct Taken {
     pub rest: String,
     /// What they say; nothing for any other role than the user's.
     pub directives: Directives,
+    /// How many of them count.
+    pub obeyed: usize,
 }
 
 /// Whether the bytes of a body may hold a directive; most do not, and are not looked into any further.
@@ -131,18 +135,22 @@ pub fn mentions_marker(bytes: &[u8]) -> bool {
 ///
 /// Fails for the first one of a user that cannot be followed.
 pub fn take(text: &str, role: Role) -> Result<Option<Taken>, DirectiveError> {
-    let mut taken = Taken { rest: String::new(), directives: Directives::default() };
+    let mut taken = Taken { rest: String::new(), directives: Directives::default(), obeyed: 0 };
+    let mut lines = Lines { text, start: 0, end: 0, stop: None };
     let (mut kept, mut looked) = (0, 0);
     while let Some(found) = memmem::find(&text.as_bytes()[looked..], MARKER.as_bytes()) {
         let start = looked + found;
-        let Some(span) = span_at(text, start, role)? else {
+        lines.move_to(start);
+        let Some(span) = span_at(&mut lines, start, role)? else {
             looked = start + MARKER.len();
             continue;
         };
         if role == Role::User {
+            taken.obeyed += 1;
+            at_most_max(taken.obeyed)?;
             taken.directives.merge(read_pairs(span.pairs)?);
         }
-        let (from, to) = cut(text, kept, start, span.end);
+        let (from, to) = cut(text, lines.start.max(kept), start, &span);
         taken.rest.push_str(&text[kept..from]);
         (kept, looked) = (to, to);
     }
@@ -153,24 +161,90 @@ pub fn take(text: &str, role: Role) -> Result<Option<Taken>, DirectiveError> {
     Ok(Some(taken))
 }
 
+/// Refuses a request in which a user wrote so many directives.
+pub(crate) fn at_most_max(directives: usize) -> Result<(), DirectiveError> {
+    if directives <= DIRECTIVES_MAX {
+        return Ok(());
+    }
+    Err(DirectiveError::new("", format!("there are more than {DIRECTIVES_MAX} directives that begin with {MARKER}")))
+}
+
+/// Where the search is. What was looked at is remembered: a text may be one long line, or hold a marker on each.
+struct Lines<'a> {
+    text: &'a str,
+    /// The line of the marker.
+    start: usize,
+    end: usize,
+    stop: Option<Stop>,
+}
+
+/// The first line behind a marker that ends a block or begins another directive, or the end of the text.
+#[derive(Clone, Copy)]
+struct Stop {
+    at: usize,
+    /// Where the line ends, when it ends a block.
+    block_end: Option<usize>,
+}
+
+impl Lines<'_> {
+    fn move_to(&mut self, marker: usize) {
+        if marker < self.end {
+            return;
+        }
+        if let Some(at) = self.text[self.end..marker].rfind('\n') {
+            self.start = self.end + at + 1;
+        }
+        self.end = self.text[marker..].find('\n').map_or(self.text.len(), |at| marker + at);
+    }
+
+    /// Where the block ends that begins on this line.
+    fn stop(&mut self) -> Stop {
+        match self.stop {
+            Some(stop) if self.end <= stop.at => stop,
+            Some(_) | None => *self.stop.insert(stop_behind(self.text, self.end)),
+        }
+    }
+}
+
+fn stop_behind(text: &str, from: usize) -> Stop {
+    let mut at = from;
+    for line in text[from..].split_inclusive('\n') {
+        if line.trim() == END {
+            return Stop { at, block_end: Some(at + line.trim_end_matches(['\n', '\r']).len()) };
+        }
+        // Another marker: this one began no block.
+        if line.trim_start().starts_with(MARKER) {
+            break;
+        }
+        at += line.len();
+    }
+    Stop { at, block_end: None }
+}
+
 /// A directive in a text.
 struct Span<'a> {
     pairs: &'a str,
     end: usize,
+    line_end: usize,
 }
 
 /// The directive whose marker is at `start`, unless it is only text.
-fn span_at(text: &str, start: usize, role: Role) -> Result<Option<Span<'_>>, DirectiveError> {
-    let is_free = text[..start].chars().next_back().is_none_or(char::is_whitespace);
-    let after = &text[start + MARKER.len()..];
-    if !is_free {
+fn span_at<'a>(lines: &mut Lines<'a>, start: usize, role: Role) -> Result<Option<Span<'a>>, DirectiveError> {
+    let text = lines.text;
+    if !text[..start].chars().next_back().is_none_or(char::is_whitespace) {
         return Ok(None);
     }
-    let line = after.split('\n').next().unwrap_or(after);
+    let from = start + MARKER.len();
+    let line = &text[from..lines.end];
     let line = another_marker(line).map_or(line, |at| &line[..at]);
-    if line.trim().is_empty() {
-        return match block(text, start + MARKER.len() + line.len()) {
-            Some(span) => Ok(Some(span)),
+    let end = from + line.len();
+    if line.trim_start().is_empty() {
+        let stop = if end == lines.end { lines.stop() } else { Stop { at: end, block_end: None } };
+        return match stop.block_end {
+            Some(block_end) => {
+                let line_end = text[block_end..].find('\n').map_or(text.len(), |at| block_end + at);
+                Ok(Some(Span { pairs: &text[end..stop.at], end: block_end, line_end }))
+            }
             None if role == Role::User => {
                 Err(DirectiveError::new("", format!("a block that begins with {MARKER} must end with a line {END}")))
             }
@@ -178,7 +252,7 @@ fn span_at(text: &str, start: usize, role: Role) -> Result<Option<Span<'_>>, Dir
         };
     }
     let is_directive = line.starts_with([' ', '\t']) && first_key(line).is_some();
-    Ok(is_directive.then(|| Span { pairs: line, end: start + MARKER.len() + line.len() }))
+    Ok(is_directive.then_some(Span { pairs: line, end, line_end: lines.end }))
 }
 
 /// Where the next directive of the same line begins.
@@ -186,33 +260,15 @@ fn another_marker(line: &str) -> Option<usize> {
     memmem::find_iter(line.as_bytes(), MARKER.as_bytes()).find(|at| line[..*at].ends_with(char::is_whitespace))
 }
 
-/// The block whose first line ends at `from`.
-fn block(text: &str, from: usize) -> Option<Span<'_>> {
-    let mut at = from;
-    for line in text[from..].split_inclusive('\n') {
-        if line.trim() == END {
-            let end = at + line.trim_end_matches(['\n', '\r']).len();
-            return Some(Span { pairs: &text[from..at], end });
-        }
-        // Another marker: this one began no block.
-        if line.trim_start().starts_with(MARKER) {
-            return None;
-        }
-        at += line.len();
+/// What goes with a directive that begins at `start`, `line_start` being where its line begins as far as it is still
+/// there: its whole lines when nothing else is on them.
+fn cut(text: &str, line_start: usize, start: usize, span: &Span<'_>) -> (usize, usize) {
+    let (before, after) = (&text[line_start..start], &text[span.end..span.line_end]);
+    let before = before.trim_end();
+    if before.is_empty() && after.trim_start().is_empty() {
+        return (line_start, text.len().min(span.line_end + 1));
     }
-    None
-}
-
-/// What goes with a directive from `start` to `end`, `floor` being where the text begins that is still there: its whole
-/// lines when nothing else is on them.
-fn cut(text: &str, floor: usize, start: usize, end: usize) -> (usize, usize) {
-    let line_start = text[..start].rfind('\n').map_or(0, |at| at + 1).max(floor);
-    let line_end = text[end..].find('\n').map_or(text.len(), |at| end + at);
-    let (before, after) = (&text[line_start..start], &text[end..line_end]);
-    if before.trim().is_empty() && after.trim().is_empty() {
-        return (line_start, text.len().min(line_end + 1));
-    }
-    (line_start + before.trim_end().len(), end)
+    (line_start + before.len(), span.end)
 }
 
 /// The key that `pairs` begins with.

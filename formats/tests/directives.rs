@@ -172,6 +172,50 @@ fn a_body_without_directives_is_not_touched_and_the_rest_of_one_with_them_keeps_
     assert_eq!(nothing, Err(ConversationError::NothingLeft { param: "messages" }));
 }
 
+#[test]
+fn a_message_without_content_is_no_directive() {
+    let chat = json!({"messages": [{"role": "user", "content": "hi\n@@tokenhub mode=vote"}, {"role": "assistant", "content": []},
+        {"role": "user", "content": [{"type": "text", "text": "@@tokenhub budget=1"}]}]});
+    let (body, _) = stripped(Dialect::Chat, &chat);
+    assert_eq!(body["messages"], json!([{"role": "user", "content": "hi\n"}, {"role": "assistant", "content": []}]));
+}
+
+#[test]
+fn more_directives_than_anybody_needs_are_refused() {
+    let many = |count: usize| "@@tokenhub budget=1\n".repeat(count);
+    assert_eq!(take(&many(64), Role::User).unwrap().unwrap().obeyed, 64);
+    assert!(refused(&many(65)).1.contains("more than 64 directives that begin with @@tokenhub"));
+    let messages = |count: usize| {
+        let each = (0..count).map(|_| json!({"role": "user", "content": format!("hi\n{}", many(13))}));
+        strip(Dialect::Chat, &json!({"messages": each.collect::<Vec<_>>()}).to_string())
+    };
+    assert!(messages(4).is_ok());
+    assert!(messages(5).unwrap_err().to_string().contains("more than 64"));
+    // Nobody is refused for what a tool said.
+    assert_eq!(take(&many(65), Role::Other).unwrap().unwrap().rest, "");
+}
+
+#[test]
+fn a_megabyte_of_markers_is_walked_once() {
+    for unit in [
+        "@@tokenhub ",
+        "@@tokenhub",
+        "x@@tokenhub ",
+        "@@tokenhub x ",
+        "@@tokenhub a=1 ",
+        "@@tokenhub a=1 x ",
+        "x @@tokenhub\n",
+        "@@tokenhub\n",
+        "x @@tokenhub x\n",
+        "@@tokenhub\n@@end\n",
+        "x @@tokenhub\nx\n@@end x\n",
+    ] {
+        let text = format!("{}{}", unit.repeat(1_000_000 / unit.len()), " ".repeat(10_000));
+        assert!(take(&text, Role::Other).is_ok());
+        let _ = take(&text, Role::User);
+    }
+}
+
 fn directive() -> impl Strategy<Value = String> {
     let pair = prop_oneof![
         prop_oneof![Just("cheap"), Just("vote"), Just("refine")].prop_map(|mode| format!("mode={mode}")),

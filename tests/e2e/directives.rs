@@ -187,6 +187,11 @@ async fn what_cannot_be_followed_is_refused_by_its_key_before_any_call() {
         let refused = hub.post(path(Dialect::Chat), &body).await.expect(400);
         assert_eq!(refused.body["error"]["param"], "stream", "{pairs}");
     }
+    // Of several models none could be told what its call came to.
+    let mut with_tools = request(Dialect::Chat, "alpha", &format!("{MARKER} mode=vote"), false);
+    with_tools["tools"] = json!([{"type": "function", "function": {"name": "look", "parameters": {"type": "object"}}}]);
+    let refused = hub.post(path(Dialect::Chat), &with_tools).await.expect(400);
+    assert_eq!(refused.body["error"]["param"], "tools");
     assert!(hub.provider.calls().is_empty());
     hub.finish(Disturbance::None).await;
 }

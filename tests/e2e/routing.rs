@@ -98,6 +98,9 @@ async fn an_alias_splits_its_users_and_keeps_each_on_its_variant_however_it_is_c
     let alias = listed.body["data"].as_array().unwrap().iter().find(|one| one["id"] == "smart").cloned().unwrap();
     assert_eq!((&alias["owned_by"], &alias["tokenhub"]["variants"]), (&json!("tokenhub"), &variants));
     hub.get("/v1/models/smart").await.unwrap().expect(200);
+    // Vectors of different models cannot be compared.
+    let refused = hub.post("/v1/embeddings", &json!({"model": "smart", "input": "x"})).await.expect(400);
+    assert_eq!(refused.body["error"]["param"], "model");
 
     let mut of_user: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
     for user in 0..16 {
