@@ -167,6 +167,19 @@ mod tests {
 
     const PATIENCE: Duration = Duration::from_secs(10);
 
+    /// Threads that serve until they are told to stop, and end then.
+    async fn serving(threads: usize, router: Router) -> (SocketAddr, CancellationToken, tokio::task::JoinHandle<()>) {
+        let mut lanes = Lanes::start(threads, &router).unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let (address, stop) = (listener.local_addr().unwrap(), CancellationToken::new());
+        let stopping = stop.clone();
+        let serving = tokio::spawn(async move {
+            lanes.serve(listener, &stopping).await;
+            lanes.end().await;
+        });
+        (address, stop, serving)
+    }
+
     async fn ask(connection: &mut TcpStream) -> String {
         connection.write_all(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
         let mut buffer = vec![0; 1024];
@@ -178,15 +191,7 @@ mod tests {
     #[tokio::test]
     async fn connections_are_dealt_out_in_turn_stay_where_they_are_and_are_drained() {
         let name = || async { std::thread::current().name().unwrap_or_default().to_owned() };
-        let stop = CancellationToken::new();
-        let mut lanes = Lanes::start(3, &Router::new().route("/", get(name))).unwrap();
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
-        let stopping = stop.clone();
-        let serving = tokio::spawn(async move {
-            lanes.serve(listener, &stopping).await;
-            lanes.end().await;
-        });
+        let (address, stop, serving) = serving(3, Router::new().route("/", get(name))).await;
         let mut served: BTreeMap<String, usize> = BTreeMap::new();
         let mut connections = Vec::new();
         for _ in 0..6 {
@@ -210,15 +215,7 @@ mod tests {
             tokio::time::sleep(Duration::from_millis(300)).await;
             "done"
         };
-        let stop = CancellationToken::new();
-        let mut lanes = Lanes::start(1, &Router::new().route("/", get(slow))).unwrap();
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
-        let stopping = stop.clone();
-        let serving = tokio::spawn(async move {
-            lanes.serve(listener, &stopping).await;
-            lanes.end().await;
-        });
+        let (address, stop, serving) = serving(1, Router::new().route("/", get(slow))).await;
         let mut connection = TcpStream::connect(address).await.unwrap();
         let asking = tokio::spawn(async move { ask(&mut connection).await });
         tokio::time::sleep(Duration::from_millis(100)).await;

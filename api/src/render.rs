@@ -6,8 +6,7 @@ mod response;
 use axum::http::{HeaderMap, HeaderName, HeaderValue};
 use serde_json::{Map, Value};
 use tokenhub_domain::{
-    Answer, DurabilityMark, ErrorClass, ModelId, Outcome, ProviderId, RunId, RunStatus, StepRecord, StopReason,
-    WorkflowId,
+    Answer, DurabilityMark, ModelId, Outcome, ProviderId, RunId, RunStatus, StepRecord, StopReason, WorkflowId,
 };
 
 use crate::error::{FailedRun, Problem};
@@ -67,10 +66,7 @@ pub(crate) fn write_outcome(headers: &mut HeaderMap, outcome: &Outcome) {
         }
         write_losses(headers, &step.losses);
     }
-    // A repair that ran out of time leaves an answer that does not match, too.
-    let is_kept = outcome.status == RunStatus::CompletedPartial
-        && outcome.steps.iter().any(|step| step.error_class == Some(ErrorClass::BadOutput));
-    if outcome.stop_reason == StopReason::SchemaMismatch || is_kept {
+    if outcome.stop_reason == StopReason::SchemaMismatch {
         headers.insert(SCHEMA, HeaderValue::from_static("mismatch"));
     }
     insert(headers, COST, &format!("{:.9}", outcome.usage.cost.as_usd()));

@@ -6,7 +6,7 @@
 
 use tokenhub_domain::{
     Candidate, ErrorClass, Mismatch, OnMismatch, Prompt, ProviderFailure, Repair, Reply, ReplyForm, Role, StepId,
-    StepRecord, StopReason, Text,
+    StepRecord, Text,
 };
 
 use crate::{
@@ -90,9 +90,7 @@ pub(crate) async fn conform<S: Steps>(run: &Run<'_, S>, draft: Draft, steps: &mu
 pub(crate) fn settle<S: Steps>(run: &Run<'_, S>, failure: Option<ProviderFailure>, otherwise: Ending) -> Settled {
     let Some(failure) = failure else { return Settled { ending: otherwise, is_kept: true } };
     match run.base.output.on_mismatch {
-        OnMismatch::Keep => {
-            Settled { ending: Ending::partial(run, failure, StopReason::SchemaMismatch), is_kept: true }
-        }
+        OnMismatch::Keep => Settled { ending: Ending::mismatched(run, failure), is_kept: true },
         OnMismatch::Fail => Settled { ending: Ending::failed(run, failure), is_kept: false },
     }
 }

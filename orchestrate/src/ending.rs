@@ -39,6 +39,19 @@ impl Ending {
         Self { status, stop_reason, failure: Some(failure) }
     }
 
+    /// An answer that does not match its schema and is wanted all the same, also where its repair ran out of time.
+    pub(crate) fn mismatched<S: Steps>(run: &Run<'_, S>, failure: ProviderFailure) -> Self {
+        let ending = Self::partial(run, failure, StopReason::SchemaMismatch);
+        match ending.status {
+            RunStatus::CompletedPartial => Self { stop_reason: StopReason::SchemaMismatch, ..ending },
+            RunStatus::Pending
+            | RunStatus::Running
+            | RunStatus::Completed
+            | RunStatus::Failed
+            | RunStatus::Cancelled => ending,
+        }
+    }
+
     /// Complete without a failure, partial with one.
     pub(crate) fn of<S: Steps>(run: &Run<'_, S>, failure: Option<ProviderFailure>, stop_reason: StopReason) -> Self {
         match failure {

@@ -136,3 +136,16 @@ fn plans_repair_the_answer_that_they_return_and_no_draft() {
     let Some(Answer::BestOfN(answer)) = outcome.answer else { panic!("candidates") };
     assert_eq!(answer.candidates[answer.selected].content.as_inline(), Some("2"));
 }
+
+#[test]
+fn an_answer_that_is_wanted_all_the_same_does_not_match_also_when_no_time_is_left_to_repair_it() {
+    let steps = Scripted::new(&["a"], &[("answer", &[Misses("[]", "not an object")])]);
+    let mut spec = chat();
+    with_schema(&mut spec.base, OnMismatch::Keep);
+    spec.base.deadline_ms = 1;
+    let kept = steps.play(PlanSpec::Chat(spec));
+    assert_eq!(steps.sent(), ["answer a 1"]);
+    assert_eq!((kept.status, kept.stop_reason), (RunStatus::CompletedPartial, StopReason::SchemaMismatch));
+    assert_eq!(body(&kept), Some("[]"));
+    assert_eq!(kept.failure.map(|failure| failure.class), Some(ErrorClass::StepDeadline));
+}
