@@ -2,9 +2,9 @@
 //!
 //! Both executors come here, so whoever is second finds the claim taken and buys nothing.
 
-use tokenhub_domain::{Owner, RunContext, SelectRequest, Selection, Shortlist, ShortlistWish};
-use tokenhub_routing::Situation;
-use tokenhub_store::Claim;
+use tokenhub_domain::{Owner, RunContext, SelectRequest, Selection, Shortlist};
+use tokenhub_routing::{Decision, Extent, Situation};
+use tokenhub_store::{Claim, DecisionRow};
 
 use crate::{ActivityFault, Keeping, World, clock, fault_points::FaultPoint};
 
@@ -25,24 +25,39 @@ pub(crate) async fn run(
         },
     }
     world.faults.reach(FaultPoint::Select, "").await;
-    Ok(Selection::Claimed(shortlists(world, request)))
+    Ok(Selection::Claimed(shortlists(world, run, request)))
 }
 
 /// One shortlist for each wish of `request`, as things are now. Drawn anew each time: of a workflow's lists the history
-/// has the only copy.
-pub fn shortlists(world: &World, request: &SelectRequest) -> Vec<Shortlist> {
+/// has the only copy. What was found is kept for those who ask why.
+pub fn shortlists(world: &World, run: &RunContext, request: &SelectRequest) -> Vec<Shortlist> {
     let catalogue = world.catalogue.load_full();
     let signals = world.observed.signals(&catalogue);
-    let of_wish = |wish: &ShortlistWish| {
+    let situated = |wish| {
         let situation = Situation {
             catalogue: &catalogue,
             signals: &signals,
             temperature: world.temperature,
             seed: rand::random(),
         };
-        tokenhub_routing::shortlist(&situation, wish, request)
+        (situation, tokenhub_routing::ranking(&situation, wish, request))
     };
-    let mut lists: Vec<_> = request.wishes.iter().map(of_wish).collect();
+    let rankings: Vec<_> = request.wishes.iter().map(situated).collect();
+    let mut lists: Vec<_> = rankings.iter().map(|(_, ranking)| ranking.shortlist()).collect();
     world.health.sift(&mut lists);
+    let decided = request.wishes.iter().zip(&rankings).zip(&lists);
+    let decisions: Vec<Decision> = decided
+        .map(|((wish, (situation, ranking)), list)| Decision::of(situation, wish, request, ranking, list, Extent::Kept))
+        .collect();
+    keep(world, run, &decisions);
     lists
+}
+
+/// A decision that is not kept costs an explanation and nothing else.
+fn keep(world: &World, run: &RunContext, decisions: &[Decision]) {
+    let Ok(body) = serde_json::to_string(decisions) else { return };
+    let row = DecisionRow { tenant: run.tenant.clone(), run_id: run.run_id.clone(), body, created_at: clock::now() };
+    if let Err(error) = world.ledger.decided(row) {
+        tracing::debug!(error = &error as &dyn std::error::Error, "a decision was not kept");
+    }
 }

@@ -5,6 +5,7 @@ mod count_tokens;
 mod embeddings;
 mod engine_health;
 mod entry;
+mod explain;
 mod health;
 mod models;
 mod open_stream;
@@ -58,6 +59,7 @@ pub(crate) fn router(state: AppState) -> Router {
         .route("/v1/plan/{id}", get(plan::show))
         .route("/admin/v1/engine/models", get(routing::engine_models))
         .route("/admin/v1/health", get(engine_health::list))
+        .route("/admin/v1/requests/{id}/explain", get(explain::explain))
         .route("/admin/v1/rewards", get(routing::rewards))
         .route("/admin/v1/routing/simulate", post(routing::simulate))
         .route("/admin/v1/providers/health", get(provider_health::list))

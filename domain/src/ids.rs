@@ -1,24 +1,24 @@
 //! Newtypes for every identifier, so that a model is never passed where a provider is meant.
 //!
+//! Their text is shared: a selection copies the ids of hundreds of deployments, and a copy must cost no allocation.
 //! Ids that we make are a prefix and a UUIDv7 in plain hex (`plan_`, `run_`, `att_`, `req_`): sortable by time and
 //! recognisable in a log. Making one reads the clock and the random source, so the deterministic crates ban `generate`.
 
-use std::fmt;
+use std::{fmt, sync::Arc};
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::Deployment;
 
 macro_rules! text_id {
     ($(#[$doc:meta])* $name:ident) => {
         $(#[$doc])*
-        #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-        #[serde(transparent)]
-        pub struct $name(String);
+        #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub struct $name(Arc<str>);
 
         impl $name {
             /// Takes the text as it is.
-            pub fn new(text: impl Into<String>) -> Self {
+            pub fn new(text: impl Into<Arc<str>>) -> Self {
                 Self(text.into())
             }
 
@@ -41,7 +41,19 @@ macro_rules! text_id {
 
         impl From<&str> for $name {
             fn from(text: &str) -> Self {
-                Self(text.to_owned())
+                Self(text.into())
+            }
+        }
+
+        impl Serialize for $name {
+            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.serialize_str(&self.0)
+            }
+        }
+
+        impl<'de> Deserialize<'de> for $name {
+            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                String::deserialize(deserializer).map(Self::new)
             }
         }
     };
@@ -52,7 +64,7 @@ macro_rules! generated_id {
         impl $name {
             /// A new id; later ids sort after earlier ones.
             pub fn generate() -> Self {
-                Self(format!(concat!($prefix, "{}"), uuid::Uuid::now_v7().simple()))
+                Self::new(format!(concat!($prefix, "{}"), uuid::Uuid::now_v7().simple()))
             }
         }
     };
@@ -122,17 +134,17 @@ const UUID_DIGITS: usize = 32;
 impl RunId {
     /// A new id for a plan.
     pub fn generate_plan() -> Self {
-        Self(format!("plan_{}", uuid::Uuid::now_v7().simple()))
+        Self::new(format!("plan_{}", uuid::Uuid::now_v7().simple()))
     }
 
     /// A new id for a chat or any other run of one call.
     pub fn generate_run() -> Self {
-        Self(format!("run_{}", uuid::Uuid::now_v7().simple()))
+        Self::new(format!("run_{}", uuid::Uuid::now_v7().simple()))
     }
 
     /// A new id for a chat whose id is its client's only way back to the answer, in the form that clients know.
     pub fn generate_response() -> Self {
-        Self(format!("{RESPONSE_PREFIX}{}", uuid::Uuid::now_v7().simple()))
+        Self::new(format!("{RESPONSE_PREFIX}{}", uuid::Uuid::now_v7().simple()))
     }
 
     /// Whether it has the form of such an id. Those of providers are longer.
@@ -145,14 +157,14 @@ impl RunId {
 impl TenantId {
     /// The tenant of everything until tenants are configured.
     pub fn default_tenant() -> Self {
-        Self("default".to_owned())
+        Self::new("default")
     }
 }
 
 impl StepKey {
     /// The key of try `try_number` (from 1) of `step` on one deployment.
     pub fn of(run: &RunId, step: &StepId, deployment: &Deployment, try_number: u32) -> Self {
-        Self(format!("{run}|{step}|{}|{}|{try_number}", deployment.account(), deployment.model))
+        Self::new(format!("{run}|{step}|{}|{}|{try_number}", deployment.account(), deployment.model))
     }
 
     /// The prefix shared by every try of `step`.

@@ -4,6 +4,7 @@
 //! among those that are eligible, as TokenHub (Go) has it, with two differences: latencies that nobody would notice count
 //! alike, and small failure rates are not stretched, because noise must not decide.
 
+use serde::{Deserialize, Serialize};
 use tokenhub_domain::RoutingProfile;
 
 /// A latency below this is as good as none: networks differ by as much from call to call.
@@ -39,7 +40,8 @@ impl Figures {
 }
 
 /// What each figure adds to a score.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct ScoreParts {
     /// The estimated cost.
     pub cost: f64,

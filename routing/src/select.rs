@@ -34,6 +34,11 @@ impl Temperature {
         Self(if value.is_nan() { 0.0 } else { value.clamp(0.0, 10.0) })
     }
 
+    /// The figure.
+    pub fn value(self) -> f64 {
+        self.0
+    }
+
     /// Who of `count` in the order of their rank goes first.
     fn draw(self, count: usize, random: &mut Random) -> usize {
         if self.0 <= 0.0 || count < 2 {
@@ -95,12 +100,20 @@ pub struct Ranking<'a> {
     pub skipped: Vec<Skipped<'a>>,
 }
 
+impl Ranking<'_> {
+    /// Whom to ask, a candidate for each credential, and a line for each of the others.
+    pub fn shortlist(&self) -> Shortlist {
+        let count = self.ranked.iter().map(|ranked| ranked.credentials.len().max(1)).sum();
+        let mut listed = Vec::with_capacity(count);
+        listed.extend(self.ranked.iter().flat_map(candidates));
+        let skipped = self.skipped.iter().map(|it| format!("{}: {}", it.model, it.reason)).collect();
+        Shortlist { candidates: listed, skipped }
+    }
+}
+
 /// The deployments that may be called for `wish`, best first. Equal scores keep configuration order.
 pub fn shortlist(situation: &Situation<'_>, wish: &ShortlistWish, request: &SelectRequest) -> Shortlist {
-    let Ranking { ranked, skipped } = ranking(situation, wish, request);
-    let mut listed = Vec::with_capacity(ranked.iter().map(|ranked| ranked.credentials.len().max(1)).sum());
-    listed.extend(ranked.iter().flat_map(candidates));
-    Shortlist { candidates: listed, skipped: skipped.iter().map(|it| format!("{}: {}", it.model, it.reason)).collect() }
+    ranking(situation, wish, request).shortlist()
 }
 
 /// Who may be called for `wish` and who may not, with reasons.

@@ -6,6 +6,7 @@
 
 pub(crate) mod contents;
 pub(crate) mod cooldowns;
+pub(crate) mod decisions;
 pub(crate) mod journal;
 pub(crate) mod ledger;
 pub(crate) mod observations;

@@ -28,7 +28,7 @@ mod waiting;
 
 pub use record::{AttemptOpen, Settlement, Waste};
 
-use crate::{RequestLogRow, Store, StoreError};
+use crate::{DecisionRow, RequestLogRow, Store, StoreError};
 use record::{AttemptFailure, Ending, SpoolRecord};
 use spool::{Admission, Spool, SpoolPaths};
 
@@ -156,6 +156,12 @@ impl Ledger {
     /// Writes a line of the request log; the first one of a request and run stays.
     pub fn log(&self, row: RequestLogRow) -> Result<(), StoreError> {
         self.append(SpoolRecord { log: Some(Box::new(row)), ..SpoolRecord::default() }, Admission::Always)
+    }
+
+    /// Keeps what a selection found; the first of a run stays. Written together with the next line, which is about the
+    /// call that was decided on; a kill before it loses what led to nothing.
+    pub fn decided(&self, row: DecisionRow) -> Result<(), StoreError> {
+        self.append(SpoolRecord { decision: Some(Box::new(row)), ..SpoolRecord::default() }, Admission::WithNext)
     }
 
     fn end(&self, attempt: &AttemptId, ending: Ending) -> Result<(), StoreError> {

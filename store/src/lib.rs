@@ -8,6 +8,7 @@ mod bulk;
 mod columns;
 mod contents;
 mod cooldowns;
+mod decisions;
 mod entities;
 mod error;
 mod journal;
@@ -20,6 +21,7 @@ mod store;
 
 pub use contents::Contents;
 pub use cooldowns::{CooldownRow, CooldownScope, Cooldowns};
+pub use decisions::{DecisionRow, Decisions};
 pub use error::StoreError;
 pub use journal::{Completed, Journal, JournalEntry, JournalRow, Lease, LeaseRequest};
 pub use ledger::{AttemptOpen, Ledger, Settlement, Waste};

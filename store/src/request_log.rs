@@ -14,6 +14,8 @@ use crate::{
 };
 
 const WHAT: &str = "the request log";
+/// A repeated request has a line for each repetition; more than these say nothing new.
+const ROWS_OF_ONE_MAX: u64 = 100;
 
 /// One line of the log. It travels through the spool.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -85,6 +87,22 @@ impl RequestLog {
             .order_by_desc(Column::CreatedAt)
             .order_by_desc(Column::Id)
             .limit(limit)
+            .all(self.store.reader())
+            .await
+            .map_err(StoreError::reading(WHAT))?;
+        rows.into_iter().map(from_model).collect()
+    }
+
+    /// The lines of a request or a run, by the id of either, oldest first.
+    pub async fn about(&self, tenant: &TenantId, id: &str) -> Result<Vec<RequestLogRow>, StoreError> {
+        use request_log::Column;
+        // A row's own id begins with its request's; `}` is the character behind `|`.
+        let of_request = Column::Id.gt(format!("{id}|")).and(Column::Id.lt(format!("{id}}}")));
+        let rows = request_log::Entity::find()
+            .filter(Column::Tenant.eq(tenant.as_str()))
+            .filter(Condition::any().add(of_request).add(Column::RunId.eq(id)))
+            .order_by_asc(Column::CreatedAt)
+            .limit(ROWS_OF_ONE_MAX)
             .all(self.store.reader())
             .await
             .map_err(StoreError::reading(WHAT))?;

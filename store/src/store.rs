@@ -10,7 +10,7 @@ use sea_orm::{
     TransactionOptions, TransactionTrait,
 };
 
-use crate::{Contents, Cooldowns, Journal, LedgerRows, Observations, RequestLog, Runs, StoreError};
+use crate::{Contents, Cooldowns, Decisions, Journal, LedgerRows, Observations, RequestLog, Runs, StoreError};
 
 /// How long a statement waits for a lock, a connection or a server before it fails.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -87,6 +87,11 @@ impl Store {
     /// The request log.
     pub fn request_log(&self) -> RequestLog {
         RequestLog::new(self.clone())
+    }
+
+    /// What selections found.
+    pub fn decisions(&self) -> Decisions {
+        Decisions::new(self.clone())
     }
 
     /// The ledger's rows as they are in the database; what is still in a spool is not among them.

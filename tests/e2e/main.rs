@@ -23,6 +23,7 @@ mod compatibility;
 mod cooldown;
 mod crashes;
 mod directives;
+mod explain;
 mod failures;
 mod formats;
 mod idempotency;

@@ -9,7 +9,9 @@ use crate::error::Problem;
 /// Input tokens of a request that says nothing about itself, as TokenHub (Go) has it.
 const TOKENS_DEFAULT: u64 = 500;
 const TOKENS_MAX: u64 = u32::MAX as u64;
-const KNOWN: [&str; 11] = [
+/// Requests that one replay looks at.
+const REPLAY_MAX: u64 = 1_000;
+const KNOWN: [&str; 12] = [
     "mode",
     "max_budget_usd",
     "max_latency_ms",
@@ -21,6 +23,7 @@ const KNOWN: [&str; 11] = [
     "needs",
     "user",
     "seed",
+    "replay",
 ];
 
 /// A request as far as routing would look at it.
@@ -44,6 +47,8 @@ pub(crate) struct Simulation {
     pub(crate) output_tokens: u64,
     /// Where the draws begin.
     pub(crate) seed: u64,
+    /// How many of the latest requests to decide again.
+    pub(crate) replay: Option<u64>,
 }
 
 /// Reads the body; an empty one is a request that asks for nothing in particular.
@@ -83,7 +88,19 @@ pub(crate) fn parse(bytes: &[u8]) -> Result<Simulation, Problem> {
         input_tokens: whole(&body, "token_count", TOKENS_MAX)?.filter(|tokens| *tokens > 0).unwrap_or(TOKENS_DEFAULT),
         output_tokens: whole(&body, "output_tokens", TOKENS_MAX)?.unwrap_or(limits::ESTIMATED_OUTPUT_TOKENS),
         seed: whole(&body, "seed", u64::MAX)?.unwrap_or(0),
+        replay: replay(&body)?,
     })
+}
+
+fn replay(body: &Map<String, Value>) -> Result<Option<u64>, Problem> {
+    let Some(replay) = present(body, "replay") else { return Ok(None) };
+    let asked = replay.as_object().ok_or_else(|| Problem::invalid("replay", "must be an object"))?;
+    if let Some(unknown) = asked.keys().find(|name| *name != "last") {
+        return Err(Problem::UnknownField { param: format!("replay.{unknown}") });
+    }
+    let last = asked.get("last").and_then(Value::as_u64).filter(|last| (1..=REPLAY_MAX).contains(last));
+    let rule = || format!("must be a whole number from 1 to {REPLAY_MAX}");
+    last.map(Some).ok_or_else(|| Problem::invalid("replay.last", rule()))
 }
 
 fn present<'a>(body: &'a Map<String, Value>, name: &str) -> Option<&'a Value> {
@@ -134,6 +151,9 @@ mod tests {
             (r#""models":"a""#, "models"),
             (r#""model_hint":4"#, "model_hint"),
             (r#""weight":4"#, "weight"),
+            (r#""replay":5"#, "replay"),
+            (r#""replay":{"last":0}"#, "replay.last"),
+            (r#""replay":{"first":1}"#, "replay.first"),
         ] {
             let refusal = parse(format!("{{{field}}}").as_bytes()).unwrap_err().report(Shape::Problem);
             assert_eq!((refusal.status.as_u16(), refusal.param.as_deref()), (400, Some(param)), "{field}");

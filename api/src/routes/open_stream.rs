@@ -85,7 +85,7 @@ fn stream_request(models: &Models, spec: ChatSpec) -> Result<(RunContext, Stream
     let needs = base.needs.clone();
     let wish = ShortlistWish { profile: base.policy.profile, model: spec.model, min_weight: 0, needs };
     let select = SelectRequest { wishes: vec![wish], ..run_request::select_request(&base) };
-    let shortlist = tokenhub_activities::shortlists(&models.world, &select).pop().unwrap_or_default();
+    let shortlist = tokenhub_activities::shortlists(&models.world, &base.run, &select).pop().unwrap_or_default();
     if shortlist.candidates.is_empty() {
         let failure = tokenhub_orchestrate::no_eligible_model(&shortlist.skipped);
         return Err(failed(failure, StopReason::NoEligibleModel));

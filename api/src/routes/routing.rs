@@ -10,10 +10,13 @@ use axum::{
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use tokenhub_domain::{
-    Candidate, Catalogue, Model, ModelChoice, Policy, SelectRequest, Shortlist, ShortlistWish, limits,
+    Candidate, Catalogue, Model, ModelChoice, Policy, RoutingProfile, RunId, SelectRequest, ShortlistWish, TenantId,
+    limits,
 };
-use tokenhub_routing::{Asker, Bucket, Ranked, Ranking, Signal, Situation};
+use tokenhub_routing::{Asker, Bucket, Decision, Extent, Replayed, Signal, Situation, Temperature};
+use tokenhub_store::StoreError;
 
+use super::explain::shown_choice;
 use crate::{
     body,
     error::Problem,
@@ -60,17 +63,61 @@ async fn simulated(admin: &Admin, models: &Models, request: Request) -> Result<V
     let temperature = models.world.temperature;
     let situation = Situation { catalogue: &catalogue, signals: &signals, temperature, seed: asked.seed };
     let ranking = tokenhub_routing::ranking(&situation, &wish, &select);
-    let listed = models.world.health.preview(tokenhub_routing::shortlist(&situation, &wish, &select));
-    let eligible = eligible(&listed, &ranking);
-    let decision = listed.candidates.first().map(|first| decision(first, &wish));
-    Ok(json!({
-        "decision": decision,
-        "eligible": eligible,
-        "skipped": skipped(&listed, &ranking),
-        "total": eligible.len(),
+    let listed = models.world.health.preview(ranking.shortlist());
+    let shown = Decision::of(&situation, &wish, &select, &ranking, &listed, Extent::Whole);
+    let mut object = json!({
+        "decision": listed.candidates.first().map(|first| decision(first, &wish)),
         "mode": profile.as_str(),
         "alias_from": alias,
         "config_version": catalogue.version,
+    });
+    let replay = match asked.replay {
+        Some(last) => Some(("replay".to_owned(), replayed(admin, &situation, profile, last).await?)),
+        None => None,
+    };
+    if let Some(fields) = object.as_object_mut() {
+        fields.extend(shown_choice(&shown));
+        fields.extend(replay);
+    }
+    Ok(object)
+}
+
+/// What the latest requests would have come to in another mode.
+async fn replayed(
+    admin: &Admin,
+    situation: &Situation<'_>,
+    profile: RoutingProfile,
+    last: u64,
+) -> Result<Value, Problem> {
+    let away = |error: StoreError| {
+        tracing::error!(error = &error as &dyn std::error::Error, "the latest requests could not be read");
+        Problem::StoreAway
+    };
+    let (store, tenant) = (&admin.world.store, TenantId::default_tenant());
+    let lines = store.request_log().list(&tenant, None, last).await.map_err(away)?;
+    let runs: Vec<RunId> = lines.iter().map(|line| line.run.run_id.clone()).collect();
+    let kept = store.decisions().of_runs(&tenant, &runs).await.map_err(away)?;
+    let situation = Situation { temperature: Temperature::GREEDY, ..*situation };
+    let mut sums = Replayed::default();
+    for body in kept.values() {
+        let decisions: Vec<Decision> = serde_json::from_str(body).unwrap_or_default();
+        for decision in &decisions {
+            sums.add(decision, &situation, profile);
+        }
+    }
+    #[expect(clippy::cast_precision_loss, reason = "at most a few thousand")]
+    let mean = |sum_ms: f64| (sums.timed > 0).then(|| sum_ms / sums.timed as f64);
+    Ok(json!({
+        "requests": lines.len(),
+        "decisions": sums.decisions,
+        "moved": sums.moved,
+        "unanswered": sums.unanswered,
+        "estimated_cost_usd": sums.cost.as_usd(),
+        "estimated_cost_then_usd": sums.cost_then.as_usd(),
+        "cost_difference_usd": sums.cost_then.as_usd() - sums.cost.as_usd(),
+        "mean_latency_ms": mean(sums.latency_ms),
+        "mean_latency_then_ms": mean(sums.latency_then_ms),
+        "latency_difference_ms": mean(sums.latency_then_ms - sums.latency_ms),
     }))
 }
 
@@ -95,51 +142,6 @@ fn decision(first: &Candidate, wish: &ShortlistWish) -> Value {
         "estimated_cost_usd": first.estimated_cost.as_usd(),
         "reason": reason,
     })
-}
-
-/// Whom a request would be sent to, in this order, with what made the order.
-fn eligible(listed: &Shortlist, ranking: &Ranking<'_>) -> Vec<Value> {
-    let shown = listed.candidates.iter().enumerate().filter_map(|(rank, candidate)| {
-        let ranked = ranking.ranked.iter().find(|ranked| is_of(ranked, candidate))?;
-        let parts = &ranked.parts;
-        Some(json!({
-            "rank": rank,
-            "selected": rank == 0,
-            "model_id": candidate.deployment.model,
-            "provider_id": candidate.deployment.provider,
-            "credential": Some(&candidate.deployment.credential).filter(|credential| !credential.is_empty()),
-            "estimated_cost_usd": candidate.estimated_cost.as_usd(),
-            "weight": candidate.weight,
-            "max_context_tokens": candidate.max_context_tokens,
-            "score": parts.total(),
-            "parts": {
-                "cost": parts.cost,
-                "latency": parts.latency,
-                "failure": parts.failure,
-                "weight": parts.weight,
-                "degraded": parts.degraded,
-                "drawn": parts.drawn,
-            },
-        }))
-    });
-    shown.collect()
-}
-
-fn is_of(ranked: &Ranked<'_>, candidate: &Candidate) -> bool {
-    ranked.model.id == candidate.deployment.model && ranked.model.provider_id == candidate.deployment.provider
-}
-
-/// Whom it would not be sent to, and why.
-fn skipped(listed: &Shortlist, ranking: &Ranking<'_>) -> Vec<Value> {
-    let by_limits = ranking.skipped.iter();
-    let mut skipped: Vec<Value> =
-        by_limits.map(|it| json!({"model_id": it.model, "provider_id": it.provider, "reason": it.reason})).collect();
-    // Penalties come behind the limits, as `model: reason`.
-    for line in listed.skipped.iter().skip(ranking.skipped.len()) {
-        let (model, reason) = line.rsplit_once(": ").unwrap_or((line, "left_out"));
-        skipped.push(json!({"model_id": model, "provider_id": null, "reason": reason}));
-    }
-    skipped
 }
 
 /// Every model with what is known of it.

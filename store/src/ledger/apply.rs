@@ -13,8 +13,9 @@ use tokenhub_domain::{AttemptId, InstanceId};
 
 use super::record::{AttemptFailure, AttemptOpen, Ending, Settlement, SpoolRecord};
 use crate::{
-    LedgerState, RequestLogRow, Store, StoreError, bulk,
+    LedgerState, Store, StoreError, bulk,
     columns::{name_of, stored, without_nul},
+    decisions,
     entities::ledger::{self, Column},
     request_log,
 };
@@ -25,10 +26,16 @@ const PRICE_RULE: &str = "per_token";
 
 /// Writes a batch in one transaction.
 pub(super) async fn apply(store: &Store, instance: &InstanceId, records: Vec<SpoolRecord>) -> Result<(), StoreError> {
-    let (lines, records): (Vec<_>, Vec<_>) = records.into_iter().partition(|record| record.log.is_some());
-    let lines: Vec<RequestLogRow> = lines.into_iter().filter_map(|record| record.log).map(|row| *row).collect();
-    let folded = fold(records);
-    if folded.is_empty() && lines.is_empty() {
+    let (mut lines, mut decided, mut of_attempts) = (Vec::new(), Vec::new(), Vec::with_capacity(records.len()));
+    for record in records {
+        match record {
+            SpoolRecord { log: Some(row), .. } => lines.push(*row),
+            SpoolRecord { decision: Some(row), .. } => decided.push(*row),
+            record => of_attempts.push(record),
+        }
+    }
+    let folded = fold(of_attempts);
+    if folded.is_empty() && lines.is_empty() && decided.is_empty() {
         return Ok(());
     }
     let rows: Vec<ledger::Model> = folded.iter().filter_map(|record| to_model(instance, record)).collect();
@@ -42,6 +49,7 @@ pub(super) async fn apply(store: &Store, instance: &InstanceId, records: Vec<Spo
         }
     }
     request_log::insert_unless_there(&transaction, &lines).await?;
+    decisions::insert_unless_there(&transaction, decided).await?;
     transaction.commit().await.map_err(StoreError::writing(WHAT))
 }
 

@@ -4,7 +4,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::RequestLogRow;
+use crate::{DecisionRow, RequestLogRow};
 use tokenhub_domain::{
     ApiKeyId, AttemptId, ErrorClass, ModelId, NanoDollars, PricePerMillion, PrincipalId, ProviderId, RequestId, Role,
     RunId, StepId, StepKey, TenantId, UnixMicros,
@@ -104,10 +104,10 @@ impl Ending {
     }
 }
 
-/// One line of a spool: what became known of an attempt, or a line of the request log.
+/// One line of a spool: what became known of an attempt, a line of the request log, or what a selection found.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct SpoolRecord {
-    /// Empty in a line of the request log.
+    /// Empty in a line that is about no attempt.
     #[serde(default, skip_serializing_if = "AttemptId::is_empty")]
     pub(super) attempt: AttemptId,
     /// The open row; in the first line about an attempt.
@@ -120,6 +120,8 @@ pub(super) struct SpoolRecord {
     pub(super) ending: Option<Ending>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) log: Option<Box<RequestLogRow>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) decision: Option<Box<DecisionRow>>,
 }
 
 impl SpoolRecord {
