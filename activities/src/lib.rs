@@ -3,8 +3,10 @@
 //! `temporal` wraps the functions as Temporal activities, `direct` as an in-process executor; neither adds behaviour, so
 //! a run does the same whichever carried it. Owns the order of journal, ledger and bytes. Must not know HTTP routes.
 
+mod bill;
 mod classify;
 mod clock;
+mod curator;
 mod direct;
 pub mod discovery;
 mod error;
@@ -20,6 +22,7 @@ pub mod stream;
 mod temporal;
 mod world;
 
+pub use curator::{CatalogueFault, Curator, Edit, KeptRecord, NewSecrets};
 pub use direct::{Direct, Keeping};
 pub use error::ActivityFault;
 pub use fault_points::FaultPoints;

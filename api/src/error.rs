@@ -3,6 +3,7 @@
 //! A [`Problem`] says what failed; [`Problem::into_response`] gives it the status, the code and the shape that the route
 //! speaks. Codes are stable and documented in `docs/errors.md`. How a provider's failure maps is in [`class`].
 
+mod catalogue;
 mod class;
 mod shape;
 
@@ -10,6 +11,7 @@ use axum::{http::StatusCode, response::Response};
 use serde_json::{Map, Value};
 use tokenhub_domain::{Outcome, ProviderFailure, RunId, StopReason};
 
+pub(crate) use catalogue::CatalogueRefusal;
 pub(crate) use shape::Shape;
 pub(crate) use shape::{anthropic_error, openai_error};
 
@@ -95,6 +97,9 @@ pub(crate) enum Problem {
         /// The id.
         id: String,
     },
+    /// The catalogue cannot be changed, or has no such entry.
+    #[error(transparent)]
+    Catalogue(#[from] CatalogueRefusal),
     /// No such path.
     #[error("there is nothing at {path}")]
     NoSuchRoute {
@@ -202,6 +207,12 @@ impl Problem {
         Self::InvalidField { param: param.into(), reason: reason.into() }
     }
 
+    /// A provider did not do what an administrator asked of it.
+    pub(crate) fn of_provider(failure: ProviderFailure) -> Self {
+        let stop_reason = StopReason::AllFailed;
+        Self::RunFailed(Box::new(FailedRun { failure: Some(failure), stop_reason, ..FailedRun::default() }))
+    }
+
     /// The answer to the client, in the form of its route.
     pub(crate) fn into_response(self, shape: Shape) -> Response {
         shape.respond(self.report(shape))
@@ -257,6 +268,10 @@ impl Problem {
             Self::Unauthorized => (StatusCode::UNAUTHORIZED, INVALID, "invalid_api_key"),
             Self::NotAdmin => (StatusCode::UNAUTHORIZED, INVALID, "invalid_admin_token"),
             Self::NoSuchProvider { .. } => (StatusCode::NOT_FOUND, INVALID, "provider_not_found"),
+            Self::Catalogue(refusal) => {
+                let (status, code) = refusal.facts();
+                (status, INVALID, code)
+            }
             Self::NoSuchRoute { .. } => (StatusCode::NOT_FOUND, INVALID, "not_found"),
             Self::MethodNotAllowed { .. } => (StatusCode::METHOD_NOT_ALLOWED, INVALID, "method_not_allowed"),
             Self::NoSuchRun { .. } => (StatusCode::NOT_FOUND, INVALID, "run_not_found"),
@@ -279,6 +294,7 @@ impl Problem {
             | Self::UnsupportedField { param } => Some(param.clone()),
             Self::UnknownModel { param, .. } | Self::RefusedModel { param, .. } => Some((*param).to_owned()),
             Self::InvalidHeader { header, .. } => Some((*header).to_owned()),
+            Self::Catalogue(refusal) => refusal.param().map(str::to_owned),
             Self::ParseBody(_)
             | Self::ReadBody
             | Self::BodyTooLarge { .. }

@@ -11,6 +11,7 @@ pub(crate) mod plan;
 mod policy;
 pub(crate) mod protocol;
 mod raw;
+pub(crate) mod record;
 pub(crate) mod simulation;
 pub(crate) mod wishes;
 

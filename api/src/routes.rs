@@ -1,5 +1,6 @@
 //! The routes: one file each, all built from the same few parts.
 
+mod catalogue;
 mod chat;
 mod count_tokens;
 mod embeddings;
@@ -57,6 +58,7 @@ pub(crate) fn router(state: AppState) -> Router {
         .route("/v1/chat", post(chat::create))
         .route("/v1/plan", post(plan::create))
         .route("/v1/plan/{id}", get(plan::show))
+        .merge(catalogue::router())
         .route("/admin/v1/engine/models", get(routing::engine_models))
         .route("/admin/v1/health", get(engine_health::list))
         .route("/admin/v1/requests/{id}/explain", get(explain::explain))

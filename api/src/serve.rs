@@ -8,9 +8,8 @@ use std::{
 
 use anyhow::Context;
 use arc_swap::ArcSwap;
-use tokenhub_activities::{FaultPoints, World, WorldError, WorldParts};
+use tokenhub_activities::{Curator, FaultPoints, World, WorldError, WorldParts};
 use tokenhub_config::{Live, Settings, keys};
-use tokenhub_providers::Providers;
 use tokenhub_routing::BreakerSettings;
 use tokenhub_store::StoreError;
 use tokenhub_telemetry::Metrics;
@@ -62,8 +61,11 @@ pub async fn serve_with(
     let listener = TcpListener::from_std(listener)?;
     let background = TaskTracker::new();
     let draining = Draining::default();
-    let parts = assemble(&live, &world, keys, &tasks, &background, &stop, &draining);
-    watch_hangups(Arc::clone(&live), parts.gate.clone(), parts.admin.clone(), stop.clone(), &background)?;
+    let parts = assemble(&live, &world, keys, &tasks, &background, &stop, &draining)?;
+    let curator = &parts.admin.curator;
+    curator.catch_up().await.context("the catalogue cannot be read")?;
+    background.spawn(Arc::clone(curator).keep_following(stop.clone()));
+    watch_hangups(parts.gate.clone(), parts.admin.clone(), stop.clone(), &background)?;
     background.spawn(tokenhub_activities::discovery::keep_discovering(Arc::clone(&world), stop.clone()));
 
     let drain = Duration::from_secs(settings.shutdown_drain_secs);
@@ -121,7 +123,8 @@ fn assemble(
     background: &TaskTracker,
     stop: &CancellationToken,
     draining: &Draining,
-) -> Parts {
+) -> anyhow::Result<Parts> {
+    let curator = Arc::new(Curator::new(Arc::clone(world), Arc::clone(live))?);
     let settings = live.settings();
     let metrics = Arc::new(Metrics::new());
     let defaults = BreakerSettings::default();
@@ -149,7 +152,7 @@ fn assemble(
         .as_ref()
         .and_then(|temporal| temporal.ui_url.clone().map(|root| Arc::new((root, temporal.namespace.clone()))));
     let started_at_secs = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-    Parts {
+    Ok(Parts {
         gate: Gate { key: Arc::new(ArcSwap::from_pointee(key)) },
         models: Models {
             world: Arc::clone(world),
@@ -164,9 +167,9 @@ fn assemble(
             metrics: Arc::clone(&metrics),
             draining: draining.clone(),
         },
-        admin: Admin { token: Arc::new(ArcSwap::from_pointee(token)), world: Arc::clone(world) },
+        admin: Admin { token: Arc::new(ArcSwap::from_pointee(token)), world: Arc::clone(world), curator },
         metrics,
-    }
+    })
 }
 
 fn client_key(settings: &Settings) -> anyhow::Result<ClientKey> {
@@ -236,13 +239,7 @@ async fn try_open(
 }
 
 /// SIGHUP: providers, models and the keys of clients and administrators are read again and swapped as a whole, or stay as they are.
-fn watch_hangups(
-    live: Arc<Live>,
-    gate: Gate,
-    admin: Admin,
-    stop: CancellationToken,
-    tasks: &TaskTracker,
-) -> anyhow::Result<()> {
+fn watch_hangups(gate: Gate, admin: Admin, stop: CancellationToken, tasks: &TaskTracker) -> anyhow::Result<()> {
     let mut hangups = signal(SignalKind::hangup()).context("SIGHUP cannot be listened to")?;
     tasks.spawn(async move {
         loop {
@@ -250,7 +247,7 @@ fn watch_hangups(
                 () = stop.cancelled() => return,
                 hangup = hangups.recv() => if hangup.is_none() { return },
             }
-            match reload(&live, &gate, &admin) {
+            match reload(&gate, &admin).await {
                 Ok(changed) => {
                     tracing::info!(?changed, "configuration reloaded");
                     tokenhub_activities::discovery::discover(&admin.world).await;
@@ -262,24 +259,17 @@ fn watch_hangups(
     Ok(())
 }
 
-fn reload(live: &Live, gate: &Gate, admin: &Admin) -> anyhow::Result<Vec<String>> {
-    let reloaded = live.reload()?;
+async fn reload(gate: &Gate, admin: &Admin) -> anyhow::Result<Vec<String>> {
+    let reloaded = admin.curator.reload().await?;
     for warning in &reloaded.warnings {
         tracing::warn!("{warning}");
     }
     if !reloaded.after_restart.is_empty() {
         tracing::warn!(settings = ?reloaded.after_restart, "changed settings that need a restart");
     }
-    let settings = live.settings();
+    let settings = admin.curator.live().settings();
     let (key, token) = (client_key(&settings)?, admin_token(&settings)?);
-    let world = &admin.world;
-    let upstreams = tokenhub_activities::upstreams(&settings);
-    let providers = Providers::new(upstreams.clone())?;
-    world.health.know(&upstreams);
     gate.key.store(Arc::new(key));
     admin.token.store(Arc::new(token));
-    world.providers.store(Arc::new(providers));
-    let catalogue = tokenhub_activities::discovery::carry_over(&world.catalogue.load(), &settings.catalogue);
-    world.catalogue.store(Arc::new(catalogue));
     Ok(reloaded.changed)
 }

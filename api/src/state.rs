@@ -7,7 +7,7 @@ use std::sync::{
 
 use arc_swap::ArcSwap;
 use axum::extract::FromRef;
-use tokenhub_activities::World;
+use tokenhub_activities::{Curator, World};
 use tokenhub_config::Live;
 use tokenhub_telemetry::Metrics;
 use tokio_util::task::TaskTracker;
@@ -52,6 +52,8 @@ pub(crate) struct Admin {
     pub(crate) token: Arc<ArcSwap<AdminToken>>,
     /// Providers and their penalties.
     pub(crate) world: Arc<World>,
+    /// Changes the catalogue.
+    pub(crate) curator: Arc<Curator>,
 }
 
 /// Catalogue and defaults.

@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use tokenhub_domain::{Alias, ModelId};
 
 use crate::{
-    catalogue::{RESERVED_MODEL_PREFIX, problem_of_id},
+    catalogue::{Flaw, RESERVED_MODEL_PREFIX, problem_of_id},
     entries::AliasEntry,
 };
 
@@ -20,34 +20,35 @@ pub(crate) struct Aliases(Vec<Alias>);
 
 impl Aliases {
     /// Takes `entry`, or says what is wrong with it.
-    pub(crate) fn checked(&mut self, entry: AliasEntry) -> Result<(), String> {
+    pub(crate) fn checked(&mut self, entry: AliasEntry) -> Result<(), Flaw> {
         let AliasEntry { name, variants, sticky_by, fallbacks, enabled } = entry;
         if let Some(problem) = problem_of_id(&name) {
-            return Err(format!("the name {problem}"));
+            return Err(Flaw::new("name", format!("the name {problem}")));
         }
         if name == "*" {
-            return Err("`*` leaves the choice to routing".to_owned());
+            return Err(Flaw::new("name", "`*` leaves the choice to routing"));
         }
         if name.starts_with(RESERVED_MODEL_PREFIX) {
-            return Err(format!("the prefix `{RESERVED_MODEL_PREFIX}` is reserved for plans"));
+            return Err(Flaw::new("name", format!("the prefix `{RESERVED_MODEL_PREFIX}` is reserved for plans")));
         }
         if self.0.iter().any(|alias| alias.name.as_str() == name) {
-            return Err("defined twice".to_owned());
+            return Err(Flaw::new("name", "defined twice"));
         }
         if variants.is_empty() {
-            return Err("variants is empty".to_owned());
+            return Err(Flaw::new("variants", "variants is empty"));
         }
         let mut models = BTreeSet::new();
         for variant in &variants {
             if variant.model == name {
-                return Err("it names itself".to_owned());
+                return Err(Flaw::new("variants", "it names itself"));
             }
             if !models.insert(&variant.model) {
-                return Err(format!("the variant `{}` is defined twice", variant.model));
+                return Err(Flaw::new("variants", format!("the variant `{}` is defined twice", variant.model)));
             }
             if !(1..=VARIANT_WEIGHT_MAX).contains(&variant.weight) {
                 let (weight, model) = (variant.weight, &variant.model);
-                return Err(format!("weight {weight} of the variant `{model}` is not from 1 to {VARIANT_WEIGHT_MAX}"));
+                let problem = format!("weight {weight} of the variant `{model}` is not from 1 to {VARIANT_WEIGHT_MAX}");
+                return Err(Flaw::new("variants", problem));
             }
         }
         let variants = variants.into_iter().map(Into::into).collect();
@@ -69,7 +70,7 @@ mod tests {
 
     fn checked(json: &str) -> Result<Alias, String> {
         let mut aliases = Aliases::default();
-        aliases.checked(serde_json::from_str(json).unwrap())?;
+        aliases.checked(serde_json::from_str(json).unwrap()).map_err(|flaw| flaw.problem)?;
         Ok(aliases.finish().remove(0))
     }
 

@@ -7,14 +7,15 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use secrecy::SecretString;
 use tokenhub_domain::{
-    Capabilities, Catalogue, CredentialId, Dialect, Model, ModelId, ModelQuirks, PricePerMillion, Provider, ProviderId,
-    ProviderKind, ProviderOrigin, limits,
+    Capabilities, Catalogue, CredentialId, Dialect, Model, ModelId, ModelQuirks, PricePerMillion, PriceSource,
+    Provider, ProviderId, ProviderKind, ProviderOrigin, limits,
 };
 
 use crate::{
     ConfigError,
     aliases::Aliases,
     entries::{Concealed, CredentialEntry, Entries, ModelEntry, ProviderEntry},
+    published,
 };
 
 /// The prefix of the names under which plans are offered as models.
@@ -34,6 +35,19 @@ pub(crate) enum Source {
     Hub,
 }
 
+/// What is wrong with an entry, and in which of its fields.
+#[derive(Debug)]
+pub(crate) struct Flaw {
+    pub(crate) field: &'static str,
+    pub(crate) problem: String,
+}
+
+impl Flaw {
+    pub(crate) fn new(field: &'static str, problem: impl Into<String>) -> Self {
+        Self { field, problem: problem.into() }
+    }
+}
+
 /// A catalogue in the making.
 #[derive(Debug, Default)]
 pub(crate) struct Builder {
@@ -45,6 +59,7 @@ pub(crate) struct Builder {
 }
 
 /// What the sources came to.
+#[derive(Debug)]
 pub(crate) struct Built {
     pub(crate) catalogue: Catalogue,
     pub(crate) credentials: Secrets,
@@ -63,65 +78,63 @@ impl Builder {
         for entry in entries.aliases {
             let name = entry.name.clone();
             let alias = self.aliases.checked(entry);
-            alias.map_err(|problem| ConfigError::BadAlias { place: place.to_owned(), name, problem })?;
+            alias.map_err(|Flaw { field, problem }| ConfigError::BadAlias {
+                place: place.to_owned(),
+                name,
+                field,
+                problem,
+            })?;
         }
         Ok(())
-    }
-
-    /// Gives a provider that is already defined its key, unless it has one. False when it is not defined.
-    pub(crate) fn fill_credential(&mut self, provider: &str, secret: &str) -> bool {
-        let id = ProviderId::from(provider);
-        let defined = self.places.contains_key(&id);
-        if defined {
-            let secrets = self.credentials.entry(id).or_default();
-            if secrets.is_empty() {
-                secrets.insert(CredentialId::default(), secret.into());
-            }
-        }
-        defined
     }
 
     /// The catalogue, once every source was added.
     pub(crate) fn finish(self) -> Built {
         let Self { providers, models, aliases, credentials, places } = self;
         let aliases = aliases.finish();
-        Built { catalogue: Catalogue { version: 1, providers, models, aliases }, credentials, places }
+        let mut catalogue = Catalogue { version: 1, providers, models, aliases };
+        published::fill_in(&mut catalogue);
+        Built { catalogue, credentials, places }
     }
 
     fn add_provider(&mut self, place: &str, source: Source, entry: ProviderEntry) -> Result<(), ConfigError> {
         let id = ProviderId::new(entry.id.clone());
-        let refuse =
-            |problem: String| Err(ConfigError::BadProvider { place: place.to_owned(), id: id.clone(), problem });
+        let refuse = |field, problem: String| {
+            Err(ConfigError::BadProvider { place: place.to_owned(), id: id.clone(), field, problem })
+        };
         if let Some(problem) = problem_of_id(&entry.id) {
-            return refuse(format!("the id {problem}"));
+            return refuse("id", format!("the id {problem}"));
         }
         if let Some(other) = self.places.get(&id) {
-            return refuse(format!("already defined in {other}"));
+            return refuse("id", format!("already defined in {other}"));
         }
         let Some(kind) = kind_named(entry.kind.as_deref()) else {
             let name = entry.kind.unwrap_or_default();
-            return refuse(format!("unknown type `{name}`, expected `openai`, `anthropic` or `vllm`"));
+            return refuse("type", format!("unknown type `{name}`, expected `openai`, `anthropic` or `vllm`"));
         };
+        if let Some(name) = entry.prices_of.as_deref().filter(|name| !published::is_known(name)) {
+            return refuse("prices_of", format!("prices_of `{name}` is no provider of the published prices"));
+        }
         let mut roots = Vec::with_capacity(1 + entry.base_urls.len());
         for base_url in entry.base_url.iter().chain(&entry.base_urls) {
             match normal_base_url(base_url) {
                 Some(root) => roots.push(root),
-                None => return refuse(format!("base_url `{base_url}` is not an http or https address")),
+                None => return refuse("base_url", format!("base_url `{base_url}` is not an http or https address")),
             }
         }
         if roots.is_empty() {
             roots.extend(default_base_url(kind).map(str::to_owned));
         }
         let mut roots = roots.into_iter();
-        let Some(base_url) = roots.next() else { return refuse("base_url is missing".to_owned()) };
+        let Some(base_url) = roots.next() else { return refuse("base_url", "base_url is missing".to_owned()) };
         let origin = match (source, entry.origin) {
-            (Source::Operator, Some(_)) => return refuse("unknown field `origin`".to_owned()),
+            (Source::Operator, Some(_)) => return refuse("origin", "unknown field `origin`".to_owned()),
             (Source::Operator, None) => ProviderOrigin::Configured,
             (Source::Hub, origin) => origin.unwrap_or_default(),
         };
         let secrets = match secrets_of(entry.api_key, entry.credentials) {
             Ok(secrets) => secrets,
-            Err(problem) => return refuse(problem),
+            Err(problem) => return refuse("credentials", problem),
         };
         let named: Vec<CredentialId> = secrets.iter().map(|(id, _)| id.clone()).filter(|id| !id.is_empty()).collect();
         self.credentials.insert(id.clone(), secrets.into_iter().collect());
@@ -136,6 +149,7 @@ impl Builder {
             enabled: entry.enabled,
             origin,
             autoload_models: entry.autoload_models,
+            prices_of: entry.prices_of,
             ..Provider::new(id, kind, base_url)
         });
         Ok(())
@@ -144,43 +158,46 @@ impl Builder {
     fn add_model(&mut self, place: &str, entry: &ModelEntry) -> Result<(), ConfigError> {
         let id = ModelId::new(entry.id.clone());
         let provider_id = ProviderId::new(entry.provider_id.clone());
-        let model = self.checked_model(entry, &id, &provider_id).map_err(|problem| ConfigError::BadModel {
-            place: place.to_owned(),
-            id: id.clone(),
-            problem,
-        })?;
+        let refused =
+            |Flaw { field, problem }| ConfigError::BadModel { place: place.to_owned(), id: id.clone(), field, problem };
+        let model = self.checked_model(entry, &id, &provider_id).map_err(refused)?;
         self.models.push(model);
         Ok(())
     }
 
-    fn checked_model(&mut self, entry: &ModelEntry, id: &ModelId, provider: &ProviderId) -> Result<Model, String> {
+    fn checked_model(&mut self, entry: &ModelEntry, id: &ModelId, provider: &ProviderId) -> Result<Model, Flaw> {
         if let Some(problem) = problem_of_id(id.as_str()) {
-            return Err(format!("the id {problem}"));
+            return Err(Flaw::new("id", format!("the id {problem}")));
         }
         if id.as_str().starts_with(RESERVED_MODEL_PREFIX) {
-            return Err(format!("the prefix `{RESERVED_MODEL_PREFIX}` is reserved for plans"));
+            return Err(Flaw::new("id", format!("the prefix `{RESERVED_MODEL_PREFIX}` is reserved for plans")));
         }
         if !self.places.contains_key(provider) {
-            return Err(format!("its provider `{provider}` is not defined"));
+            return Err(Flaw::new("provider_id", format!("its provider `{provider}` is not defined")));
         }
         if self.models.iter().any(|model| &model.id == id && &model.provider_id == provider) {
-            return Err(format!("defined twice at provider `{provider}`"));
+            return Err(Flaw::new("id", format!("defined twice at provider `{provider}`")));
         }
         if entry.weight > limits::WEIGHT_MAX {
-            return Err(format!("weight {} is above {}", entry.weight, limits::WEIGHT_MAX));
+            return Err(Flaw::new("weight", format!("weight {} is above {}", entry.weight, limits::WEIGHT_MAX)));
         }
-        let quirks = quirks_of(entry)?;
+        let quirks = quirks_of(entry).map_err(|problem| Flaw::new("tool_name_map", problem))?;
         let speaks_chat = |one: &&Provider| &one.id == provider && one.dialects.contains(&Dialect::Chat);
         if !quirks.is_empty() && self.providers.iter().find(speaks_chat).is_none() {
-            return Err("gemma4_output and tool_name_map need a provider that speaks `chat`".to_owned());
+            let problem = "gemma4_output and tool_name_map need a provider that speaks `chat`";
+            return Err(Flaw::new("gemma4_output", problem));
         }
         let known = Model::new(id.clone(), provider.clone());
         Ok(Model {
             weight: entry.weight,
             max_context_tokens: entry.max_context_tokens.filter(|tokens| *tokens > 0),
             max_output_tokens: entry.max_output_tokens.filter(|tokens| *tokens > 0),
-            input_price: price("input_per_1k", entry.input_per_1k)?,
-            output_price: price("output_per_1k", entry.output_per_1k)?,
+            input_price: price("input_per_1k", entry.input_per_1k.unwrap_or_default())?,
+            output_price: price("output_per_1k", entry.output_per_1k.unwrap_or_default())?,
+            price_source: match (entry.input_per_1k, entry.output_per_1k) {
+                (None, None) => PriceSource::Unknown,
+                _ => PriceSource::Manual,
+            },
             enabled: entry.enabled,
             quirks,
             capabilities: known.capabilities.overridden_by(&Capabilities(entry.capabilities.clone())),
@@ -267,10 +284,10 @@ fn secrets_of(
     Ok(secrets)
 }
 
-fn price(field: &str, usd: f64) -> Result<PricePerMillion, String> {
+fn price(field: &'static str, usd: f64) -> Result<PricePerMillion, Flaw> {
     PricePerMillion::from_usd_per_thousand(usd)
         .filter(|price| price.0 >= 0)
-        .ok_or_else(|| format!("{field} {usd} is not a price"))
+        .ok_or_else(|| Flaw::new(field, format!("{field} {usd} is not a price")))
 }
 
 /// Any printable characters make an id; they end up in headers, columns and labels.

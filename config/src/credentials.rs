@@ -7,7 +7,8 @@ use std::{fs::File, io::Read, os::unix::fs::PermissionsExt, path::Path};
 
 use crate::{
     ConfigError, Environment,
-    catalogue::{Builder, Source},
+    catalogue::Source,
+    configured::Configured,
     entries::{Concealed, Entries, ProviderEntry},
     file::ConfigFile,
     layers::{resolve_reference, secret_variable},
@@ -54,31 +55,28 @@ pub(crate) fn collect(
     environment: &Environment,
     file: Option<&ConfigFile>,
     credentials_file: Option<&Path>,
-) -> Result<Builder, ConfigError> {
-    let mut builder = Builder::default();
+) -> Result<Configured, ConfigError> {
+    let mut configured = Configured::new(environment);
     if let Some(file) = file {
         let place = file.path.display().to_string();
         let mut providers = file.providers.clone();
         for provider in &mut providers {
             dereference(environment, file, provider)?;
         }
-        builder.add(
-            &place,
-            Source::Operator,
-            Entries { providers, models: file.models.clone(), aliases: file.aliases.clone() },
-        )?;
+        let entries = Entries { providers, models: file.models.clone(), aliases: file.aliases.clone() };
+        configured.add(&place, Source::Operator, entries);
     }
     if let Some(path) = credentials_file {
-        builder.add(&path.display().to_string(), Source::Operator, read_credentials_file(path)?)?;
+        configured.add(&path.display().to_string(), Source::Operator, read_credentials_file(path)?);
     }
     for key in &KEY_VARIABLES {
-        add_key_variable(&mut builder, environment, key)?;
+        add_key_variable(&mut configured, environment, key)?;
     }
     if let Some(text) = environment.get(EPHEMERAL_VARIABLE) {
         let entries = parse_entries(EPHEMERAL_VARIABLE, text)?;
-        builder.add(EPHEMERAL_VARIABLE, Source::Hub, entries)?;
+        configured.add(EPHEMERAL_VARIABLE, Source::Hub, entries);
     }
-    Ok(builder)
+    Ok(configured)
 }
 
 /// Replaces the references in a provider of `tokenhub.toml` by the secrets they name.
@@ -112,9 +110,13 @@ fn parse_entries(place: &str, text: &str) -> Result<Entries, ConfigError> {
     serde_json::from_str(text).map_err(|source| ConfigError::ParseProviders { place: place.to_owned(), source })
 }
 
-fn add_key_variable(builder: &mut Builder, environment: &Environment, key: &KeyVariable) -> Result<(), ConfigError> {
+fn add_key_variable(
+    configured: &mut Configured,
+    environment: &Environment,
+    key: &KeyVariable,
+) -> Result<(), ConfigError> {
     let Some(found) = secret_variable(environment, key.variable)? else { return Ok(()) };
-    if builder.fill_credential(key.provider, &found.text) {
+    if configured.fill_credential(key.provider, &found.text) {
         return Ok(());
     }
     let base_url = key.base_url_variable.and_then(|variable| environment.get(variable)).unwrap_or(key.base_url);
@@ -127,9 +129,12 @@ fn add_key_variable(builder: &mut Builder, environment: &Environment, key: &KeyV
         credential_header: None,
         credentials: Vec::new(),
         api_key: Some(Concealed(found.text)),
+        api_key_env: None,
         enabled: true,
         autoload_models: true,
+        prices_of: None,
         origin: None,
     };
-    builder.add(key.variable, Source::Operator, Entries { providers: vec![provider], ..Entries::default() })
+    configured.add(key.variable, Source::Operator, Entries { providers: vec![provider], ..Entries::default() });
+    Ok(())
 }

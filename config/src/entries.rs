@@ -4,7 +4,7 @@
 
 use std::{collections::BTreeMap, fmt};
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use tokenhub_domain::{AliasVariant, Capability, CredentialHeader, Dialect, ProviderOrigin, StickyBy};
 
 /// A secret that a debug print does not show.
@@ -19,7 +19,7 @@ impl fmt::Debug for Concealed {
 }
 
 /// An upstream.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct ProviderEntry {
     pub(crate) id: String,
@@ -34,15 +34,21 @@ pub(crate) struct ProviderEntry {
     pub(crate) protocols: Vec<Dialect>,
     #[serde(default)]
     pub(crate) credential_header: Option<CredentialHeader>,
-    #[serde(default)]
+    #[serde(default, skip_serializing)]
     pub(crate) api_key: Option<Concealed>,
-    /// Several keys in the order of their use, each with a name.
+    /// The variable that has the key, in the environment of each process.
     #[serde(default)]
+    pub(crate) api_key_env: Option<String>,
+    /// Several keys in the order of their use, each with a name.
+    #[serde(default, skip_serializing)]
     pub(crate) credentials: Vec<CredentialEntry>,
     #[serde(default = "yes")]
     pub(crate) enabled: bool,
     #[serde(default)]
     pub(crate) autoload_models: bool,
+    /// The provider in the published prices whose prices count here.
+    #[serde(default)]
+    pub(crate) prices_of: Option<String>,
     /// Only where the hub passes its own providers to its children.
     #[serde(default)]
     pub(crate) origin: Option<ProviderOrigin>,
@@ -57,7 +63,7 @@ pub(crate) struct CredentialEntry {
 }
 
 /// A model at an upstream. Prices are dollars for a thousand tokens.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct ModelEntry {
     pub(crate) id: String,
@@ -68,10 +74,11 @@ pub(crate) struct ModelEntry {
     pub(crate) max_context_tokens: Option<u64>,
     #[serde(default)]
     pub(crate) max_output_tokens: Option<u64>,
+    /// Without it the price that is published for the model, if there is one.
     #[serde(default)]
-    pub(crate) input_per_1k: f64,
+    pub(crate) input_per_1k: Option<f64>,
     #[serde(default)]
-    pub(crate) output_per_1k: f64,
+    pub(crate) output_per_1k: Option<f64>,
     #[serde(default = "yes")]
     pub(crate) enabled: bool,
     /// Whether its server passes on thoughts and calls of Gemma 4 as text.
@@ -89,7 +96,7 @@ pub(crate) struct ModelEntry {
 }
 
 /// A name that stands for one of several models.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct AliasEntry {
     pub(crate) name: String,
@@ -103,7 +110,7 @@ pub(crate) struct AliasEntry {
 }
 
 /// One of the models behind an alias.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct VariantEntry {
     #[serde(alias = "model_id")]

@@ -119,6 +119,8 @@ pub enum ConfigError {
         place: String,
         /// Which.
         id: ProviderId,
+        /// In which field.
+        field: &'static str,
         /// What is wrong.
         problem: String,
     },
@@ -129,6 +131,8 @@ pub enum ConfigError {
         place: String,
         /// Which.
         name: String,
+        /// In which field.
+        field: &'static str,
         /// What is wrong.
         problem: String,
     },
@@ -139,6 +143,8 @@ pub enum ConfigError {
         place: String,
         /// Which.
         id: ModelId,
+        /// In which field.
+        field: &'static str,
         /// What is wrong.
         problem: String,
     },

@@ -57,6 +57,7 @@ pub(crate) const KEYS: &[Key] = &[
     optional("database_url", &["DATABASE_URL", "TOKENHUB_DB_DSN"]).flag("database-url").secrecy(Secrecy::Url),
     optional("client_key", &["TOKENHUB_CLIENT_KEY"]).secrecy(Secrecy::Secret),
     optional("admin_token", &["TOKENHUB_ADMIN_TOKEN"]).secrecy(Secrecy::Secret),
+    optional("secret_key", &["TOKENHUB_SECRET_KEY"]).secrecy(Secrecy::Secret),
     key("cors_origins", &["TOKENHUB_CORS_ORIGINS"], "*"),
     optional("credentials_file", &["TOKENHUB_CREDENTIALS_FILE"]).flag("credentials-file"),
     key("shutdown_drain_secs", &["TOKENHUB_SHUTDOWN_DRAIN_SECS"], "30"),

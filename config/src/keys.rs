@@ -1,4 +1,4 @@
-//! The key files of the data directory: `client-key` and `admin-token`.
+//! The key files of the data directory: `client-key`, `admin-token` and `secret-key`.
 //!
 //! Owns how they are made: once, readable by their owner only, whole or not at all, and the same for processes that
 //! start together. The secrets are never logged.
@@ -20,6 +20,8 @@ use crate::Settings;
 pub const CLIENT_KEY_FILE: &str = "client-key";
 /// Name of the admin token's file in the data directory.
 pub const ADMIN_TOKEN_FILE: &str = "admin-token";
+/// Name of the file in the data directory whose secret seals the keys of providers in the database.
+pub const SECRET_KEY_FILE: &str = "secret-key";
 
 const SECRET_PREFIX: &str = "tokenhub_";
 const SECRET_BYTES: usize = 32;
@@ -69,6 +71,12 @@ pub fn client_key(settings: &Settings) -> Result<SecretString, KeyFileError> {
 /// The token that administrators present: the configured one, or the data directory's, made when it is missing.
 pub fn admin_token(settings: &Settings) -> Result<SecretString, KeyFileError> {
     settings.admin_token.clone().map_or_else(|| ensure_secret_file(&settings.data_dir.join(ADMIN_TOKEN_FILE)), Ok)
+}
+
+/// What seals the keys of providers in the database: the configured secret, or the data directory's, made when it is
+/// missing. Processes on different machines need the same one.
+pub fn secret_key(settings: &Settings) -> Result<SecretString, KeyFileError> {
+    settings.secret_key.clone().map_or_else(|| ensure_secret_file(&settings.data_dir.join(SECRET_KEY_FILE)), Ok)
 }
 
 /// The secret in the file at `path`, made there when there is none.

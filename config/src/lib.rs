@@ -7,6 +7,7 @@
 
 mod aliases;
 mod catalogue;
+mod configured;
 mod cors;
 mod credentials;
 mod entries;
@@ -20,11 +21,13 @@ mod layers;
 mod live;
 mod origin;
 mod parse;
+pub mod published;
 mod settings;
 mod temporal;
 mod variables;
 
 pub use catalogue::Secrets;
+pub use configured::{Configured, Record, RecordKey, RecordKind, RecordSecrets, misread_field};
 pub use cors::CorsOrigins;
 pub use environment::Environment;
 pub use error::ConfigError;

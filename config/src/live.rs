@@ -8,7 +8,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::ArcSwap;
 
-use crate::{ConfigError, Environment, Flags, Loaded, Origins, Settings};
+use tokenhub_domain::Catalogue;
+
+use crate::{ConfigError, Environment, Flags, Loaded, Origins, Record, Settings, catalogue::Built};
 
 /// A shared, reloadable configuration.
 #[derive(Debug)]
@@ -16,8 +18,8 @@ pub struct Live {
     settings: ArcSwap<Settings>,
     origins: ArcSwap<Origins>,
     sources: Option<Sources>,
-    /// One reload at a time: two that overlap could leave the older files' values in place.
-    reloading: Mutex<()>,
+    /// What administrators wrote. Its lock is held over each change: two that overlap could leave older values in place.
+    records: Mutex<Vec<Record>>,
 }
 
 #[derive(Debug)]
@@ -38,8 +40,9 @@ pub struct Reloaded {
 }
 
 /// Settings that parts of a process took at start.
-const FIXED: [&str; 13] = [
+const FIXED: [&str; 14] = [
     "api.",
+    "secret_key",
     "listen_addr",
     "data_dir",
     "database_url",
@@ -72,7 +75,7 @@ impl Live {
             settings: ArcSwap::from_pointee(settings),
             origins: ArcSwap::from_pointee(origins),
             sources,
-            reloading: Mutex::new(()),
+            records: Mutex::default(),
         }
     }
 
@@ -89,8 +92,9 @@ impl Live {
     /// Reads the files again and swaps what may change, or keeps everything and says why.
     pub fn reload(&self) -> Result<Reloaded, ConfigError> {
         let Some(Sources { flags, environment }) = &self.sources else { return Ok(Reloaded::default()) };
-        let _one_at_a_time = self.reloading.lock().unwrap_or_else(PoisonError::into_inner);
+        let records = self.records.lock().unwrap_or_else(PoisonError::into_inner);
         let Loaded { settings: read, origins, warnings } = Settings::load(flags, environment)?;
+        let read = with_records(read, &records)?;
         let before = self.settings();
         let (mut changed, after_restart) = differences(&self.origins(), &origins);
         let mut next = keep_fixed(&before, read);
@@ -103,6 +107,32 @@ impl Live {
         self.origins.store(Arc::new(origins));
         Ok(Reloaded { changed, after_restart, warnings })
     }
+
+    /// What the settings would be with `records` in place of those that are in force.
+    pub fn preview(&self, records: &[Record]) -> Result<Settings, ConfigError> {
+        with_records(self.settings().as_ref().clone(), records)
+    }
+
+    /// Puts `records` in force, or keeps everything and says why.
+    pub fn adopt(&self, records: Vec<Record>) -> Result<(), ConfigError> {
+        let mut in_force = self.records.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = self.settings();
+        let mut next = with_records(before.as_ref().clone(), &records)?;
+        next.catalogue.version = before.catalogue.version + u64::from(!is_same(&next.catalogue, &before.catalogue));
+        self.settings.store(Arc::new(next));
+        *in_force = records;
+        Ok(())
+    }
+}
+
+fn is_same(one: &Catalogue, other: &Catalogue) -> bool {
+    (&one.providers, &one.models, &one.aliases) == (&other.providers, &other.models, &other.aliases)
+}
+
+/// `settings` with the catalogue and the keys that `records` make of their sources.
+fn with_records(settings: Settings, records: &[Record]) -> Result<Settings, ConfigError> {
+    let Built { catalogue, credentials, .. } = settings.configured.with(records)?.build()?;
+    Ok(Settings { catalogue, credentials, ..settings })
 }
 
 /// What was read, with the parts that were decided at start as they are.
@@ -111,6 +141,7 @@ fn keep_fixed(before: &Settings, read: Settings) -> Settings {
         listen_addr: before.listen_addr,
         api_threads: before.api_threads,
         data_dir: before.data_dir.clone(),
+        secret_key: before.secret_key.clone(),
         database_url: before.database_url.clone(),
         log_level: before.log_level.clone(),
         log_format: before.log_format,

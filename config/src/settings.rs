@@ -14,7 +14,7 @@ use secrecy::SecretString;
 use tokenhub_domain::{Catalogue, NanoDollars, ProviderOrigin, RoutingProfile, limits};
 
 use crate::{
-    ConfigError, CorsOrigins, Environment, Flags, Origin, Origins, Secrets, credentials,
+    ConfigError, Configured, CorsOrigins, Environment, Flags, Origin, Origins, Secrets, credentials,
     file::ConfigFile,
     key::KEYS,
     layers::Layers,
@@ -162,6 +162,10 @@ pub struct Settings {
     pub catalogue: Catalogue,
     /// API keys of the providers that have one.
     pub credentials: Secrets,
+    /// What catalogue and keys were made of.
+    pub configured: Configured,
+    /// Seals what must not be read in the database, when it is not the data directory's (see [`crate::keys::secret_key`]).
+    pub secret_key: Option<SecretString>,
     /// `tokenhub up`.
     pub up: UpSettings,
     /// The process was started by `tokenhub up` with a pipe as standard input: its end means that the parent is gone.
@@ -209,7 +213,8 @@ impl Settings {
         let database_url = database_url(&mut values, &data_dir)?;
         let temporal = temporal::decide(&mut values, environment, &mut warnings)?;
         let credentials_file = values.text("credentials_file").map(PathBuf::from);
-        let built = credentials::collect(environment, file.as_ref(), credentials_file.as_deref())?.finish();
+        let configured = credentials::collect(environment, file.as_ref(), credentials_file.as_deref())?;
+        let built = configured.build()?;
 
         let mut origins = values.origins();
         for (id, place) in &built.places {
@@ -245,6 +250,8 @@ impl Settings {
             credentials_file,
             catalogue: built.catalogue,
             credentials: built.credentials,
+            configured,
+            secret_key: secret(&values, "secret_key")?,
             up: up(&values)?,
             stop_at_end_of_stdin: environment.get("TOKENHUB_PARENT_PIPE") == Some("1"),
         };

@@ -88,6 +88,9 @@ pub struct Provider {
     pub origin: ProviderOrigin,
     /// Whether its model list is to be asked for.
     pub autoload_models: bool,
+    /// The provider whose published prices count here; its own, where its address is known, without it.
+    #[serde(default)]
+    pub prices_of: Option<String>,
 }
 
 impl Provider {
@@ -104,6 +107,7 @@ impl Provider {
             enabled: true,
             origin: ProviderOrigin::Configured,
             autoload_models: false,
+            prices_of: None,
         }
     }
 }
@@ -126,6 +130,41 @@ impl ModelQuirks {
     }
 }
 
+/// Who says that there is a model.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ModelOrigin {
+    /// The operator; it stays until the operator takes it away.
+    #[default]
+    Configured,
+    /// Its provider's list; it goes with its line there.
+    Listed,
+}
+
+/// Where a price comes from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PriceSource {
+    /// Nobody knows it; calls are counted as free.
+    #[default]
+    Unknown,
+    /// The operator.
+    Manual,
+    /// The published prices that this version was built with.
+    Published,
+}
+
+impl PriceSource {
+    /// The stable name.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Unknown => "unknown",
+            Self::Manual => "manual",
+            Self::Published => "published",
+        }
+    }
+}
+
 /// A model as one provider serves it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Model {
@@ -143,8 +182,14 @@ pub struct Model {
     pub input_price: PricePerMillion,
     /// Price of output tokens.
     pub output_price: PricePerMillion,
+    /// Who says so.
+    #[serde(default)]
+    pub price_source: PriceSource,
     /// Whether it may be chosen.
     pub enabled: bool,
+    /// Who says that there is such a model.
+    #[serde(default)]
+    pub origin: ModelOrigin,
     /// What it needs beside its protocol.
     #[serde(default)]
     pub quirks: ModelQuirks,
@@ -172,7 +217,9 @@ impl Model {
             max_output_tokens: None,
             input_price: PricePerMillion::default(),
             output_price: PricePerMillion::default(),
+            price_source: PriceSource::default(),
             enabled: true,
+            origin: ModelOrigin::default(),
             quirks: ModelQuirks::default(),
             fallbacks: Vec::new(),
         }
@@ -183,10 +230,33 @@ impl Model {
         self.input_price.cost_of(input_tokens) + self.output_price.cost_of(output_tokens)
     }
 
+    /// The same with the prices that it was made of.
+    pub fn bill(&self, input_tokens: u64, output_tokens: u64) -> Bill {
+        Bill {
+            cost: self.cost_of(input_tokens, output_tokens),
+            input_price: self.input_price,
+            output_price: self.output_price,
+            price_source: self.price_source,
+        }
+    }
+
     /// What a call with `credential` is addressed to.
     pub fn deployment(&self, credential: CredentialId) -> Deployment {
         Deployment { model: self.id.clone(), provider: self.provider_id.clone(), credential }
     }
+}
+
+/// What a call costs, and why.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Bill {
+    /// The sum.
+    pub cost: NanoDollars,
+    /// Price of input tokens.
+    pub input_price: PricePerMillion,
+    /// Price of output tokens.
+    pub output_price: PricePerMillion,
+    /// Whose prices they are.
+    pub price_source: PriceSource,
 }
 
 /// One model at one provider, called with one of its credentials.

@@ -28,7 +28,8 @@ mod time;
 pub use alias::{Alias, AliasVariant, StickyBy};
 pub use capability::{Capabilities, Capability};
 pub use catalogue::{
-    Catalogue, CredentialHeader, Deployment, Model, ModelQuirks, Provider, ProviderKind, ProviderOrigin,
+    Bill, Catalogue, CredentialHeader, Deployment, Model, ModelOrigin, ModelQuirks, PriceSource, Provider,
+    ProviderKind, ProviderOrigin,
 };
 pub use content::{ContentHash, ContentRef, Text};
 pub use dialect::{Dialect, ForwardedHeader, Operation};

@@ -94,6 +94,8 @@ pub struct LedgerRow {
     pub input_price: PricePerMillion,
     /// The price of answer tokens at that time.
     pub output_price: PricePerMillion,
+    /// How the cost was made of them, and whose prices they are.
+    pub price_rule: Option<String>,
     /// The provider's own usage object.
     pub usage_json: Option<String>,
     /// The provider's finish reason.
@@ -183,6 +185,7 @@ fn from_model(model: ledger::Model) -> Result<LedgerRow, StoreError> {
         output_tokens: counted(model.output_tokens),
         input_price: PricePerMillion(model.input_price),
         output_price: PricePerMillion(model.output_price),
+        price_rule: model.price_rule,
         usage_json: model.usage_json,
         finish_reason: model.finish_reason,
         status_code: model.status_code.and_then(|code| u16::try_from(code).ok()),

@@ -5,6 +5,7 @@
 //! Each claim and lease is one conditional statement, so both databases behave alike and no lock outlives a query.
 
 mod bulk;
+mod catalogue_records;
 mod columns;
 mod contents;
 mod cooldowns;
@@ -17,8 +18,10 @@ mod ledger_rows;
 mod observations;
 mod request_log;
 mod runs;
+mod seal;
 mod store;
 
+pub use catalogue_records::{CatalogueChange, CatalogueRecords, Changed, RecordRow};
 pub use contents::Contents;
 pub use cooldowns::{CooldownRow, CooldownScope, Cooldowns};
 pub use decisions::{DecisionRow, Decisions};
@@ -29,4 +32,5 @@ pub use ledger_rows::{LedgerRow, LedgerRows, LedgerState};
 pub use observations::Observations;
 pub use request_log::{Keyset, RequestLog, RequestLogRow};
 pub use runs::{Claim, FinishRow, IdempotencyScope, Inserted, NewRun, RunRow, Runs};
+pub use seal::{Seal, SealError};
 pub use store::Store;

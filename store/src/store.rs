@@ -10,7 +10,9 @@ use sea_orm::{
     TransactionOptions, TransactionTrait,
 };
 
-use crate::{Contents, Cooldowns, Decisions, Journal, LedgerRows, Observations, RequestLog, Runs, StoreError};
+use crate::{
+    CatalogueRecords, Contents, Cooldowns, Decisions, Journal, LedgerRows, Observations, RequestLog, Runs, StoreError,
+};
 
 /// How long a statement waits for a lock, a connection or a server before it fails.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -87,6 +89,11 @@ impl Store {
     /// The request log.
     pub fn request_log(&self) -> RequestLog {
         RequestLog::new(self.clone())
+    }
+
+    /// What administrators wrote about providers, models and aliases.
+    pub fn catalogue_records(&self) -> CatalogueRecords {
+        CatalogueRecords::new(self.clone())
     }
 
     /// What selections found.

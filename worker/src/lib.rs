@@ -10,7 +10,7 @@ use std::{sync::Arc, time::Duration};
 
 use anyhow::Context;
 use temporalio_sdk::{Runtime, Worker, runtime::RuntimeOptions};
-use tokenhub_activities::{Activities, FaultPoints, World, WorldError, WorldParts};
+use tokenhub_activities::{Activities, Curator, FaultPoints, World, WorldError, WorldParts};
 use tokenhub_config::{Live, Settings, TemporalSettings};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -28,7 +28,10 @@ pub async fn serve(live: Arc<Live>, faults: FaultPoints, stop: CancellationToken
     // The ledger outlives the worker: it drains after the last step.
     let ledger_stop = CancellationToken::new();
     let Some(world) = open_world(&settings, &faults, &tracker, &ledger_stop, &stop).await? else { return Ok(()) };
-    reload::watch(Arc::clone(&live), Arc::clone(&world), stop.clone(), &tracker)?;
+    let curator = Arc::new(Curator::new(Arc::clone(&world), Arc::clone(&live))?);
+    curator.catch_up().await.context("the catalogue cannot be read")?;
+    tracker.spawn(Arc::clone(&curator).keep_following(stop.clone()));
+    reload::watch(curator, Arc::clone(&world), stop.clone(), &tracker)?;
     tracker.spawn(tokenhub_activities::discovery::keep_discovering(Arc::clone(&world), stop.clone()));
     // A run for a listed model must not come before the list; a provider that is away must not hold up the others.
     let _ = tokio::time::timeout(DISCOVERY_PATIENCE, tokenhub_activities::discovery::discover(&world)).await;

@@ -6,14 +6,14 @@ use std::{
 };
 
 use tokenhub_domain::{
-    AttemptId, ErrorClass, NanoDollars, Operation, ProviderFailure, Reply, ReplyForm, SendOutcome, SendRequest,
+    AttemptId, Bill, ErrorClass, NanoDollars, Operation, ProviderFailure, Reply, ReplyForm, SendOutcome, SendRequest,
 };
 use tokenhub_formats::Schema;
 use tokenhub_providers::{Call, Completion, Providers};
 use tokenhub_store::{AttemptOpen, Settlement, StoreError, Waste};
 
 use super::{Sending, body::body, shape, unwanted};
-use crate::{ActivityFault, Keeping, clock, losses, observed, presence::Presence};
+use crate::{ActivityFault, Keeping, bill, clock, losses, observed, presence::Presence};
 
 /// Between two tries to reach a database that is away.
 const STORE_RETRY_INTERVAL: Duration = Duration::from_millis(250);
@@ -101,14 +101,10 @@ async fn answered<P: Presence>(
 ) -> Result<Called, ActivityFault> {
     let Sending { world, run, keeping, request, .. } = sending;
     let catalogue = world.catalogue.load_full();
-    let (cost, input_price, output_price) =
-        catalogue.model(&request.deployment).map_or_else(Default::default, |model| {
-            (
-                model.cost_of(completion.usage.input_tokens, completion.usage.output_tokens),
-                model.input_price,
-                model.output_price,
-            )
-        });
+    let Bill { cost, input_price, output_price, price_source } = catalogue
+        .model(&request.deployment)
+        .map(|model| bill::of(&catalogue, model, &completion.usage, completion.usage_json.as_deref()))
+        .unwrap_or_default();
     world.observed.answered(called, latency_ms, cost);
     let settlement = Settlement {
         usage_json: completion.usage_json.clone(),
@@ -117,6 +113,7 @@ async fn answered<P: Presence>(
         cost,
         input_price,
         output_price,
+        price_source,
         finish_reason: completion.finish_reason.clone(),
         latency_ms,
         waste: Waste::Used,

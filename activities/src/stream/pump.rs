@@ -6,7 +6,7 @@ use std::{
 };
 
 use futures_util::{StreamExt, stream::BoxStream};
-use tokenhub_domain::{ErrorClass, ProviderFailure, RunContext, TokenUsage};
+use tokenhub_domain::{Bill, ErrorClass, ProviderFailure, RunContext, TokenUsage};
 use tokenhub_providers::{EventKind, StreamEvent};
 use tokenhub_store::{Settlement, Waste};
 use tokenhub_workflows::contract::StreamLog;
@@ -14,7 +14,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio_util::task::TaskTracker;
 
 use super::{Attempt, EVENTS_BUFFERED, OpenStream, StreamItem, TriedCall, elapsed_ms, gate::Begun, item_of};
-use crate::{World, clock};
+use crate::{World, bill, clock};
 
 /// A client that reads nothing for this long is gone, whatever its connection says.
 const READER_PATIENCE: Duration = Duration::from_mins(1);
@@ -123,10 +123,10 @@ fn settle(
     started: Instant,
 ) -> StreamLog {
     let catalogue = world.catalogue.load_full();
-    let (cost, input_price, output_price) =
-        catalogue.model(&attempt.deployment).map_or_else(Default::default, |model| {
-            (model.cost_of(seen.usage.input_tokens, seen.usage.output_tokens), model.input_price, model.output_price)
-        });
+    let Bill { cost, input_price, output_price, price_source } = catalogue
+        .model(&attempt.deployment)
+        .map(|model| bill::of(&catalogue, model, &seen.usage, seen.usage_json.as_deref()))
+        .unwrap_or_default();
     let finish_reason = match failure {
         None => seen.finish_reason.clone(),
         Some(failure) => Some(failure.class.as_str().to_owned()),
@@ -138,6 +138,7 @@ fn settle(
         cost,
         input_price,
         output_price,
+        price_source,
         finish_reason,
         latency_ms: elapsed_ms(attempt.started),
         waste: Waste::Used,

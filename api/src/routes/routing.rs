@@ -24,7 +24,7 @@ use crate::{
     state::{Admin, Models},
 };
 
-/// Largest page, and the usual one, as in TokenHub (Go).
+/// Largest page, as in TokenHub (Go).
 const PAGE_MAX: usize = 1_000;
 
 /// A part of a list.
@@ -153,7 +153,7 @@ pub(super) async fn engine_models(
     if let Err(problem) = admin.token.load().check(&headers) {
         return problem.into_admin_response();
     }
-    let (limit, offset) = match range(page) {
+    let (limit, offset) = match range(page, PAGE_MAX) {
         Ok(range) => range,
         Err(problem) => return problem.into_admin_response(),
     };
@@ -175,13 +175,14 @@ pub(super) async fn engine_models(
     .into_response()
 }
 
-fn range(page: Result<Query<Page>, QueryRejection>) -> Result<(usize, usize), Problem> {
+/// Limit and offset; `usual` without a limit.
+pub(super) fn range(page: Result<Query<Page>, QueryRejection>, usual: usize) -> Result<(usize, usize), Problem> {
     let Query(page) = page.map_err(|_| Problem::invalid("limit", "limit and offset must be whole numbers"))?;
     match page.limit {
         Some(limit) if limit == 0 || limit > PAGE_MAX => {
             Err(Problem::invalid("limit", format!("must be a whole number from 1 to {PAGE_MAX}")))
         }
-        limit => Ok((limit.unwrap_or(PAGE_MAX), page.offset.unwrap_or(0))),
+        limit => Ok((limit.unwrap_or(usual), page.offset.unwrap_or(0))),
     }
 }
 

@@ -21,8 +21,11 @@ use crate::{
 };
 
 const WHAT: &str = "the ledger";
-/// Both token prices times the token counts, rounded up; stored so that a later rule does not change old invoices.
-const PRICE_RULE: &str = "per_token";
+/// Both token prices times the token counts, rounded up, and whose prices; stored so that a later rule does not change
+/// old invoices.
+fn price_rule(settlement: &Settlement) -> String {
+    format!("per_token:{}", settlement.price_source.as_str())
+}
 
 /// Writes a batch in one transaction.
 pub(super) async fn apply(store: &Store, instance: &InstanceId, records: Vec<SpoolRecord>) -> Result<(), StoreError> {
@@ -109,7 +112,7 @@ fn ending_columns(ending: &Ending) -> Vec<(Column, Value)> {
             (Column::OutputTokens, stored(settlement.output_tokens).into()),
             (Column::InputPrice, settlement.input_price.0.into()),
             (Column::OutputPrice, settlement.output_price.0.into()),
-            (Column::PriceRule, PRICE_RULE.into()),
+            (Column::PriceRule, price_rule(settlement).into()),
             (Column::UsageJson, settlement.usage_json.clone().map(without_nul).into()),
             (Column::FinishReason, settlement.finish_reason.clone().map(without_nul).into()),
             (Column::Waste, name_of(&settlement.waste).into()),
@@ -182,7 +185,7 @@ fn settle_row(row: &mut ledger::Model, settlement: &Settlement) {
     row.output_tokens = stored(settlement.output_tokens);
     row.input_price = settlement.input_price.0;
     row.output_price = settlement.output_price.0;
-    row.price_rule = Some(PRICE_RULE.to_owned());
+    row.price_rule = Some(price_rule(settlement));
     row.usage_json = settlement.usage_json.clone().map(without_nul);
     row.finish_reason = settlement.finish_reason.clone().map(without_nul);
     row.waste = Some(name_of(&settlement.waste));

@@ -97,7 +97,9 @@ async fn close(shared: &Shared) {
 
 #[cfg(test)]
 mod tests {
-    use tokenhub_domain::{AttemptId, InstanceId, NanoDollars, PricePerMillion, Role, TenantId, UnixMicros};
+    use tokenhub_domain::{
+        AttemptId, InstanceId, NanoDollars, PricePerMillion, PriceSource, Role, TenantId, UnixMicros,
+    };
     use tokio_util::task::TaskTracker;
 
     use super::*;
@@ -130,6 +132,7 @@ mod tests {
             cost: NanoDollars(7),
             input_price: PricePerMillion::default(),
             output_price: PricePerMillion::default(),
+            price_source: PriceSource::Manual,
             finish_reason: None,
             latency_ms: 1,
             waste: Waste::Used,

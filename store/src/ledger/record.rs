@@ -6,8 +6,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::{DecisionRow, RequestLogRow};
 use tokenhub_domain::{
-    ApiKeyId, AttemptId, ErrorClass, ModelId, NanoDollars, PricePerMillion, PrincipalId, ProviderId, RequestId, Role,
-    RunId, StepId, StepKey, TenantId, UnixMicros,
+    ApiKeyId, AttemptId, ErrorClass, ModelId, NanoDollars, PricePerMillion, PriceSource, PrincipalId, ProviderId,
+    RequestId, Role, RunId, StepId, StepKey, TenantId, UnixMicros,
 };
 
 /// What is known before a provider call.
@@ -68,6 +68,9 @@ pub struct Settlement {
     pub input_price: PricePerMillion,
     /// The price of answer tokens.
     pub output_price: PricePerMillion,
+    /// Who says so.
+    #[serde(default)]
+    pub price_source: PriceSource,
     /// The provider's finish reason.
     pub finish_reason: Option<String>,
     /// Milliseconds from sending to the last byte.

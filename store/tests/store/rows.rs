@@ -1,8 +1,8 @@
 //! Values that the tests store.
 
 use tokenhub_domain::{
-    AttemptId, Deployment, DurabilityMark, InstanceId, NanoDollars, Owner, PricePerMillion, Role, RunId, RunKind,
-    RunStatus, StepId, StepKey, StopReason, TenantId, UnixMicros, Usage, WorkflowId,
+    AttemptId, Deployment, DurabilityMark, InstanceId, NanoDollars, Owner, PricePerMillion, PriceSource, Role, RunId,
+    RunKind, RunStatus, StepId, StepKey, StopReason, TenantId, UnixMicros, Usage, WorkflowId,
 };
 use tokenhub_store::{AttemptOpen, FinishRow, IdempotencyScope, NewRun, Settlement, Waste};
 
@@ -86,6 +86,7 @@ pub(crate) fn settlement() -> Settlement {
         cost: NanoDollars(50),
         input_price: PricePerMillion(1_000_000),
         output_price: PricePerMillion(2_000_000),
+        price_source: PriceSource::Manual,
         finish_reason: Some("stop".to_owned()),
         latency_ms: 12,
         waste: Waste::Used,

@@ -1,0 +1,138 @@
+//! What a change of one entry does to what is stored.
+
+use serde_json::{Map, Value};
+use tokenhub_activities::{CatalogueFault, Edit, KeptRecord, NewSecrets};
+use tokenhub_config::{RecordKey, RecordKind};
+use tokenhub_domain::{CredentialId, Deployment};
+
+use super::{not_found, problem_of, version_of};
+use crate::{
+    error::{CatalogueRefusal, Problem},
+    parse::record::Written,
+    state::Admin,
+};
+
+/// What stops a change.
+enum Stopped {
+    Refused(Problem),
+    Fault(CatalogueFault),
+}
+
+impl From<CatalogueFault> for Stopped {
+    fn from(fault: CatalogueFault) -> Self {
+        Self::Fault(fault)
+    }
+}
+
+impl<P: Into<Problem>> From<Refused<P>> for Stopped {
+    fn from(Refused(problem): Refused<P>) -> Self {
+        Self::Refused(problem.into())
+    }
+}
+
+struct Refused<P>(P);
+
+async fn make(admin: &Admin, plan: impl Fn(&[KeptRecord]) -> Result<Edit, Stopped>) -> Result<(), Problem> {
+    admin.curator.change(plan).await.map_err(|stopped| match stopped {
+        Stopped::Refused(problem) => problem,
+        Stopped::Fault(fault) => problem_of(fault),
+    })
+}
+
+/// A new entry; the name must be free.
+pub(super) async fn create(admin: &Admin, key: &RecordKey, written: &Written) -> Result<(), Problem> {
+    make(admin, |kept| {
+        let stored = kept.iter().any(|kept| &kept.record.key == key).then(|| "the database".to_owned());
+        if let Some(place) = stored.or_else(|| place_of(admin, key)) {
+            let (kind, id) = (key.kind.as_str(), key.id.clone());
+            return Err(Refused(CatalogueRefusal::AlreadyThere { kind, id, place }).into());
+        }
+        Ok(put(key, without_nulls(written.fields.clone()), written))
+    })
+    .await
+}
+
+/// The named fields of an entry change, wherever it comes from.
+pub(super) async fn patch(admin: &Admin, key: &RecordKey, written: &Written) -> Result<(), Problem> {
+    make(admin, |kept| {
+        check_version(kept, key, written.version)?;
+        let stored = kept.iter().find(|kept| &kept.record.key == key);
+        let is_below = place_of(admin, key).is_some();
+        if stored.is_none() && !is_below && !is_listed(admin, key) {
+            return Err(Refused(not_found(key)).into());
+        }
+        let mut fields = stored.map(|kept| kept.record.fields.clone()).unwrap_or_default();
+        fields.extend(written.fields.clone());
+        // A field that a file gives has to be taken back for good.
+        Ok(put(key, if is_below { fields } else { without_nulls(fields) }, written))
+    })
+    .await
+}
+
+/// An entry becomes what is written, whether it was there or not.
+pub(super) async fn replace(admin: &Admin, key: &RecordKey, written: &Written) -> Result<(), Problem> {
+    make(admin, |kept| {
+        check_version(kept, key, written.version)?;
+        Ok(put(key, written.fields.clone(), written))
+    })
+    .await
+}
+
+/// What is stored of an entry goes, and with a provider of which nothing else is known its models.
+pub(super) async fn delete(admin: &Admin, key: &RecordKey, version: Option<u64>) -> Result<(), Problem> {
+    make(admin, |kept| {
+        check_version(kept, key, version)?;
+        let below = place_of(admin, key);
+        if !kept.iter().any(|kept| &kept.record.key == key) {
+            let (kind, id) = (key.kind.as_str(), key.id.clone());
+            return match below.or_else(|| is_listed(admin, key).then(|| "its provider's list".to_owned())) {
+                Some(place) => Err(Refused(CatalogueRefusal::Elsewhere { kind, id, place }).into()),
+                None => Err(Refused(not_found(key)).into()),
+            };
+        }
+        let mut remove = vec![key.clone()];
+        if key.kind == RecordKind::Provider && below.is_none() {
+            let models = kept.iter().map(|kept| &kept.record.key);
+            remove.extend(models.filter(|it| it.kind == RecordKind::Model && it.provider == key.id).cloned());
+        }
+        Ok(Edit { put: Vec::new(), remove })
+    })
+    .await
+}
+
+fn check_version(kept: &[KeptRecord], key: &RecordKey, wanted: Option<u64>) -> Result<(), Stopped> {
+    let current = version_of(kept, key);
+    if wanted.is_none_or(|wanted| wanted == current) {
+        return Ok(());
+    }
+    Err(Refused(CatalogueRefusal::Changed { kind: key.kind.as_str(), id: key.id.clone(), current }).into())
+}
+
+fn put(key: &RecordKey, fields: Map<String, Value>, written: &Written) -> Edit {
+    let secrets = match &written.keys {
+        None => NewSecrets::Kept,
+        Some(Value::Null) => NewSecrets::Dropped,
+        Some(keys) => NewSecrets::Given(keys.clone()),
+    };
+    Edit { put: vec![(key.clone(), fields, secrets)], remove: Vec::new() }
+}
+
+fn without_nulls(mut fields: Map<String, Value>) -> Map<String, Value> {
+    fields.retain(|_, value| !value.is_null());
+    fields
+}
+
+/// Where the entry stands, the database aside.
+fn place_of(admin: &Admin, key: &RecordKey) -> Option<String> {
+    admin.curator.live().settings().configured.place_of(key).map(str::to_owned)
+}
+
+/// Whether a provider lists the model.
+fn is_listed(admin: &Admin, key: &RecordKey) -> bool {
+    let deployment = Deployment {
+        model: key.id.as_str().into(),
+        provider: key.provider.as_str().into(),
+        credential: CredentialId::default(),
+    };
+    key.kind == RecordKind::Model && admin.world.catalogue.load().model(&deployment).is_some()
+}
