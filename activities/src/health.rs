@@ -85,7 +85,7 @@ impl State {
                 .secrets
                 .get(&(provider.clone(), credential.clone()))
                 .map_or("", |secret| secret.fingerprint.as_str()),
-            Scope::CredentialModel(..) | Scope::Deployment(..) => "",
+            Scope::Provider(..) | Scope::CredentialModel(..) | Scope::Deployment(..) => "",
         }
     }
 }
@@ -125,7 +125,7 @@ impl Health {
             Scope::Credential(provider, credential) => {
                 secrets.get(&(provider.clone(), credential.clone())).is_some_and(|secret| secret.since == now)
             }
-            Scope::CredentialModel(..) | Scope::Deployment(..) => false,
+            Scope::Provider(..) | Scope::CredentialModel(..) | Scope::Deployment(..) => false,
         };
         let ended = state.cooldowns.remove_where(|scope, _| is_new(scope));
         state.lifted(ended);
@@ -162,6 +162,25 @@ impl Health {
                 state.unwritten.insert(scope, Change::Noted);
             }
         }
+    }
+
+    /// Notes whether a probe that began at `began` found anybody at `provider`.
+    pub(crate) fn note_probe(&self, provider: &ProviderId, found: Result<(), &ProviderFailure>, began: UnixMicros) {
+        if self.penalties == Penalties::Off {
+            return;
+        }
+        let mut state = self.state();
+        let times = CallTimes { began, ended: clock::now() };
+        let (noted, ended) = state.cooldowns.note_probe(provider, found, times);
+        state.unwritten.extend(noted.map(|scope| (scope, Change::Noted)));
+        state.lifted(ended);
+    }
+
+    /// Whether nobody could be reached at `provider` of late.
+    pub(crate) fn is_absent(&self, provider: &ProviderId) -> bool {
+        let state = self.state();
+        let mut known = state.cooldowns.iter();
+        known.any(|(scope, cooldown)| scope.provider() == provider && cooldown.reason == ErrorClass::Transport)
     }
 
     /// Leaves out who is cooling down, in all lists alike, and takes the probes of who has just finished.

@@ -101,6 +101,13 @@ impl Observed {
         seen.news = true;
     }
 
+    /// The latest look at `provider`, whichever process took it.
+    pub(crate) fn last_probe(&self, provider: &ProviderId) -> Option<Probe> {
+        let seen = self.seen();
+        let looks = [seen.own.probe(provider), seen.others.probe(provider)];
+        looks.into_iter().flatten().max_by_key(|probe| probe.at)
+    }
+
     fn note(&self, call: Call<'_>, result: SampleResult) {
         let input_tokens = (call.body_bytes / BYTES_PER_TOKEN) as u64;
         let sample = Sample { ended: clock::now(), input_tokens, result };

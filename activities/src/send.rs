@@ -58,11 +58,20 @@ async fn unwanted<P: Presence>(sending: &Sending<'_, P>) {
     match sending.presence.withdrawal() {
         Withdrawal::Decided => {}
         Withdrawal::Doubtful => {
-            while !is_over(sending).await {
+            while !is_over(sending).await && !is_answered(sending).await {
                 tokio::time::sleep(WITHDRAWAL_CHECK_INTERVAL).await;
             }
         }
     }
+}
+
+/// Whether another deployment has answered the step meanwhile.
+async fn is_answered<P: Presence>(sending: &Sending<'_, P>) -> bool {
+    let Sending { world, run, request, .. } = sending;
+    let outcomes = world.store.journal().outcomes_of(&run.tenant, &run.run_id, &request.step).await;
+    outcomes.unwrap_or_default().iter().any(|text| {
+        serde_json::from_str::<SendOutcome>(text).is_ok_and(|outcome| matches!(outcome, SendOutcome::Answered(_)))
+    })
 }
 
 /// Whether the run is known to have ended.

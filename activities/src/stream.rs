@@ -4,6 +4,7 @@
 //! other call; the log line is left to the caller, who can make it durable.
 
 mod gate;
+mod hedge;
 mod pump;
 
 use std::{
@@ -43,6 +44,8 @@ pub struct StreamRequest {
     pub estimated_input_tokens: u64,
     /// The first content must come within this.
     pub deadline_ms: u64,
+    /// The next candidate is asked as well when nobody has begun within this.
+    pub hedge_after_ms: Option<u64>,
 }
 
 /// One item of a committed stream.
@@ -137,6 +140,9 @@ impl Drop for Attempt {
     }
 }
 
+/// A stream whose first content is there, with the calls that were made for it, its own last.
+type Opened = (Attempt, Vec<TriedCall>, gate::Begun);
+
 /// Opens a stream at the first candidate that begins to answer.
 pub async fn open(
     world: &Arc<World>,
@@ -145,7 +151,21 @@ pub async fn open(
     request: StreamRequest,
 ) -> Result<OpenStream, StreamError> {
     let started = Instant::now();
-    let mut untried = request.candidates.clone();
+    let (attempt, calls, begun) = match request.hedge_after_ms {
+        Some(after_ms) if request.candidates.len() > 1 => hedge::race(world, run, &request, after_ms, started).await?,
+        Some(_) | None => in_turn(world, run, &request, request.candidates.clone(), started).await?,
+    };
+    Ok(pump::start(world, tracker, run, (attempt, calls), begun, started))
+}
+
+/// Asks `candidates` one after the other.
+async fn in_turn(
+    world: &World,
+    run: &RunContext,
+    request: &StreamRequest,
+    mut untried: Vec<Candidate>,
+    started: Instant,
+) -> Result<Opened, StreamError> {
     if untried.is_empty() {
         let failure = ProviderFailure::of(ErrorClass::BadRequest, "no model is eligible");
         return Err(StreamError::Failed(failure, Vec::new()));
@@ -160,14 +180,14 @@ pub async fn open(
             begin(world, run, (&current.deployment, request.body.len()), tries).map_err(StreamError::Fault)?;
         let time_left_ms = request.deadline_ms.saturating_sub(elapsed_ms(started));
         let limits = gate::Limits { max_output_tokens, first_content: Duration::from_millis(time_left_ms) };
-        let begun = gate::first_content(world, &attempt, &request, &limits).await;
+        let begun = gate::first_content(world, &attempt, request, &limits).await;
         calls.push(TriedCall {
             deployment: attempt.deployment.clone(),
             error_class: begun.as_ref().err().map(|failure| failure.class),
             elapsed_ms: elapsed_ms(attempt.started),
         });
         let failure = match begun {
-            Ok(begun) => return Ok(pump::start(world, tracker, run, (attempt, calls), begun, started)),
+            Ok(begun) => return Ok((attempt, calls, begun)),
             Err(failure) => failure,
         };
         world.health.note(&attempt.deployment, Err(&failure), attempt.began);

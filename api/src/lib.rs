@@ -10,6 +10,7 @@ mod cors;
 mod dispatch;
 mod durability;
 mod error;
+mod hedging;
 mod idempotency;
 mod lanes;
 mod leftovers;

@@ -6,6 +6,7 @@ mod count_tokens;
 mod embeddings;
 mod engine_health;
 mod entry;
+mod events;
 mod explain;
 mod health;
 mod models;
@@ -60,6 +61,7 @@ pub(crate) fn router(state: AppState) -> Router {
         .route("/v1/plan/{id}", get(plan::show))
         .merge(catalogue::router())
         .route("/admin/v1/engine/models", get(routing::engine_models))
+        .route("/admin/v1/events", get(events::watch))
         .route("/admin/v1/health", get(engine_health::list))
         .route("/admin/v1/requests/{id}/explain", get(explain::explain))
         .route("/admin/v1/rewards", get(routing::rewards))

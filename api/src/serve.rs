@@ -66,6 +66,8 @@ pub async fn serve_with(
     curator.catch_up().await.context("the catalogue cannot be read")?;
     background.spawn(Arc::clone(curator).keep_following(stop.clone()));
     watch_hangups(parts.gate.clone(), parts.admin.clone(), stop.clone(), &background)?;
+    let interval = Duration::from_secs(settings.probe_interval_secs);
+    background.spawn(tokenhub_activities::prober::keep_probing(Arc::clone(&world), interval, stop.clone()));
     background.spawn(tokenhub_activities::discovery::keep_discovering(Arc::clone(&world), stop.clone()));
 
     let drain = Duration::from_secs(settings.shutdown_drain_secs);
@@ -127,12 +129,7 @@ fn assemble(
     let curator = Arc::new(Curator::new(Arc::clone(world), Arc::clone(live))?);
     let settings = live.settings();
     let metrics = Arc::new(Metrics::new());
-    let defaults = BreakerSettings::default();
-    let breaker = Arc::new(BreakerCell::new(BreakerSettings {
-        failures: settings.breaker.failures,
-        open_ms: settings.breaker.open_ms,
-        ..defaults
-    }));
+    let breaker = Arc::new(BreakerCell::new(breaker_settings(&settings)));
     let link = settings.temporal.clone().map(|temporal| Arc::new(TemporalLink::new(temporal)));
     if let Some(link) = &link {
         background.spawn(Arc::clone(link).keep_connecting(world.instance.clone(), stop.clone()));
@@ -147,10 +144,6 @@ fn assemble(
         Duration::from_millis(settings.start_deadline_ms),
     );
     background.spawn(dispatcher.keep_sweeping(stop.clone()));
-    let temporal_ui = settings
-        .temporal
-        .as_ref()
-        .and_then(|temporal| temporal.ui_url.clone().map(|root| Arc::new((root, temporal.namespace.clone()))));
     let started_at_secs = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
     Ok(Parts {
         gate: Gate { key: Arc::new(ArcSwap::from_pointee(key)) },
@@ -159,7 +152,12 @@ fn assemble(
             live: Arc::clone(live),
             started_at_secs: i64::try_from(started_at_secs).unwrap_or_default(),
         },
-        runner: Runner { dispatcher, world: Arc::clone(world), tasks: tasks.clone(), temporal_ui },
+        runner: Runner {
+            dispatcher,
+            world: Arc::clone(world),
+            tasks: tasks.clone(),
+            temporal_ui: temporal_ui(&settings),
+        },
         health: Health {
             world: Arc::clone(world),
             link,
@@ -167,9 +165,28 @@ fn assemble(
             metrics: Arc::clone(&metrics),
             draining: draining.clone(),
         },
-        admin: Admin { token: Arc::new(ArcSwap::from_pointee(token)), world: Arc::clone(world), curator },
+        admin: Admin {
+            token: Arc::new(ArcSwap::from_pointee(token)),
+            world: Arc::clone(world),
+            curator,
+            stopping: stop.clone(),
+        },
         metrics,
     })
+}
+
+fn breaker_settings(settings: &Settings) -> BreakerSettings {
+    BreakerSettings {
+        failures: settings.breaker.failures,
+        open_ms: settings.breaker.open_ms,
+        ..BreakerSettings::default()
+    }
+}
+
+/// Root of the Temporal UI and the namespace.
+fn temporal_ui(settings: &Settings) -> Option<Arc<(String, String)>> {
+    let temporal = settings.temporal.as_ref()?;
+    temporal.ui_url.clone().map(|root| Arc::new((root, temporal.namespace.clone())))
 }
 
 fn client_key(settings: &Settings) -> anyhow::Result<ClientKey> {

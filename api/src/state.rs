@@ -10,7 +10,7 @@ use axum::extract::FromRef;
 use tokenhub_activities::{Curator, World};
 use tokenhub_config::Live;
 use tokenhub_telemetry::Metrics;
-use tokio_util::task::TaskTracker;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     admin::AdminToken,
@@ -54,6 +54,8 @@ pub(crate) struct Admin {
     pub(crate) world: Arc<World>,
     /// Changes the catalogue.
     pub(crate) curator: Arc<Curator>,
+    /// The process is about to stop.
+    pub(crate) stopping: CancellationToken,
 }
 
 /// Catalogue and defaults.

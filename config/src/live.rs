@@ -40,7 +40,7 @@ pub struct Reloaded {
 }
 
 /// Settings that parts of a process took at start.
-const FIXED: [&str; 14] = [
+const FIXED: [&str; 15] = [
     "api.",
     "secret_key",
     "listen_addr",
@@ -50,6 +50,7 @@ const FIXED: [&str; 14] = [
     "temporal.",
     "breaker.",
     "routing.penalties",
+    "routing.probe_interval_secs",
     "routing.live_signals",
     "routing.exploration_temperature",
     "worker.",
@@ -150,6 +151,7 @@ fn keep_fixed(before: &Settings, read: Settings) -> Settings {
         start_deadline_ms: before.start_deadline_ms,
         shutdown_drain_secs: before.shutdown_drain_secs,
         penalties: before.penalties,
+        probe_interval_secs: before.probe_interval_secs,
         live_signals: before.live_signals,
         exploration_temperature: before.exploration_temperature,
         worker: before.worker,

@@ -5,9 +5,12 @@
 use std::{
     collections::BTreeMap,
     net::{IpAddr, Ipv4Addr, SocketAddr},
+    num::NonZero,
     ops::RangeInclusive,
     str::FromStr,
 };
+
+use tokenhub_domain::{NanoDollars, limits};
 
 use crate::{
     ConfigError, Origin, Origins,
@@ -125,6 +128,27 @@ pub(crate) fn boolean(text: &str) -> Option<bool> {
         "false" | "0" | "no" | "off" => Some(false),
         _ => None,
     }
+}
+
+/// How much to explore, 0 to 10.
+pub(crate) fn temperature(text: &str) -> Option<f64> {
+    text.parse().ok().filter(|value| (0.0..=10.0).contains(value))
+}
+
+/// Threads of a process, 1 to 1024.
+pub(crate) fn threads(text: &str) -> Option<usize> {
+    text.parse().ok().filter(|threads| (1..=1_024).contains(threads))
+}
+
+/// As many as the machine has processors.
+pub(crate) fn processors() -> usize {
+    std::thread::available_parallelism().map_or(1, NonZero::get)
+}
+
+/// Dollars that a call may cost.
+pub(crate) fn budget(text: &str) -> Option<NanoDollars> {
+    let usd = text.parse::<f64>().ok().filter(|usd| (0.0..=limits::POLICY_BUDGET_USD_MAX).contains(usd))?;
+    NanoDollars::from_usd(usd)
 }
 
 #[cfg(test)]

@@ -6,7 +6,6 @@
 use std::{
     fmt,
     net::SocketAddr,
-    num::NonZero,
     path::{Path, PathBuf},
 };
 
@@ -19,7 +18,7 @@ use crate::{
     key::KEYS,
     layers::Layers,
     origin::MASK,
-    parse::{Values, boolean, socket_addr},
+    parse::{Values, boolean, budget, processors, socket_addr, temperature, threads},
     temporal, variables,
 };
 
@@ -140,6 +139,10 @@ pub struct Settings {
     pub shutdown_drain_secs: u64,
     /// The worker.
     pub worker: WorkerSettings,
+    /// When the next deployment is asked as well, for requests that do not say; never without it.
+    pub hedge_after_ms: Option<u64>,
+    /// How often somebody looks whether a provider is there; 0 is never.
+    pub probe_interval_secs: u64,
     /// Whether providers that fail are left out for a while.
     pub penalties: bool,
     /// Whether failures and latencies of past calls change the ranking.
@@ -208,7 +211,6 @@ impl Settings {
         let file = ConfigFile::read(named.map(Path::new))?;
         let mut values = Values::find_all(&Layers { flags, environment, file: file.as_ref() })?;
         let mut warnings = variables::warnings(environment);
-
         let data_dir = absolute(&mut values, "data_dir")?;
         let database_url = database_url(&mut values, &data_dir)?;
         let temporal = temporal::decide(&mut values, environment, &mut warnings)?;
@@ -235,6 +237,8 @@ impl Settings {
             timeouts: timeouts(&values)?,
             shutdown_drain_secs: values.number("shutdown_drain_secs", 0..=3_600, "0 to 3600 seconds")?,
             worker: worker(&values)?,
+            hedge_after_ms: hedge_after_ms(&values)?,
+            probe_interval_secs: values.number("routing.probe_interval_secs", 0..=86_400, "0 to 86400 seconds")?,
             penalties: values.required("routing.penalties", "true or false", boolean)?,
             live_signals: values.required("routing.live_signals", "true or false", boolean)?,
             exploration_temperature: values.required("routing.exploration_temperature", "0 to 10", temperature)?,
@@ -306,11 +310,6 @@ fn sqlite_url(path: &Path) -> String {
     format!("sqlite://{escaped}?mode=rwc")
 }
 
-fn budget(text: &str) -> Option<NanoDollars> {
-    let usd = text.parse::<f64>().ok().filter(|usd| (0.0..=limits::POLICY_BUDGET_USD_MAX).contains(usd))?;
-    NanoDollars::from_usd(usd)
-}
-
 fn secret(values: &Values, name: &'static str) -> Result<Option<SecretString>, ConfigError> {
     values.optional(name, "a text without spaces", |text| {
         (!text.is_empty() && !text.contains(char::is_whitespace)).then(|| SecretString::from(text))
@@ -341,19 +340,13 @@ fn max_budget(values: &Values) -> Result<Option<NanoDollars>, ConfigError> {
     Ok(cap.filter(|cap| cap.0 > 0))
 }
 
+fn hedge_after_ms(values: &Values) -> Result<Option<u64>, ConfigError> {
+    let in_range = |text: &str| text.parse().ok().filter(|millis| *millis <= limits::POLICY_LATENCY_MS_MAX);
+    let given = values.optional("routing.hedge_after_ms", "0 to 300000 milliseconds", in_range)?;
+    Ok(given.filter(|millis| *millis > 0))
+}
+
 const PROFILES: &str = "cheap, normal, high_confidence, planning, adversarial or thompson";
-
-fn temperature(text: &str) -> Option<f64> {
-    text.parse().ok().filter(|value| (0.0..=10.0).contains(value))
-}
-
-fn threads(text: &str) -> Option<usize> {
-    text.parse().ok().filter(|threads| (1..=1_024).contains(threads))
-}
-
-fn processors() -> usize {
-    std::thread::available_parallelism().map_or(1, NonZero::get)
-}
 
 fn worker(values: &Values) -> Result<WorkerSettings, ConfigError> {
     let slots = |name| values.number(name, 1..=100_000, "1 to 100000");

@@ -262,6 +262,14 @@ pub struct StepRecord {
     /// Names of what a conversion of its answer lost.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub losses: Vec<String>,
+    /// Those of its calls that were made to deployments that lost against a faster one.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub hedged: u32,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+fn is_zero(count: &u32) -> bool {
+    *count == 0
 }
 
 /// The sums over the steps.

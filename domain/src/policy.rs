@@ -58,4 +58,7 @@ pub struct Policy {
     pub max_latency_ms: Option<u64>,
     /// No model of a smaller weight.
     pub min_weight: u32,
+    /// The next deployment is asked as well when nobody has answered within this; never without it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hedge_after_ms: Option<u64>,
 }

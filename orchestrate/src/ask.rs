@@ -12,6 +12,7 @@ use tokenhub_domain::{
 use crate::{
     Steps,
     ending::{executor_failure, no_eligible_model},
+    hedge::ask_hedged,
     program::Run,
 };
 
@@ -24,6 +25,7 @@ const TRIES_MAX: u32 = 10;
 const BYTES_PER_TOKEN: u64 = 4;
 
 /// A question to the first of `candidates` that answers.
+#[derive(Clone)]
 pub(crate) struct Ask {
     /// Unique within the run.
     pub(crate) step: StepId,
@@ -38,6 +40,8 @@ pub(crate) struct Ask {
 pub(crate) struct Asked {
     pub(crate) record: StepRecord,
     pub(crate) result: Result<Answered, ProviderFailure>,
+    /// A call was under way when the step was cancelled; the record does not have it.
+    pub(crate) is_cut: bool,
 }
 
 /// An answer and its author.
@@ -48,8 +52,23 @@ pub(crate) struct Answered {
     pub(crate) failed_over: bool,
 }
 
-/// Carries out one step. Without a candidate or without time left it fails with no call.
+impl Asked {
+    /// Nobody was asked.
+    pub(crate) fn nobody(ask: &Ask) -> Self {
+        failed(blank(ask), no_eligible_model(&[]))
+    }
+}
+
+/// Carries out one step: of several deployments at once where the caller wants it so, else of one after the other.
 pub(crate) async fn ask<S: Steps>(run: &Run<'_, S>, ask: Ask) -> Asked {
+    match run.base.policy.hedge_after_ms {
+        Some(after_ms) if ask.candidates.len() > 1 => ask_hedged(run, ask, after_ms).await,
+        Some(_) | None => ask_in_turn(run, ask).await,
+    }
+}
+
+/// Asks one after the other. Without a candidate or without time left it fails with no call.
+pub(crate) async fn ask_in_turn<S: Steps>(run: &Run<'_, S>, ask: Ask) -> Asked {
     let mut record = blank(&ask);
     let mut untried = ask.candidates.clone();
     if untried.is_empty() {
@@ -66,14 +85,18 @@ pub(crate) async fn ask<S: Steps>(run: &Run<'_, S>, ask: Ask) -> Asked {
         let failure = match run.steps.send(attempt.request(run, &ask)).await {
             Ok(SendOutcome::Answered(reply)) => {
                 note_reply(&mut record, &reply);
-                return Asked { record, result: Ok(Answered { reply, author: attempt.candidate, failed_over }) };
+                let result = Ok(Answered { reply, author: attempt.candidate, failed_over });
+                return Asked { record, result, is_cut: false };
             }
             Ok(SendOutcome::Failed { failure, duplicate_calls, latency_ms }) => {
                 note_call(&mut record, duplicate_calls, latency_ms);
                 failure
             }
             // Whether bytes left is not known here; the ledger knows, and the record claims no call.
-            Err(error) => return failed(record, executor_failure(&error)),
+            Err(error) => {
+                let is_cut = error == StepError::Cancelled;
+                return Asked { is_cut, ..failed(record, executor_failure(&error)) };
+            }
         };
         match attempt.follow_up(run, &ask, &untried, &failure).await {
             Ok(Some(next)) => {
@@ -211,6 +234,7 @@ fn blank(ask: &Ask) -> StepRecord {
         latency_ms: 0,
         error_class: None,
         losses: Vec::new(),
+        hedged: 0,
     }
 }
 
@@ -230,5 +254,5 @@ fn note_reply(record: &mut StepRecord, reply: &Reply) {
 
 fn failed(mut record: StepRecord, failure: ProviderFailure) -> Asked {
     record.error_class = Some(failure.class);
-    Asked { record, result: Err(failure) }
+    Asked { record, result: Err(failure), is_cut: false }
 }

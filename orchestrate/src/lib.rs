@@ -12,6 +12,7 @@ mod chat;
 mod completions;
 mod conform;
 mod ending;
+mod hedge;
 mod judging;
 mod lineup;
 mod normalise;
@@ -26,6 +27,7 @@ mod vote;
 
 pub use completions::Completions;
 pub use ending::no_eligible_model;
+pub use hedge::lanes_of as hedge_lanes;
 pub use program::{Finished, run};
 pub use shuffle::ballot_order;
 pub use steps::Steps;

@@ -40,6 +40,8 @@ const FORGOTTEN_AFTER_MS: u64 = 600_000;
 /// How far a penalty reaches.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Scope {
+    /// Everything at the provider: nobody is there, as probes have found.
+    Provider(ProviderId),
     /// Everything that is called with the credential.
     Credential(ProviderId, CredentialId),
     /// One model with the credential.
@@ -52,16 +54,18 @@ impl Scope {
     /// Whose penalty it is.
     pub fn provider(&self) -> &ProviderId {
         match self {
-            Self::Credential(provider, _) | Self::CredentialModel(provider, _, _) | Self::Deployment(provider, _) => {
-                provider
-            }
+            Self::Provider(provider)
+            | Self::Credential(provider, _)
+            | Self::CredentialModel(provider, _, _)
+            | Self::Deployment(provider, _) => provider,
         }
     }
 
     /// Every scope that a call belongs to.
-    fn all_of(deployment: &Deployment) -> [Self; 3] {
+    fn all_of(deployment: &Deployment) -> [Self; 4] {
         let Deployment { model, provider, credential } = deployment.clone();
         [
+            Self::Provider(provider.clone()),
             Self::Credential(provider.clone(), credential.clone()),
             Self::CredentialModel(provider.clone(), credential, model.clone()),
             Self::Deployment(provider, model),
@@ -168,6 +172,28 @@ impl Cooldowns {
         };
         let failures = self.0.get(&scope).map_or(0, |known| known.failures).saturating_add(1);
         Some(self.put(scope, failure.class, failures, times.ended.plus_millis(penalty_ms), times.ended))
+    }
+
+    /// Notes what a probe of `provider` found: whether somebody is there. Three that found nobody are a penalty for the
+    /// whole provider; one that finds somebody ends that, and the penalties of those who could not be reached. Gives the
+    /// scope that it noted, and what it ended. A provider that is there and answers badly is none of a probe's business.
+    pub fn note_probe(
+        &mut self,
+        provider: &ProviderId,
+        found: Result<(), &ProviderFailure>,
+        times: CallTimes,
+    ) -> (Option<Scope>, Vec<(Scope, Cooldown)>) {
+        match found {
+            Err(failure) if is_absence(failure.class) => {
+                (self.count(Scope::Provider(provider.clone()), failure, times), Vec::new())
+            }
+            Ok(()) | Err(_) => {
+                let ended = self.remove_where(|scope, known| {
+                    scope.provider() == provider && is_absence(known.reason) && times.began >= known.noted_at
+                });
+                (None, ended)
+            }
+        }
     }
 
     /// Failures that may be accidents. Calls that were under way when a penalty began are the same accident.
@@ -295,6 +321,28 @@ fn is_counted(class: ErrorClass) -> bool {
         | ErrorClass::FirstTokenTimeout
         | ErrorClass::StepDeadline => true,
         ErrorClass::RateLimited
+        | ErrorClass::QuotaExhausted
+        | ErrorClass::Overloaded
+        | ErrorClass::AuthFailed
+        | ErrorClass::ContextTooLong
+        | ErrorClass::BadRequest
+        | ErrorClass::ContentFiltered
+        | ErrorClass::BadOutput
+        | ErrorClass::ResultTooLarge
+        | ErrorClass::BudgetExhausted
+        | ErrorClass::Cancelled => false,
+    }
+}
+
+/// Whether the failure says that nobody was there.
+fn is_absence(class: ErrorClass) -> bool {
+    match class {
+        ErrorClass::Transport => true,
+        ErrorClass::ServerError
+        | ErrorClass::StreamBroken
+        | ErrorClass::FirstTokenTimeout
+        | ErrorClass::StepDeadline
+        | ErrorClass::RateLimited
         | ErrorClass::QuotaExhausted
         | ErrorClass::Overloaded
         | ErrorClass::AuthFailed

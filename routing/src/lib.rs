@@ -7,6 +7,7 @@
 mod bandit;
 mod breaker;
 mod class;
+mod condition;
 mod cooldown;
 mod decision;
 mod names;
@@ -18,6 +19,7 @@ mod signals;
 pub use bandit::{Arm, Bucket};
 pub use breaker::{Admission, Breaker, BreakerFailure, BreakerSettings, BreakerSnapshot, BreakerState};
 pub use class::{Jitter, next_move};
+pub use condition::Condition;
 pub use cooldown::{CallTimes, Cooldown, Cooldowns, Scope, Standing};
 pub use decision::{Considered, Decision, Extent, LeftOut, Replayed};
 pub use names::{Asker, Resolved, UnknownName, choose, resolve_model};

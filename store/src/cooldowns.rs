@@ -22,6 +22,8 @@ const WHAT: &str = "the penalties of providers";
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum CooldownScope {
+    /// Everything at the provider; credential and model are empty.
+    Provider,
     /// Everything with the credential; the model is empty.
     Credential,
     /// One model with the credential.

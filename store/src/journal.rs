@@ -247,6 +247,23 @@ impl Journal {
         rows.into_iter().map(from_model).collect()
     }
 
+    /// The outcomes of the tries of one step that have one.
+    pub async fn outcomes_of(
+        &self,
+        tenant: &TenantId,
+        run_id: &RunId,
+        step: &StepId,
+    ) -> Result<Vec<String>, StoreError> {
+        let rows = journal::Entity::find()
+            .filter(Column::Tenant.eq(tenant.as_str()))
+            .filter(Column::RunId.eq(run_id.as_str()))
+            .filter(Column::Step.eq(step.as_str()))
+            .all(self.store.reader())
+            .await
+            .map_err(StoreError::reading(WHAT))?;
+        Ok(rows.into_iter().filter_map(|row| row.outcome_json).collect())
+    }
+
     async fn read(
         &self,
         connection: &sea_orm::DatabaseConnection,

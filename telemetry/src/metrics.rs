@@ -20,6 +20,8 @@ pub const DUPLICATE_CALLS: &str = "tokenhub_duplicate_calls";
 pub const REQUEST_SECONDS: &str = "tokenhub_request_seconds";
 /// Bytes of ledger events that are not in the database yet.
 pub const LEDGER_SPOOL_BYTES: &str = "tokenhub_ledger_spool_bytes";
+/// Deployments, by how they do.
+pub const DEPLOYMENTS: &str = "tokenhub_deployments";
 /// Steps answered from the journal instead of by a provider.
 pub const JOURNAL_HITS: &str = "tokenhub_journal_hits";
 
@@ -86,6 +88,20 @@ label! {
     }
 }
 
+label! {
+    /// How a deployment does.
+    DeploymentCondition {
+        /// It answers.
+        Healthy => "healthy",
+        /// Its latest calls failed.
+        Degraded => "degraded",
+        /// The next call is its trial.
+        HalfOpen => "half_open",
+        /// It is left out.
+        Down => "down",
+    }
+}
+
 impl RequestStatus {
     /// The class of an HTTP status.
     pub fn of_http(status: u16) -> Self {
@@ -149,6 +165,11 @@ struct KindLabel {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ConditionLabel {
+    state: DeploymentCondition,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct ReasonLabel {
     reason: FallbackReason,
 }
@@ -164,6 +185,7 @@ pub struct Metrics {
     duplicate_calls: Counter,
     journal_hits: Counter,
     spool_bytes: Gauge,
+    deployments: Family<ConditionLabel, Gauge>,
 }
 
 impl Default for Metrics {
@@ -184,6 +206,7 @@ impl Metrics {
             duplicate_calls: Counter::default(),
             journal_hits: Counter::default(),
             spool_bytes: Gauge::default(),
+            deployments: Family::default(),
         };
         let registry = &mut metrics.registry;
         registry.register(REQUESTS, "Requests answered", metrics.requests.clone());
@@ -194,6 +217,7 @@ impl Metrics {
         registry.register(DUPLICATE_CALLS, "Provider calls made again after a crash", metrics.duplicate_calls.clone());
         registry.register(JOURNAL_HITS, "Steps answered from the journal", metrics.journal_hits.clone());
         registry.register(LEDGER_SPOOL_BYTES, "Bytes waiting in the ledger spool", metrics.spool_bytes.clone());
+        registry.register(DEPLOYMENTS, "Deployments by how they do", metrics.deployments.clone());
         metrics
     }
 
@@ -228,6 +252,11 @@ impl Metrics {
         self.spool_bytes.set(i64::try_from(bytes).unwrap_or(i64::MAX));
     }
 
+    /// Sets how many deployments do so.
+    pub fn deployments(&self, state: DeploymentCondition, count: usize) {
+        self.deployments.get_or_create(&ConditionLabel { state }).set(i64::try_from(count).unwrap_or(i64::MAX));
+    }
+
     /// Everything in the text form of Prometheus; content type `application/openmetrics-text; version=1.0.0`.
     pub fn render(&self) -> String {
         let mut out = String::new();
@@ -251,6 +280,7 @@ mod tests {
         metrics.duplicate_calls(2);
         metrics.journal_hit();
         metrics.spool_bytes(77);
+        metrics.deployments(DeploymentCondition::Down, 3);
         let text = metrics.render();
         for line in [
             "tokenhub_requests_total{kind=\"vote\",status=\"ok\"} 1",
@@ -260,6 +290,7 @@ mod tests {
             "tokenhub_duplicate_calls_total 2",
             "tokenhub_journal_hits_total 1",
             "tokenhub_ledger_spool_bytes 77",
+            "tokenhub_deployments{state=\"down\"} 3",
             "tokenhub_request_seconds_bucket{le=\"0.02\",kind=\"vote\"} 0",
             "tokenhub_request_seconds_bucket{le=\"0.04\",kind=\"vote\"} 1",
             "tokenhub_request_seconds_count{kind=\"vote\"} 2",

@@ -124,6 +124,13 @@ fn goldens() -> Vec<Golden> {
         golden("chat", vec![answers()], chats, chat(json!({}))),
         golden("chat_retried", vec![Rule::any(retried)], chats, chat(json!({}))),
         golden(
+            "chat_hedged",
+            vec![answers(), Rule::model("alpha", [Reply::text("Too late.").delay_ms(3_000)])],
+            "/v1/chat",
+            json!({"request": {"messages": [{"role": "user", "content": "Why is the sky blue?"}]},
+                "policy": {"hedge_after_ms": 200}}),
+        ),
+        golden(
             "chat_repaired",
             vec![Rule::any([Reply::text("Blue."), Reply::text("{\"color\": \"blue\"}")])],
             "/v1/chat",
@@ -154,7 +161,12 @@ fn goldens() -> Vec<Golden> {
 async fn records_the_golden_histories() {
     let folder = PathBuf::from(std::env::var_os("TOKENHUB_RECORD_HISTORIES").expect("a folder to write to"));
     fs::create_dir_all(&folder).unwrap();
-    let hub = TestHub::builder().start().await;
+    // Whom a routed request goes to must not depend on the requests before it.
+    let hub = TestHub::builder()
+        .environment("TOKENHUB_LIVE_SIGNALS", "false")
+        .environment("TOKENHUB_PENALTIES", "false")
+        .start()
+        .await;
     let operator = Operator::connect(&hub.temporal).await;
     for Golden { name, rules, path, body } in goldens() {
         hub.provider.clear_script();

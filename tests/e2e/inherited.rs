@@ -5,6 +5,7 @@
 
 mod answers;
 mod evidence;
+mod lifecycle;
 
 mod limits;
 
@@ -42,6 +43,12 @@ macro_rules! faults {
 }
 
 faults! {
+    b_18: "a model of an unknown provider is registered in memory and refused by the database, and the answer is ok"
+        => "refused with its field; it exists nowhere", lifecycle::a_model_needs_its_provider;
+    b_19: "a deleted provider's key stays in the vault"
+        => "the key goes with its provider", lifecycle::a_key_goes_with_its_provider;
+    b_20: "providers that come after the start are never probed"
+        => "a provider is looked at as soon as it is there", lifecycle::a_late_provider_is_looked_at;
     b_21: "an unknown, disabled or too expensive model is silently replaced, 200"
         => "404 or a refusal that names the reason; nobody is called", limits::a_named_model_is_never_replaced;
     b_22: "the last resort ignores budget, weight and window"
@@ -59,6 +66,8 @@ faults! {
         evidence::latency_is_that_of_traffic_and_degraded_counts;
     b_28: "a failure is logged without its model, and sampling never learns from it"
         => "the failed deployment is in the ledger and in its posterior", evidence::a_failure_is_its_deployments;
+    b_29: "hedged calls leave no trace in health, and what the losers cost is not counted"
+        => "a failure counts whoever wins, and every loser is settled", evidence::losers_are_settled_and_failures_count;
     b_30: "streams have no usage and no cost, and an error event in a 200 is a success"
         => "usage is asked for and billed, and the error event fails over", answers::a_stream_is_billed_and_judged;
     b_31: "tools go untranslated to Anthropic, results lose their ids, unknown fields vanish"

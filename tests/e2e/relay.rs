@@ -17,7 +17,12 @@ pub struct Relay {
 impl Relay {
     /// A relay to `target`.
     pub async fn to(target: String) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        Self::at("127.0.0.1:0", target).await
+    }
+
+    /// A relay to `target` that listens at `address`.
+    pub async fn at(address: &str, target: String) -> Self {
+        let listener = TcpListener::bind(address).await.unwrap();
         let address = listener.local_addr().unwrap().to_string();
         let (held, is_held) = watch::channel(false);
         let cut = CancellationToken::new();

@@ -104,6 +104,13 @@ fn the_golden_histories_show_what_they_are_named_for() {
     assert_eq!(calls(&retried).len(), 2);
     assert_eq!(attributes(&retried, "TimerFiredEventAttributes").len(), 1, "the wait before the second try");
     assert_eq!(calls(&golden("chat")).len(), 1);
+    let hedged = golden("chat_hedged");
+    assert_eq!((calls(&hedged).len(), attributes(&hedged, "TimerFiredEventAttributes").len()), (2, 1));
+    assert_eq!(
+        attributes(&hedged, "ActivityTaskCancelRequestedEventAttributes").len(),
+        1,
+        "the slow call is withdrawn"
+    );
     assert_eq!(calls(&golden("chat_repaired")).len(), 2, "an answer that misses its schema, and its repair");
     assert_eq!(calls(&golden("vote")).len(), 3, "two ballots and a verdict");
     assert_eq!(calls(&golden("vote_repaired")).len(), 4, "and a repair");
@@ -115,7 +122,9 @@ fn the_golden_histories_show_what_they_are_named_for() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_history_whose_steps_came_in_another_order_does_not_replay() {
-    for name in ["adversarial", "refine", "vote", "vote_repaired", "best_of_n", "chat_retried", "chat_repaired"] {
+    for name in
+        ["adversarial", "refine", "vote", "vote_repaired", "best_of_n", "chat_retried", "chat_repaired", "chat_hedged"]
+    {
         let mut reordered = golden(name);
         for pair in calls(&golden(name)).windows(2) {
             let (first, second) =

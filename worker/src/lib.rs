@@ -31,6 +31,8 @@ pub async fn serve(live: Arc<Live>, faults: FaultPoints, stop: CancellationToken
     let curator = Arc::new(Curator::new(Arc::clone(&world), Arc::clone(&live))?);
     curator.catch_up().await.context("the catalogue cannot be read")?;
     tracker.spawn(Arc::clone(&curator).keep_following(stop.clone()));
+    let interval = Duration::from_secs(settings.probe_interval_secs);
+    tracker.spawn(tokenhub_activities::prober::keep_probing(Arc::clone(&world), interval, stop.clone()));
     reload::watch(curator, Arc::clone(&world), stop.clone(), &tracker)?;
     tracker.spawn(tokenhub_activities::discovery::keep_discovering(Arc::clone(&world), stop.clone()));
     // A run for a listed model must not come before the list; a provider that is away must not hold up the others.

@@ -6,6 +6,7 @@ use tokenhub_store::{CooldownRow, CooldownScope};
 
 pub(super) fn to_row(scope: &Scope, cooldown: &Cooldown, credential_fingerprint: String) -> CooldownRow {
     let (kind, provider, credential, model) = match scope.clone() {
+        Scope::Provider(provider) => (CooldownScope::Provider, provider, CredentialId::default(), ModelId::default()),
         Scope::Credential(provider, credential) => {
             (CooldownScope::Credential, provider, credential, ModelId::default())
         }
@@ -29,6 +30,7 @@ pub(super) fn to_row(scope: &Scope, cooldown: &Cooldown, credential_fingerprint:
 
 pub(super) fn from_row(row: CooldownRow) -> (Scope, Cooldown) {
     let scope = match row.scope {
+        CooldownScope::Provider => Scope::Provider(row.provider),
         CooldownScope::Credential => Scope::Credential(row.provider, row.credential),
         CooldownScope::CredentialModel => Scope::CredentialModel(row.provider, row.credential, row.model),
         CooldownScope::Deployment => Scope::Deployment(row.provider, row.model),

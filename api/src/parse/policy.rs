@@ -17,6 +17,8 @@ pub(crate) struct PolicyWish {
     pub(crate) max_latency_ms: Option<u64>,
     /// No model of a smaller weight.
     pub(crate) min_weight: u32,
+    /// When the next deployment is asked as well; 0 is never.
+    pub(crate) hedge_after_ms: Option<u64>,
 }
 
 impl PolicyWish {
@@ -31,6 +33,7 @@ impl PolicyWish {
             max_budget: self.max_budget.or(default_max_budget),
             max_latency_ms: self.max_latency_ms,
             min_weight: self.min_weight,
+            hedge_after_ms: self.hedge_after_ms,
         }
     }
 }
@@ -38,7 +41,7 @@ impl PolicyWish {
 /// The policy in `body`. Zero means no limit, as it does for TokenHub clients.
 pub(super) fn parse(body: &Map<String, Value>) -> Result<PolicyWish, Problem> {
     let policy = Fields::of(body, "policy")?;
-    policy.only(&["mode", "max_budget_usd", "max_latency_ms", "min_weight"])?;
+    policy.only(&["mode", "max_budget_usd", "max_latency_ms", "min_weight", "hedge_after_ms"])?;
     let profile = match policy.text("mode")? {
         "" => None,
         mode => Some(RoutingProfile::parse(mode).ok_or_else(|| {
@@ -55,5 +58,6 @@ pub(super) fn parse(body: &Map<String, Value>) -> Result<PolicyWish, Problem> {
         max_budget: budget.and_then(NanoDollars::from_usd),
         max_latency_ms: latency,
         min_weight: policy.small("min_weight", limits::WEIGHT_MAX)?,
+        hedge_after_ms: policy.whole("hedge_after_ms", limits::POLICY_LATENCY_MS_MAX)?,
     })
 }

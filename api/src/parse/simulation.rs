@@ -84,6 +84,7 @@ pub(crate) fn parse(bytes: &[u8]) -> Result<Simulation, Problem> {
             max_budget: budget.filter(|usd| *usd > 0.0).and_then(NanoDollars::from_usd),
             max_latency_ms: whole(&body, "max_latency_ms", limits::POLICY_LATENCY_MS_MAX)?.filter(|millis| *millis > 0),
             min_weight: u32::try_from(min_weight).unwrap_or(limits::WEIGHT_MAX),
+            hedge_after_ms: None,
         },
         input_tokens: whole(&body, "token_count", TOKENS_MAX)?.filter(|tokens| *tokens > 0).unwrap_or(TOKENS_DEFAULT),
         output_tokens: whole(&body, "output_tokens", TOKENS_MAX)?.unwrap_or(limits::ESTIMATED_OUTPUT_TOKENS),

@@ -86,7 +86,7 @@ fn path_segment(text: &str) -> String {
 }
 
 fn step(step: &StepRecord) -> Value {
-    json!({
+    let mut object = json!({
         "id": step.id,
         "role": step.role.as_str(),
         "model": step.model,
@@ -98,7 +98,11 @@ fn step(step: &StepRecord) -> Value {
         "cost_usd": step.cost.as_usd(),
         "latency_ms": step.latency_ms,
         "error_class": step.error_class.map(tokenhub_domain::ErrorClass::as_str),
-    })
+    });
+    if let (Some(fields), 1..) = (object.as_object_mut(), step.hedged) {
+        fields.insert("hedged".to_owned(), step.hedged.into());
+    }
+    object
 }
 
 fn usage(usage: Usage) -> Value {
@@ -218,6 +222,7 @@ mod tests {
 
     fn outcome(answer: Option<Answer>) -> Outcome {
         let steps = vec![StepRecord {
+            hedged: 0,
             id: "ballot/1".into(),
             role: Role::Voter,
             model: Some("m".into()),

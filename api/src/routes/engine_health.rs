@@ -10,29 +10,12 @@ use axum::{
 };
 use chrono::{DateTime, SecondsFormat};
 use serde_json::{Value, json};
-use tokenhub_domain::{CredentialId, Model, Provider, UnixMicros};
-use tokenhub_routing::{Observations, Record, Standing};
+use tokenhub_activities::condition;
+use tokenhub_domain::{Model, Provider, UnixMicros};
+use tokenhub_routing::{Condition, Observations, Record};
 
 use super::routing::shown_signal;
 use crate::state::Admin;
-
-/// How a deployment does. In the order of how bad it is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Condition {
-    Healthy,
-    Degraded,
-    Down,
-}
-
-impl Condition {
-    fn as_str(self) -> &'static str {
-        match self {
-            Self::Healthy => "healthy",
-            Self::Degraded => "degraded",
-            Self::Down => "down",
-        }
-    }
-}
 
 /// Every provider with its models.
 pub(super) async fn list(State(admin): State<Admin>, headers: HeaderMap) -> Response {
@@ -57,23 +40,14 @@ pub(super) async fn list(State(admin): State<Admin>, headers: HeaderMap) -> Resp
 }
 
 fn shown(admin: &Admin, seen: &Observations, now: UnixMicros, provider: &Provider, models: &[&Model]) -> Value {
-    let mut worst: Option<Condition> = None;
-    let mut best: Option<Condition> = None;
+    let conditions: Vec<_> =
+        models.iter().map(|model| condition::of_deployment(&admin.world, seen, now, (provider, model))).collect();
+    let state = Condition::of_all(conditions.iter().map(|(state, _)| *state));
     let shown: Vec<Value> = models
         .iter()
-        .map(|model| {
-            let (state, until) = state_of(admin, seen, now, provider, model);
-            worst = worst.max(Some(state));
-            best = Some(best.map_or(state, |best| best.min(state)));
-            shown_model(model, seen.of(&provider.id, &model.id), now, state, until)
-        })
+        .zip(conditions)
+        .map(|(model, (state, until))| shown_model(model, seen.of(&provider.id, &model.id), now, state, until))
         .collect();
-    // A provider is down when nothing of it is up.
-    let state = match (best, worst) {
-        (Some(Condition::Down), _) => Condition::Down,
-        (_, Some(Condition::Degraded | Condition::Down)) => Condition::Degraded,
-        (_, Some(Condition::Healthy) | None) => Condition::Healthy,
-    };
     let probe = seen.probe(&provider.id);
     json!({
         "provider_id": provider.id,
@@ -84,29 +58,6 @@ fn shown(admin: &Admin, seen: &Observations, now: UnixMicros, provider: &Provide
         })),
         "models": shown,
     })
-}
-
-/// Of several credentials the one that is best off counts: it is the one that is used.
-fn state_of(
-    admin: &Admin,
-    seen: &Observations,
-    now: UnixMicros,
-    provider: &Provider,
-    model: &Model,
-) -> (Condition, Option<UnixMicros>) {
-    let unnamed = [CredentialId::default()];
-    let credentials = if provider.credentials.is_empty() { &unnamed[..] } else { &provider.credentials };
-    let mut until: Option<UnixMicros> = None;
-    for credential in credentials {
-        match admin.world.health.standing(&model.deployment(credential.clone())) {
-            Standing::Free | Standing::Probe => {
-                let degraded = seen.of(&provider.id, &model.id).is_some_and(|record| record.signal(now).degraded);
-                return (if degraded { Condition::Degraded } else { Condition::Healthy }, None);
-            }
-            Standing::Cooling { ready_at, .. } => until = Some(until.map_or(ready_at, |until| until.min(ready_at))),
-        }
-    }
-    (Condition::Down, until)
 }
 
 fn shown_model(

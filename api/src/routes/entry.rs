@@ -11,6 +11,7 @@ use crate::{
     auth::Caller,
     body,
     error::Problem,
+    hedging,
     idempotency::{self, Identity},
     request_id::Arrival,
     state::Gate,
@@ -23,6 +24,8 @@ pub(super) struct Entry {
     pub(super) body: Bytes,
     pub(super) request_id: RequestId,
     pub(super) arrival: Arrival,
+    /// When the next deployment is asked as well, by the header.
+    pub(super) hedge_after_ms: Option<u64>,
     method: Method,
     path: String,
 }
@@ -35,6 +38,7 @@ pub(super) async fn enter(gate: &Gate, request: Request, limit_bytes: usize) -> 
     Ok(Entry {
         caller,
         body,
+        hedge_after_ms: hedging::wish(&parts.headers)?,
         request_id: parts.extensions.get::<RequestId>().cloned().unwrap_or_default(),
         arrival: parts.extensions.get::<Arrival>().copied().unwrap_or(Arrival(std::time::Instant::now())),
         headers: parts.headers,

@@ -11,8 +11,9 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use serde_json::{Value, json};
-use tokenhub_routing::BreakerState;
-use tokenhub_telemetry::CircuitState;
+use tokenhub_activities::condition;
+use tokenhub_routing::{BreakerState, Condition};
+use tokenhub_telemetry::{CircuitState, DeploymentCondition};
 
 use crate::state::Health;
 
@@ -46,8 +47,28 @@ pub(super) async fn metrics(State(health): State<Health>) -> Response {
         BreakerState::Open => CircuitState::Open,
         BreakerState::HalfOpen => CircuitState::HalfOpen,
     });
+    count_conditions(&health);
     let content_type = "application/openmetrics-text; version=1.0.0; charset=utf-8";
     ([(header::CONTENT_TYPE, content_type)], health.metrics.render()).into_response()
+}
+
+fn count_conditions(health: &Health) {
+    let catalogue = health.world.catalogue.load();
+    let (seen, now) = health.world.observed.observations();
+    let callable = catalogue.models.iter().filter(|model| catalogue.is_callable(model));
+    let conditions: Vec<Condition> = callable
+        .filter_map(|model| Some((catalogue.provider(&model.provider_id)?, model)))
+        .map(|deployment| condition::of_deployment(&health.world, &seen, now, deployment).0)
+        .collect();
+    for condition in Condition::ALL {
+        let state = match condition {
+            Condition::Healthy => DeploymentCondition::Healthy,
+            Condition::Degraded => DeploymentCondition::Degraded,
+            Condition::HalfOpen => DeploymentCondition::HalfOpen,
+            Condition::Down => DeploymentCondition::Down,
+        };
+        health.metrics.deployments(state, conditions.iter().filter(|one| **one == condition).count());
+    }
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]

@@ -98,6 +98,7 @@ fn stream_request(models: &Models, spec: ChatSpec) -> Result<(RunContext, Stream
         forwarded: base.forwarded,
         estimated_input_tokens: base.estimated_input_tokens,
         deadline_ms: base.deadline_ms,
+        hedge_after_ms: base.policy.hedge_after_ms,
     };
     Ok((base.run, request))
 }

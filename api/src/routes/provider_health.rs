@@ -48,6 +48,7 @@ async fn reset_of(admin: &Admin, id: String, headers: &HeaderMap) -> Result<Resp
 
 fn shown(scope: &Scope, cooldown: &Cooldown) -> Value {
     let (kind, credential, model) = match scope {
+        Scope::Provider(_) => ("provider", None, None),
         Scope::Credential(_, credential) => ("credential", Some(credential), None),
         Scope::CredentialModel(_, credential, model) => ("credential_model", Some(credential), Some(model)),
         Scope::Deployment(_, model) => ("deployment", None, Some(model)),

@@ -1,8 +1,8 @@
 //! From a parsed request to a specification: models looked up, defaults filled in.
 
 use tokenhub_domain::{
-    Capability, Catalogue, Dialect, DurabilityWish, ErrorClass, ModelChoice, Operation, ProviderFailure, RunContext,
-    RunId, RunKind, SelectRequest, ShortlistWish, SpecBase, StopReason, Text, limits,
+    Capability, Catalogue, Dialect, DurabilityWish, ErrorClass, ModelChoice, Operation, Policy, ProviderFailure,
+    RunContext, RunId, RunKind, SelectRequest, ShortlistWish, SpecBase, StopReason, Text, limits,
 };
 use tokenhub_routing::{Asker, Ranking, Signals, Situation, Temperature};
 
@@ -31,7 +31,10 @@ pub(super) fn base(
     protocol: &Protocol,
 ) -> SpecBase {
     let settings = models.live.settings();
-    let policy = ask.policy.or_default(settings.default_profile, settings.default_max_budget);
+    let wished = ask.policy.or_default(settings.default_profile, settings.default_max_budget);
+    let hedge_after_ms = wished.hedge_after_ms.or(entry.hedge_after_ms).or(settings.hedge_after_ms);
+    // 0 is how a caller opts out.
+    let policy = Policy { hedge_after_ms: hedge_after_ms.filter(|millis| *millis > 0), ..wished };
     let default_deadline_ms = match kind {
         RunKind::Chat | RunKind::StreamLog => settings.default_max_latency_ms,
         RunKind::Adversarial | RunKind::Vote | RunKind::Refine | RunKind::BestOfN => limits::RUN_DEADLINE_MS,

@@ -41,7 +41,7 @@ fn ready_ms(cooldowns: &Cooldowns, scope: &Scope) -> u64 {
 #[test]
 fn each_class_has_its_scope_and_its_time() {
     let deployment = of("m", "p", "a");
-    let [credential, credential_model, model] = Scope::all_of(&deployment);
+    let [_, credential, credential_model, model] = Scope::all_of(&deployment);
     for (class, scope, ms) in [
         (ErrorClass::AuthFailed, &credential, 3_600_000),
         (ErrorClass::QuotaExhausted, &credential, 600_000),
@@ -311,4 +311,37 @@ proptest! {
         });
         prop_assert_eq!(looked.count(), 1);
     }
+}
+
+#[test]
+fn probes_take_a_provider_down_that_is_not_there_and_bring_it_back_and_judge_nothing_else() {
+    let (provider, deployment) = (ProviderId::from("p"), Deployment::new("m", "p"));
+    let mut cooldowns = Cooldowns::default();
+    let at = |millis: u64| CallTimes {
+        began: UnixMicros(0).plus_millis(millis),
+        ended: UnixMicros(0).plus_millis(millis + 5),
+    };
+    let (away, bad) =
+        (ProviderFailure::of(ErrorClass::Transport, "refused"), ProviderFailure::of(ErrorClass::ServerError, "500"));
+    for probe in 0..2 {
+        cooldowns.note_probe(&provider, Err(&away), at(probe * 1_000));
+        assert_eq!(cooldowns.standing(&deployment, at(probe * 1_000).ended), Standing::Free);
+    }
+    assert_eq!(cooldowns.note_probe(&provider, Err(&away), at(2_000)).0, Some(Scope::Provider(provider.clone())));
+    assert!(matches!(cooldowns.standing(&deployment, at(2_000).ended), Standing::Cooling { .. }));
+    assert_eq!(cooldowns.standing(&Deployment::new("m", "q"), at(2_000).ended), Standing::Free);
+
+    // What the deployment itself has done stays: a list of models is no answer.
+    for call in 0..3 {
+        cooldowns.note_failure(&deployment, &bad, at(3_000 + call));
+    }
+    let (_, ended) = cooldowns.note_probe(&provider, Ok(()), at(4_000));
+    assert_eq!(ended.into_iter().map(|(scope, _)| scope).collect::<Vec<_>>(), [Scope::Provider(provider.clone())]);
+    assert!(matches!(
+        cooldowns.standing(&deployment, at(4_000).ended),
+        Standing::Cooling { reason: ErrorClass::ServerError, .. }
+    ));
+    // Nor does a refusal say that nobody is there.
+    let refused = ProviderFailure::of(ErrorClass::AuthFailed, "no key");
+    assert_eq!(cooldowns.note_probe(&provider, Err(&refused), at(5_000)), (None, Vec::new()));
 }

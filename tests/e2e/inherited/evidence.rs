@@ -154,3 +154,29 @@ pub async fn exploration_is_everywhere_and_once() {
     }
     hub.finish(Disturbance::None).await;
 }
+
+pub async fn losers_are_settled_and_failures_count() {
+    let hub = installation().models(vec![model("alpha", 9), model("beta", 5), model("gamma", 1)]).start().await;
+    hub.provider.script(Rule::model("alpha", [Reply::failure(500, "dead").delay_ms(300)]));
+    hub.provider.script(Rule::model("beta", [Reply::text("too late").delay_ms(20_000)]));
+    for _ in 0..2 {
+        let headers = [("x-tokenhub-durability", "none"), ("x-tokenhub-hedge-after-ms", "50")];
+        let answer = hub.post_with(CHAT, &headers, &body("*")).await.expect(200);
+        assert_eq!(answer.header("x-negotiated-model"), "gamma");
+        tokio::time::sleep(Duration::from_millis(400)).await;
+    }
+    // Alpha is cut off in its first call before it has failed, beta while it is silent.
+    let rows = Evidence::of(&hub).await.ended(usize::try_from(hub.provider.count()).unwrap()).await;
+    let lost = rows.iter().filter(|row| row.model.as_str() != "gamma");
+    assert!(lost.clone().count() >= 4 && lost.clone().all(|row| row.error_class.is_some()), "{rows:?}");
+
+    hub.provider.clear_script();
+    hub.provider.script(Rule::model("alpha", [Reply::failure(503, "busy")]));
+    let headers = [("x-tokenhub-durability", "none"), ("x-tokenhub-hedge-after-ms", "2000")];
+    hub.post_with(CHAT, &headers, &body("*")).await.expect(200);
+    let health = health_of(&hub, "alpha").await;
+    assert!(health["total_errors"].as_u64().unwrap() >= 1, "a failure of a hedged call counts: {health}");
+    assert_eq!(health["last_error"], "overloaded", "{health}");
+    assert_eq!(health_of(&hub, "beta").await["total_errors"], 0, "who was cut off has not failed");
+    hub.finish(Disturbance::None).await;
+}
