@@ -4,8 +4,6 @@
 //! Limits are hard: no deployment that a limit excludes is ever offered, and a named model is never replaced by one that
 //! neither the request nor the operator put behind it.
 
-use std::collections::BTreeMap;
-
 use tokenhub_domain::{
     Candidate, Capability, Catalogue, CredentialId, Model, ModelId, NanoDollars, Provider, ProviderId, RoutingProfile,
     SelectRequest, Shortlist, ShortlistWish, Target,
@@ -20,6 +18,9 @@ use crate::{
 
 /// Safety margin over the estimated input, in percent: estimates of four bytes a token are low for code.
 const CONTEXT_PERCENT: u64 = 115;
+
+/// Candidates of one list: a request tries a few, a vote asks a few more, and a history has them all.
+const CANDIDATES_MAX: usize = 64;
 
 /// How often somebody else than the best is asked first. 0 never; the chance of rank i is as exp(-i / temperature).
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -101,11 +102,19 @@ pub struct Ranking<'a> {
 }
 
 impl Ranking<'_> {
-    /// Whom to ask, a candidate for each credential, and a line for each of the others.
+    /// Whom to ask, a candidate for each credential, and a line for each of the others. Of very many the best, and behind
+    /// them the one with the largest window, for a request that outgrows the others.
     pub fn shortlist(&self) -> Shortlist {
-        let count = self.ranked.iter().map(|ranked| ranked.credentials.len().max(1)).sum();
-        let mut listed = Vec::with_capacity(count);
-        listed.extend(self.ranked.iter().flat_map(candidates));
+        let mut listed: Vec<Candidate> = Vec::with_capacity(self.ranked.len().min(CANDIDATES_MAX) + 1);
+        listed.extend(self.ranked.iter().flat_map(candidates).take(CANDIDATES_MAX));
+        if self.ranked.len() > listed.len() {
+            let widest = self.ranked.iter().rev().max_by_key(|ranked| ranked.model.max_context_tokens);
+            let is_wider =
+                |one: &Candidate| widest.is_some_and(|widest| widest.model.max_context_tokens > one.max_context_tokens);
+            if listed.iter().all(is_wider) {
+                listed.extend(widest.into_iter().flat_map(candidates));
+            }
+        }
         let skipped = self.skipped.iter().map(|it| format!("{}: {}", it.model, it.reason)).collect();
         Shortlist { candidates: listed, skipped }
     }
@@ -137,7 +146,6 @@ pub fn ranking<'a>(situation: &Situation<'a>, wish: &'a ShortlistWish, request: 
 /// What stays the same for every model.
 struct Selection<'a, 'r> {
     catalogue: &'a Catalogue,
-    providers: BTreeMap<&'a ProviderId, &'a Provider>,
     signals: &'a Signals,
     profile: RoutingProfile,
     min_weight: u32,
@@ -152,7 +160,6 @@ impl<'a, 'r> Selection<'a, 'r> {
         let Situation { catalogue, signals, .. } = *situation;
         Self {
             catalogue,
-            providers: catalogue.providers.iter().map(|provider| (&provider.id, provider)).collect(),
             signals,
             profile: wish.profile,
             min_weight: wish.min_weight.max(request.policy.min_weight),
@@ -178,7 +185,7 @@ impl<'a, 'r> Selection<'a, 'r> {
                 continue;
             }
             let cost = model.cost_of(self.request.estimated_input_tokens, self.request.estimated_output_tokens);
-            let provider = self.providers.get(&model.provider_id).copied();
+            let provider = self.signals.provider_of(self.catalogue, index, model);
             match (self.exclusion(model, provider, cost), provider) {
                 (None, Some(provider)) if !is_among(&ranking.ranked[..before.0], model) => {
                     let signal = self.signals.at(index);

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 use tokenhub_domain::{
-    Catalogue, Deployment, ErrorClass, Model, ModelId, NanoDollars, ProviderId, ProviderOrigin, UnixMicros,
+    Catalogue, Deployment, ErrorClass, Model, ModelId, NanoDollars, Provider, ProviderId, ProviderOrigin, UnixMicros,
 };
 
 use crate::{
@@ -229,7 +229,11 @@ pub enum LiveSignals {
 /// What is known of each model of one catalogue, in its order: a selection looks nothing up. Of a model that is not in it
 /// nothing is known.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Signals(Vec<Signal>);
+pub struct Signals {
+    known: Vec<Signal>,
+    /// Where in the catalogue the provider of each model is.
+    providers: Vec<Option<usize>>,
+}
 
 impl Signals {
     /// What `seen` says about the models of `catalogue` at `now`.
@@ -242,18 +246,39 @@ impl Signals {
             (Some(record), LiveSignals::On) => record.signal(now),
             (Some(record), LiveSignals::Off) => Signal { arms: record.signal(now).arms, ..Signal::default() },
         };
-        Self(catalogue.models.iter().map(known).collect())
+        let mut places = BTreeMap::new();
+        for (place, provider) in catalogue.providers.iter().enumerate() {
+            places.entry(&provider.id).or_insert(place);
+        }
+        let provider_of = |model: &Model| places.get(&model.provider_id).copied();
+        Self {
+            known: catalogue.models.iter().map(known).collect(),
+            providers: catalogue.models.iter().map(provider_of).collect(),
+        }
     }
 
     /// What is known of the model at this place of the catalogue.
     pub fn at(&self, index: usize) -> Option<&Signal> {
-        self.0.get(index)
+        self.known.get(index)
+    }
+
+    /// The provider of `model`, which is at this place of `catalogue`. Signals of no catalogue look it up.
+    pub(crate) fn provider_of<'a>(
+        &self,
+        catalogue: &'a Catalogue,
+        index: usize,
+        model: &Model,
+    ) -> Option<&'a Provider> {
+        match self.providers.get(index) {
+            Some(place) => place.and_then(|place| catalogue.providers.get(place)),
+            None => catalogue.provider(&model.provider_id),
+        }
     }
 }
 
 impl FromIterator<Signal> for Signals {
     fn from_iter<I: IntoIterator<Item = Signal>>(signals: I) -> Self {
-        Self(signals.into_iter().collect())
+        Self { known: signals.into_iter().collect(), providers: Vec::new() }
     }
 }
 

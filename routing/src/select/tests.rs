@@ -294,3 +294,16 @@ proptest! {
         prop_assert_eq!(names(&list), names(&greedy), "exploration changes the order and nothing else");
     }
 }
+
+#[test]
+fn of_very_many_the_best_are_listed_and_the_widest() {
+    let mut models: Vec<Model> = (0..200).map(|n| model(&format!("m{n}"), "p", 10, n)).collect();
+    models.iter_mut().for_each(|model| model.max_context_tokens = Some(8_000));
+    models[190].max_context_tokens = Some(1_000_000);
+    let all = catalogue(models);
+    let list = listed(&all, &wish(RoutingProfile::Cheap), &request());
+    let names: Vec<String> = (0..64).map(|n| format!("m{n}")).chain(["m190".to_owned()]).collect();
+    assert_eq!(ids(&list), names);
+    let few = catalogue(all.models[..64].to_vec());
+    assert_eq!(ids(&listed(&few, &wish(RoutingProfile::Cheap), &request())).len(), 64);
+}
