@@ -23,6 +23,7 @@ mod select;
 mod send;
 pub mod stream;
 mod temporal;
+mod warm;
 mod world;
 
 pub use curator::{CatalogueFault, Curator, Edit, KeptRecord, NewSecrets};
@@ -34,4 +35,5 @@ pub use log::log_stream;
 pub use observed::Observed;
 pub use select::shortlists;
 pub use temporal::Activities;
+pub use warm::WarmPrefixes;
 pub use world::{World, WorldError, WorldParts, upstreams};

@@ -33,12 +33,14 @@ pub(crate) async fn run(
 pub fn shortlists(world: &World, run: &RunContext, request: &SelectRequest) -> Vec<Shortlist> {
     let catalogue = world.catalogue.load_full();
     let signals = world.observed.signals(&catalogue);
+    let warm = world.warm.of(request.prefix);
     let situated = |wish| {
         let situation = Situation {
             catalogue: &catalogue,
             signals: &signals,
             temperature: world.temperature,
             seed: rand::random(),
+            warm: warm.as_ref(),
         };
         (situation, tokenhub_routing::ranking(&situation, wish, request))
     };

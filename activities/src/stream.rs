@@ -15,7 +15,7 @@ use std::{
 use bytes::Bytes;
 use tokenhub_domain::{
     AttemptId, Candidate, ClassifyRequest, Deployment, Dialect, ErrorClass, ForwardedHeader, NanoDollars, NextMove,
-    ProviderFailure, Role, RunContext, StepId, StepKey, UnixMicros,
+    PromptPrefix, ProviderFailure, Role, RunContext, StepId, StepKey, UnixMicros,
 };
 use tokenhub_providers::{EventKind, StreamEvent};
 use tokenhub_store::{AttemptOpen, Ledger, Settlement, StoreError};
@@ -44,6 +44,8 @@ pub struct StreamRequest {
     pub estimated_input_tokens: u64,
     /// The first content must come within this.
     pub deadline_ms: u64,
+    /// How a long prompt begins.
+    pub prefix: Option<PromptPrefix>,
     /// The next candidate is asked as well when nobody has begun within this.
     pub hedge_after_ms: Option<u64>,
 }
@@ -155,6 +157,7 @@ pub async fn open(
         Some(after_ms) if request.candidates.len() > 1 => hedge::race(world, run, &request, after_ms, started).await?,
         Some(_) | None => in_turn(world, run, &request, request.candidates.clone(), started).await?,
     };
+    world.warm.note(request.prefix, &attempt.deployment);
     Ok(pump::start(world, tracker, run, (attempt, calls), begun, started))
 }
 

@@ -10,7 +10,7 @@ use tokenhub_routing::{LiveSignals, Temperature};
 use tokenhub_store::{Ledger, Store, StoreError};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use crate::{FaultPoints, Health, Observed, Penalties, events::Events};
+use crate::{FaultPoints, Health, Observed, Penalties, events::Events, warm::WarmPrefixes};
 
 /// The outside of the activities, shared by all of them.
 pub struct World {
@@ -28,6 +28,8 @@ pub struct World {
     pub observed: Arc<Observed>,
     /// How often somebody else than the best is asked first.
     pub temperature: Temperature,
+    /// Who has which prompt's beginning in its cache.
+    pub warm: WarmPrefixes,
     /// What happens, for those who watch.
     pub events: Events,
     /// This process.
@@ -137,6 +139,7 @@ impl World {
             observed,
             temperature: parts.temperature,
             catalogue: ArcSwap::from_pointee(parts.catalogue),
+            warm: WarmPrefixes::default(),
             events: Events::default(),
             instance,
             faults: parts.faults,

@@ -35,6 +35,7 @@ pub(crate) fn run() -> anyhow::Result<bool> {
         estimated_input_tokens: 1_000,
         estimated_output_tokens: 512,
         policy: Policy { max_budget: NanoDollars::from_usd(1.0), ..Policy::default() },
+        prefix: None,
     };
     let mut seed = 0_u64;
     let mut figures = serde_json::Map::new();
@@ -43,7 +44,7 @@ pub(crate) fn run() -> anyhow::Result<bool> {
         let wish = ShortlistWish { profile, model: None, min_weight: 1, needs: Vec::new() };
         let mut situation = || {
             seed += 1;
-            Situation { catalogue: &catalogue, signals: &signals, temperature: Temperature::new(0.3), seed }
+            Situation { catalogue: &catalogue, signals: &signals, temperature: Temperature::new(0.3), seed, warm: None }
         };
         let ranked_us = median_us(|| {
             black_box(ranking(&situation(), black_box(&wish), &request));

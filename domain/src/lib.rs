@@ -19,6 +19,7 @@ mod outcome;
 mod output;
 mod policy;
 mod prompt;
+mod prompt_prefix;
 mod raw_fields;
 mod run;
 mod spec;
@@ -47,6 +48,7 @@ pub use outcome::{
 pub use output::{Mismatch, OnMismatch, OutputWish, TextFormat};
 pub use policy::{Policy, RoutingProfile};
 pub use prompt::{Derived, Prompt, PromptError, Repair, Segment, Voice, answer_text, render, user_text};
+pub use prompt_prefix::PromptPrefix;
 pub use raw_fields::{RawFields, RawText};
 pub use run::{DurabilityMark, DurabilityWish, Owner, RunContext, RunKind};
 pub use spec::{AdversarialSpec, BestOfNSpec, ChatSpec, PlanSpec, RefineSpec, SpecBase, VoteMethod, VoteSpec};

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     Capability, Dialect, DurabilityWish, ForwardedHeader, ModelChoice, ModelId, Operation, OutputWish, Policy,
-    RunContext, RunKind, Text, limits,
+    PromptPrefix, RunContext, RunKind, Text, limits,
 };
 
 /// A run of any kind.
@@ -95,6 +95,9 @@ pub struct SpecBase {
     /// What whoever answers the request itself must be able to do.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub needs: Vec<Capability>,
+    /// How a long prompt begins.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub prefix: Option<PromptPrefix>,
     /// What is wanted of the texts that are written for the caller.
     #[serde(default, skip_serializing_if = "OutputWish::is_empty")]
     pub output: OutputWish,

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     AttemptId, Capability, Deployment, Dialect, ErrorClass, ForwardedHeader, Mismatch, ModelChoice, NanoDollars,
-    Operation, Outcome, OutputWish, Policy, Prompt, ProviderFailure, RoutingProfile, StepId, Text,
+    Operation, Outcome, OutputWish, Policy, Prompt, PromptPrefix, ProviderFailure, RoutingProfile, StepId, Text,
 };
 
 /// What a call is for.
@@ -68,6 +68,9 @@ pub struct SelectRequest {
     /// Limits on each call.
     #[serde(default)]
     pub policy: Policy,
+    /// How a long prompt begins.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub prefix: Option<PromptPrefix>,
 }
 
 /// One purpose.
@@ -166,6 +169,9 @@ pub struct SendRequest {
     pub max_output_tokens: Option<u64>,
     /// The call must end within this.
     pub timeout_ms: u64,
+    /// How a long prompt begins.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub prefix: Option<PromptPrefix>,
 }
 
 /// What a provider call came to. A failure is a value: retries belong to the program, not to the executor.

@@ -95,6 +95,7 @@ impl<'s, S: Steps> Run<'s, S> {
             estimated_input_tokens: self.base.estimated_input_tokens,
             estimated_output_tokens: self.base.estimated_output_tokens,
             policy: self.base.policy.clone(),
+            prefix: self.base.prefix,
         };
         let mut lists = match self.steps.select(request).await {
             Ok(Selection::Claimed(lists)) => lists.into_iter(),

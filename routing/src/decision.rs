@@ -179,6 +179,7 @@ impl Replayed {
             estimated_input_tokens: decision.estimated_input_tokens,
             estimated_output_tokens: decision.estimated_output_tokens,
             policy: Policy { profile, ..decision.policy.clone() },
+            prefix: None,
         };
         let ranking = ranking(situation, &wish, &request);
         let Some(then) = ranking.ranked.first() else {

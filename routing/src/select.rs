@@ -5,8 +5,8 @@
 //! neither the request nor the operator put behind it.
 
 use tokenhub_domain::{
-    Candidate, Capability, Catalogue, CredentialId, Model, ModelId, NanoDollars, Provider, ProviderId, RoutingProfile,
-    SelectRequest, Shortlist, ShortlistWish, Target,
+    Candidate, Capability, Catalogue, CredentialId, Deployment, Model, ModelId, NanoDollars, Provider, ProviderId,
+    RoutingProfile, SelectRequest, Shortlist, ShortlistWish, Target,
 };
 
 use crate::{
@@ -67,6 +67,8 @@ pub struct Situation<'a> {
     pub temperature: Temperature,
     /// Where the draws begin.
     pub seed: u64,
+    /// Who has the beginning of the prompt in its cache.
+    pub warm: Option<&'a Deployment>,
 }
 
 /// A deployment that may be called, and why it is where it is.
@@ -147,6 +149,7 @@ pub fn ranking<'a>(situation: &Situation<'a>, wish: &'a ShortlistWish, request: 
 struct Selection<'a, 'r> {
     catalogue: &'a Catalogue,
     signals: &'a Signals,
+    warm: Option<&'a Deployment>,
     profile: RoutingProfile,
     min_weight: u32,
     needed_tokens: u64,
@@ -157,10 +160,11 @@ struct Selection<'a, 'r> {
 
 impl<'a, 'r> Selection<'a, 'r> {
     fn new(situation: &Situation<'a>, wish: &'a ShortlistWish, request: &'r SelectRequest) -> Self {
-        let Situation { catalogue, signals, .. } = *situation;
+        let Situation { catalogue, signals, warm, .. } = *situation;
         Self {
             catalogue,
             signals,
+            warm,
             profile: wish.profile,
             min_weight: wish.min_weight.max(request.policy.min_weight),
             needed_tokens: request.estimated_input_tokens.saturating_mul(CONTEXT_PERCENT) / 100,
@@ -244,7 +248,8 @@ impl<'a, 'r> Selection<'a, 'r> {
 
     #[expect(clippy::cast_precision_loss, reason = "only compared, and exact below 9 million dollars")]
     fn figures(&self, model: &Model, cost: NanoDollars, signal: Option<&Signal>) -> Figures {
-        let unknown = Figures { cost: cost.0 as f64, weight: f64::from(model.weight), ..Figures::default() };
+        let warm = self.warm.is_some_and(|warm| warm.model == model.id && warm.provider == model.provider_id);
+        let unknown = Figures { cost: cost.0 as f64, weight: f64::from(model.weight), warm, ..Figures::default() };
         let Some(signal) = signal else { return unknown };
         let latency_ms = if self.is_streamed { signal.first_token_ms } else { signal.whole_ms };
         Figures {

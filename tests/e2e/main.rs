@@ -16,6 +16,7 @@ mod relay;
 mod scripted;
 
 mod abandoned;
+mod affinity;
 mod background;
 mod breaker;
 mod catalogue;

@@ -106,6 +106,7 @@ async fn answered<P: Presence>(
         .map(|model| bill::of(&catalogue, model, &completion.usage, completion.usage_json.as_deref()))
         .unwrap_or_default();
     world.observed.answered(called, latency_ms, cost);
+    world.warm.note(request.prefix, &request.deployment);
     let settlement = Settlement {
         usage_json: completion.usage_json.clone(),
         input_tokens: completion.usage.input_tokens,

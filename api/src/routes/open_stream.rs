@@ -99,6 +99,7 @@ fn stream_request(models: &Models, spec: ChatSpec) -> Result<(RunContext, Stream
         estimated_input_tokens: base.estimated_input_tokens,
         deadline_ms: base.deadline_ms,
         hedge_after_ms: base.policy.hedge_after_ms,
+        prefix: base.prefix,
     };
     Ok((base.run, request))
 }

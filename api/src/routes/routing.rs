@@ -58,10 +58,11 @@ async fn simulated(admin: &Admin, models: &Models, request: Request) -> Result<V
         estimated_input_tokens: asked.input_tokens,
         estimated_output_tokens: asked.output_tokens,
         policy,
+        prefix: None,
     };
     let signals = models.world.observed.signals(&catalogue);
     let temperature = models.world.temperature;
-    let situation = Situation { catalogue: &catalogue, signals: &signals, temperature, seed: asked.seed };
+    let situation = Situation { catalogue: &catalogue, signals: &signals, temperature, seed: asked.seed, warm: None };
     let ranking = tokenhub_routing::ranking(&situation, &wish, &select);
     let listed = models.world.health.preview(ranking.shortlist());
     let shown = Decision::of(&situation, &wish, &select, &ranking, &listed, Extent::Whole);

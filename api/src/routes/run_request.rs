@@ -1,8 +1,8 @@
 //! From a parsed request to a specification: models looked up, defaults filled in.
 
 use tokenhub_domain::{
-    Capability, Catalogue, Dialect, DurabilityWish, ErrorClass, ModelChoice, Operation, Policy, ProviderFailure,
-    RunContext, RunId, RunKind, SelectRequest, ShortlistWish, SpecBase, StopReason, Text, limits,
+    Capability, Catalogue, Dialect, DurabilityWish, ErrorClass, ModelChoice, Operation, Policy, PromptPrefix,
+    ProviderFailure, RunContext, RunId, RunKind, SelectRequest, ShortlistWish, SpecBase, StopReason, Text, limits,
 };
 use tokenhub_routing::{Asker, Ranking, Signals, Situation, Temperature};
 
@@ -52,6 +52,7 @@ pub(super) fn base(
         dialect: protocol.dialect,
         operation: Operation::Chat,
         forwarded: protocol.forwarded(&entry.headers),
+        prefix: PromptPrefix::of(&ask.original),
         original: Text::Inline(ask.original),
         estimated_input_tokens: ask.estimated_input_tokens,
         estimated_output_tokens: ask.estimated_output_tokens,
@@ -118,7 +119,7 @@ pub(super) fn named_model(
         needs: naming.needs.to_vec(),
     };
     let signals = Signals::default();
-    let situation = Situation { catalogue, signals: &signals, temperature: Temperature::GREEDY, seed: 0 };
+    let situation = Situation { catalogue, signals: &signals, temperature: Temperature::GREEDY, seed: 0, warm: None };
     let ranking = tokenhub_routing::ranking(&situation, &wish, &select_request(base));
     if ranking.ranked.is_empty() { Err(refusal(base.dialect, &naming, &choice, &ranking)) } else { Ok(Some(choice)) }
 }
@@ -142,6 +143,7 @@ pub(super) fn select_request(base: &SpecBase) -> SelectRequest {
         estimated_input_tokens: base.estimated_input_tokens,
         estimated_output_tokens: base.estimated_output_tokens,
         policy: base.policy.clone(),
+        prefix: base.prefix,
     }
 }
 

@@ -308,6 +308,7 @@ pub(crate) fn base(kind: RunKind) -> SpecBase {
         dialect: tokenhub_domain::Dialect::Chat,
         forwarded: Vec::new(),
         operation: tokenhub_domain::Operation::Chat,
+        prefix: None,
         original: r#"{"messages":[{"role":"system","content":"Be brief."},{"role":"user","content":"Why?"}]}"#.into(),
         estimated_input_tokens: 20,
         estimated_output_tokens: limits::ESTIMATED_OUTPUT_TOKENS,

@@ -17,13 +17,14 @@ fn catalogue() -> Catalogue {
 }
 
 fn decided(catalogue: &Catalogue, signals: &Signals, profile: RoutingProfile) -> Decision {
-    let situation = Situation { catalogue, signals, temperature: Temperature::GREEDY, seed: 3 };
+    let situation = Situation { catalogue, signals, temperature: Temperature::GREEDY, seed: 3, warm: None };
     let wish = ShortlistWish { profile, model: None, min_weight: 0, needs: Vec::new() };
     let request = SelectRequest {
         wishes: Vec::new(),
         estimated_input_tokens: 1_000_000,
         estimated_output_tokens: 0,
         policy: Policy::default(),
+        prefix: None,
     };
     let ranking = ranking(&situation, &wish, &request);
     let mut listed = ranking.shortlist();
@@ -51,7 +52,8 @@ fn a_replay_says_what_another_profile_would_save_and_how_much_slower_it_would_be
     let timed = |whole_ms| Signal { whole_ms: Some(whole_ms), ..Signal::default() };
     let signals: Signals = [timed(100.0), timed(400.0), timed(1.0)].into_iter().collect();
     let decision = decided(&catalogue, &signals, RoutingProfile::Planning);
-    let situation = Situation { catalogue: &catalogue, signals: &signals, temperature: Temperature::GREEDY, seed: 0 };
+    let situation =
+        Situation { catalogue: &catalogue, signals: &signals, temperature: Temperature::GREEDY, seed: 0, warm: None };
     let mut replayed = Replayed::default();
     replayed.add(&decision, &situation, RoutingProfile::Cheap);
     replayed.add(&decision, &situation, RoutingProfile::Planning);

@@ -22,6 +22,7 @@ fn request() -> SelectRequest {
         estimated_input_tokens: 1_000,
         estimated_output_tokens: 500,
         policy: Policy::default(),
+        prefix: None,
     }
 }
 
@@ -42,7 +43,7 @@ fn with(
     wish: &ShortlistWish,
     request: &SelectRequest,
 ) -> Shortlist {
-    shortlist(&Situation { catalogue, signals, temperature, seed }, wish, request)
+    shortlist(&Situation { catalogue, signals, temperature, seed, warm: None }, wish, request)
 }
 
 /// Signals of the first model of a catalogue.
@@ -265,7 +266,7 @@ proptest! {
         let all = catalogue(models);
         let policy = Policy { max_budget: budget.map(NanoDollars), min_weight: floor, ..Policy::default() };
         let request =
-            SelectRequest { wishes: Vec::new(), estimated_input_tokens: input, estimated_output_tokens: output, policy };
+            SelectRequest { wishes: Vec::new(), estimated_input_tokens: input, estimated_output_tokens: output, policy, prefix: None };
         let wish = ShortlistWish { profile, model: choice, min_weight: 0, needs };
         let temperature = Temperature::new(temperature);
         let list = with(&all, &signals, temperature, seed, &wish, &request);
@@ -298,7 +299,9 @@ proptest! {
 #[test]
 fn of_very_many_the_best_are_listed_and_the_widest() {
     let mut models: Vec<Model> = (0..200).map(|n| model(&format!("m{n}"), "p", 10, n)).collect();
-    models.iter_mut().for_each(|model| model.max_context_tokens = Some(8_000));
+    for model in &mut models {
+        model.max_context_tokens = Some(8_000);
+    }
     models[190].max_context_tokens = Some(1_000_000);
     let all = catalogue(models);
     let list = listed(&all, &wish(RoutingProfile::Cheap), &request());
@@ -306,4 +309,27 @@ fn of_very_many_the_best_are_listed_and_the_widest() {
     assert_eq!(ids(&list), names);
     let few = catalogue(all.models[..64].to_vec());
     assert_eq!(ids(&listed(&few, &wish(RoutingProfile::Cheap), &request())).len(), 64);
+}
+
+#[test]
+fn who_has_the_prompt_in_its_cache_is_asked_again_unless_it_is_not_well() {
+    let all = catalogue(vec![
+        model("m", "p", 5, 1),
+        model("m", "q", 5, 1),
+        Model { enabled: false, ..model("m", "or/eu", 5, 1) },
+    ]);
+    let first = |signals: &Signals, warm: &Deployment| {
+        let situation =
+            Situation { catalogue: &all, signals, temperature: Temperature::GREEDY, seed: 0, warm: Some(warm) };
+        let wish = wish(RoutingProfile::Normal);
+        let list = shortlist(&situation, &wish, &request());
+        list.candidates[0].deployment.provider.to_string()
+    };
+    let of = |degraded: bool| -> Signals {
+        [Signal::default(), Signal { degraded, ..Signal::default() }].into_iter().collect()
+    };
+    assert_eq!(first(&of(false), &Deployment::new("m", "q")), "q");
+    assert_eq!(first(&of(true), &Deployment::new("m", "q")), "p", "health comes first");
+    assert_eq!(first(&of(false), &Deployment::new("m", "or/eu")), "p", "a preference makes nobody eligible");
+    assert_eq!(first(&of(false), &Deployment::new("another", "q")), "p");
 }
