@@ -22,7 +22,7 @@ pub fn install_tls() {
 /// The upstreams of this process.
 #[derive(Clone, Debug)]
 pub struct Providers {
-    endpoints: Arc<HashMap<ProviderId, Endpoint>>,
+    endpoints: Arc<HashMap<ProviderId, Arc<Endpoint>>>,
 }
 
 impl Providers {
@@ -38,8 +38,19 @@ impl Providers {
         for upstream in upstreams {
             let id = upstream.provider.id.clone();
             let endpoint = Endpoint::new(upstream, link_local)?;
-            if endpoints.insert(id.clone(), endpoint).is_some() {
+            if endpoints.insert(id.clone(), Arc::new(endpoint)).is_some() {
                 return Err(ProvidersError::Duplicate { provider: id });
+            }
+        }
+        Ok(Self { endpoints: Arc::new(endpoints) })
+    }
+
+    /// Sets up a client for each of `changed` and takes over those of `unchanged` with their connections.
+    pub fn renewed(&self, changed: Vec<Upstream>, unchanged: &[ProviderId]) -> Result<Self, ProvidersError> {
+        let mut endpoints = HashMap::clone(&*Self::new(changed)?.endpoints);
+        for id in unchanged {
+            if let Some(endpoint) = self.endpoints.get(id) {
+                endpoints.insert(id.clone(), Arc::clone(endpoint));
             }
         }
         Ok(Self { endpoints: Arc::new(endpoints) })
@@ -67,7 +78,7 @@ impl Providers {
 
     fn endpoint(&self, provider: &ProviderId) -> Result<&Endpoint, ProviderFailure> {
         // As good as a missing credential: of no use here, and another deployment may be.
-        self.endpoints.get(provider).ok_or_else(|| {
+        self.endpoints.get(provider).map(|endpoint| &**endpoint).ok_or_else(|| {
             ProviderFailure::of(
                 ErrorClass::AuthFailed,
                 format!("provider {provider} is not configured in this process"),
