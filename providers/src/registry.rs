@@ -86,3 +86,49 @@ impl Providers {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use tokenhub_domain::{CredentialId, Provider, ProviderKind};
+
+    use super::*;
+    use crate::call::Timeouts;
+
+    fn upstream(id: &str, base_url: &str, key: &str) -> Upstream {
+        Upstream {
+            provider: Provider::new(id, ProviderKind::Openai, base_url),
+            credentials: BTreeMap::from([(CredentialId::default(), key.into())]),
+            timeouts: Timeouts::default(),
+            quirks: BTreeMap::new(),
+        }
+    }
+
+    #[test]
+    fn a_client_serves_as_long_as_address_and_key_are_the_same() {
+        let one = upstream("p", "http://a", "key");
+        assert!(one.is_same(&upstream("p", "http://a", "key")));
+        for other in [
+            upstream("q", "http://a", "key"),
+            upstream("p", "http://b", "key"),
+            upstream("p", "http://a", "another"),
+            Upstream { credentials: BTreeMap::new(), ..one.clone() },
+        ] {
+            assert!(!one.is_same(&other), "{other:?}");
+        }
+    }
+
+    #[test]
+    fn what_did_not_change_keeps_its_client_and_who_went_is_gone() {
+        let of = |id: &str| upstream(id, "http://a", "key");
+        let before = Providers::new(vec![of("kept"), of("moved"), of("gone")]).unwrap();
+        let after = before.renewed(vec![upstream("moved", "http://b", "key")], &["kept".into()]).unwrap();
+        let is_same = |id: &str| {
+            let id = ProviderId::from(id);
+            Arc::ptr_eq(&before.endpoints[&id], &after.endpoints[&id])
+        };
+        assert!(is_same("kept") && !is_same("moved"));
+        assert_eq!(after.endpoints.len(), 2);
+    }
+}
