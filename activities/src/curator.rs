@@ -5,13 +5,16 @@
 //! and in every other process within a second or two, because each looks at the count. Must not know HTTP. While the
 //! database is away the snapshot stays as it is.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, PoisonError},
+    time::Duration,
+};
 
 use secrecy::ExposeSecret;
 use serde_json::{Map, Value};
 use tokenhub_config::{ConfigError, Live, Record, RecordKey, RecordKind, RecordSecrets, Reloaded, Settings, keys};
-use tokenhub_domain::TenantId;
-use tokenhub_providers::{Providers, ProvidersError};
+use tokenhub_domain::{ProviderId, TenantId};
+use tokenhub_providers::{Providers, ProvidersError, Upstream};
 use tokenhub_store::{CatalogueChange, Changed, RecordRow, Seal, SealError, StoreError};
 use tokio::{
     sync::{Mutex, Notify},
@@ -57,7 +60,7 @@ pub enum CatalogueFault {
 pub struct KeptRecord {
     /// What was written.
     pub record: Record,
-    /// Counts its changes.
+    /// The count of changes of the catalogue when it was written.
     pub version: u64,
     sealed: Option<Vec<u8>>,
 }
@@ -90,6 +93,8 @@ pub struct Curator {
     seal: Seal,
     /// The count of changes that is in force; its lock is held over each change.
     seen: Mutex<u64>,
+    /// The upstreams that the clients in force were made for.
+    in_force: std::sync::Mutex<Vec<Upstream>>,
     /// A change was made here, so that providers are to be asked for their lists.
     changed: Notify,
 }
@@ -97,8 +102,10 @@ pub struct Curator {
 impl Curator {
     /// Over the files of `live`, in force in `world`. Nothing is read from the database yet.
     pub fn new(world: Arc<World>, live: Arc<Live>) -> Result<Self, CatalogueFault> {
-        let secret = keys::secret_key(&live.settings())?;
-        Ok(Self { world, live, seal: Seal::new(secret.expose_secret())?, seen: Mutex::new(0), changed: Notify::new() })
+        let settings = live.settings();
+        let secret = keys::secret_key(&settings)?;
+        let (seal, in_force) = (Seal::new(secret.expose_secret())?, std::sync::Mutex::new(upstreams(&settings)));
+        Ok(Self { world, live, seal, seen: Mutex::new(0), in_force, changed: Notify::new() })
     }
 
     /// The settings behind the catalogue.
@@ -114,7 +121,10 @@ impl Curator {
             return Ok(false);
         }
         let (count, kept) = self.kept().await?;
-        self.live.adopt(kept.into_iter().map(|kept| kept.record).collect())?;
+        let misfits = self.live.adopt(kept.into_iter().map(|kept| kept.record).collect())?;
+        for misfit in misfits {
+            tracing::error!("{misfit}");
+        }
         self.apply()?;
         *seen = count;
         Ok(true)
@@ -174,8 +184,9 @@ impl Curator {
         for _ in 0..TRIES_MAX {
             let (count, kept) = self.kept().await?;
             let edit = plan(&kept)?;
-            let (change, after) = self.prepare(&kept, edit).map_err(E::from)?;
-            let next = self.live.preview(&after).map_err(CatalogueFault::Config)?;
+            let touched: Vec<RecordKey> = edit.put.iter().map(|(key, ..)| key.clone()).collect();
+            let (change, after) = self.prepare(count, &kept, edit).map_err(E::from)?;
+            let next = self.live.preview(&after, &touched).map_err(CatalogueFault::Config)?;
             Providers::new(upstreams(&next)).map_err(CatalogueFault::Providers)?;
             let records = self.world.store.catalogue_records();
             let changed = records.change(&TenantId::default_tenant(), count, change, clock::now()).await;
@@ -190,8 +201,14 @@ impl Curator {
         Err(CatalogueFault::Outrun.into())
     }
 
-    /// The rows of `edit`, and every record as it is afterwards.
-    fn prepare(&self, kept: &[KeptRecord], edit: Edit) -> Result<(CatalogueChange, Vec<Record>), CatalogueFault> {
+    /// The rows of `edit` after `count` changes, and every record as it is afterwards. The version of an entry is the count of
+    /// its latest change, so that none comes back for an entry that was taken away and made again.
+    fn prepare(
+        &self,
+        count: u64,
+        kept: &[KeptRecord],
+        edit: Edit,
+    ) -> Result<(CatalogueChange, Vec<Record>), CatalogueFault> {
         let mut after: Vec<Record> = kept.iter().map(|kept| kept.record.clone()).collect();
         let mut change = CatalogueChange::default();
         for key in edit.remove {
@@ -200,19 +217,20 @@ impl Curator {
         }
         for (key, fields, secrets) in edit.put {
             let before = kept.iter().find(|kept| kept.record.key == key);
-            let (secrets, sealed) = match secrets {
-                NewSecrets::Kept => {
-                    (before.and_then(|kept| kept.record.secrets.clone()), before.and_then(|kept| kept.sealed.clone()))
-                }
-                NewSecrets::Dropped => (None, None),
+            let (secrets, sealed, is_locked) = match secrets {
+                NewSecrets::Kept => (
+                    before.and_then(|kept| kept.record.secrets.clone()),
+                    before.and_then(|kept| kept.sealed.clone()),
+                    before.is_some_and(|kept| kept.record.is_locked),
+                ),
+                NewSecrets::Dropped => (None, None, false),
                 NewSecrets::Given(value) => {
-                    (RecordSecrets::parse(&value), Some(self.seal.seal(&value.to_string(), &place_of(&key))?))
+                    (RecordSecrets::parse(&value), Some(self.seal.seal(&value.to_string(), &place_of(&key))?), false)
                 }
             };
-            let version = before.map_or(0, |kept| kept.version) + 1;
-            change.put.push(row_of(&key, Value::Object(fields.clone()).to_string(), sealed, version));
+            change.put.push(row_of(&key, Value::Object(fields.clone()).to_string(), sealed, count + 1));
             after.retain(|record| record.key != key);
-            after.push(Record { key, fields, secrets });
+            after.push(Record { key, fields, secrets, is_locked });
         }
         Ok((change, after))
     }
@@ -225,25 +243,32 @@ impl Curator {
         let secrets = row.secret.as_ref().and_then(|sealed| match self.seal.open(sealed, &place_of(&key)) {
             Ok(text) => serde_json::from_str(&text).ok().and_then(|value| RecordSecrets::parse(&value)),
             Err(error) => {
-                tracing::error!(%error, entry = place_of(&key), "a stored key cannot be used here");
+                tracing::error!(%error, entry = place_of(&key), "a stored key cannot be used here; the provider is off");
                 None
             }
         });
-        Ok(Some(KeptRecord { record: Record { key, fields, secrets }, version: row.version, sealed: row.secret }))
+        let is_locked = secrets.is_none() && row.secret.is_some();
+        let record = Record { key, fields, secrets, is_locked };
+        Ok(Some(KeptRecord { record, version: row.version, sealed: row.secret }))
     }
 
     /// Swaps what the settings say now.
     fn apply(&self) -> Result<(), ProvidersError> {
-        let (world, settings) = (&self.world, self.live.settings());
-        put_in_force(world, &settings)
+        let mut in_force = self.in_force.lock().unwrap_or_else(PoisonError::into_inner);
+        put_in_force(&self.world, &self.live.settings(), &mut in_force)
     }
 }
 
-fn put_in_force(world: &World, settings: &Settings) -> Result<(), ProvidersError> {
+/// Clients of providers that did not change keep their connections.
+fn put_in_force(world: &World, settings: &Settings, in_force: &mut Vec<Upstream>) -> Result<(), ProvidersError> {
     let upstreams = upstreams(settings);
-    let providers = Providers::new(upstreams.clone())?;
+    let is_known = |one: &&Upstream| in_force.iter().any(|other| one.is_same(other));
+    let (known, changed): (Vec<&Upstream>, Vec<&Upstream>) = upstreams.iter().partition(is_known);
+    let known: Vec<ProviderId> = known.into_iter().map(|one| one.provider.id.clone()).collect();
+    let providers = world.providers.load().renewed(changed.into_iter().cloned().collect(), &known)?;
     world.health.know(&upstreams);
     world.providers.store(Arc::new(providers));
+    *in_force = upstreams;
     let catalogue = discovery::carry_over(&world.catalogue.load(), &settings.catalogue);
     world.catalogue.store(Arc::new(catalogue));
     Ok(())

@@ -318,6 +318,9 @@ impl Problem {
 
     fn members(&self) -> Map<String, Value> {
         let mut members = Map::new();
+        if let Self::Catalogue(CatalogueRefusal::Changed { current, .. }) = self {
+            members.insert("current_version".to_owned(), (*current).into());
+        }
         if let Self::StillRunning { run_id, .. } = self {
             members.insert("id".to_owned(), run_id.as_str().into());
             members.insert("status".to_owned(), "running".into());

@@ -115,6 +115,9 @@ impl Builder {
         if let Some(name) = entry.prices_of.as_deref().filter(|name| !published::is_known(name)) {
             return refuse("prices_of", format!("prices_of `{name}` is no provider of the published prices"));
         }
+        if let Some(name) = entry.api_key_env.as_deref().filter(|name| is_of_ours(name)) {
+            return refuse("api_key_env", format!("the variable {name} is TokenHub's own, and no provider's key"));
+        }
         let mut roots = Vec::with_capacity(1 + entry.base_urls.len());
         for base_url in entry.base_url.iter().chain(&entry.base_urls) {
             match normal_base_url(base_url) {
@@ -219,6 +222,11 @@ fn quirks_of(entry: &ModelEntry) -> Result<ModelQuirks, String> {
         }
     }
     Ok(ModelQuirks { gemma4_output: entry.gemma4_output.unwrap_or_default(), tool_names })
+}
+
+/// Whether a variable may hold a secret of ours, which no provider must be sent.
+fn is_of_ours(variable: &str) -> bool {
+    ["TOKENHUB_", "TEMPORAL_", "DATABASE_"].iter().any(|own| variable.starts_with(own))
 }
 
 fn kind_named(name: Option<&str>) -> Option<ProviderKind> {

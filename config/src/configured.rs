@@ -83,6 +83,8 @@ pub struct Record {
     pub fields: Map<String, Value>,
     /// `api_key` or `credentials`, where they were written.
     pub secrets: Option<RecordSecrets>,
+    /// Whether keys are stored that this process cannot read. A provider is not called without its key: it is off here.
+    pub is_locked: bool,
 }
 
 /// The keys of a provider's record; a debug print does not show them.
@@ -100,6 +102,13 @@ impl RecordSecrets {
             Value::Null | Value::Bool(_) | Value::Number(_) | Value::Object(_) => None,
         }
     }
+}
+
+/// A record that does not fit the rest, and why.
+#[derive(Debug)]
+pub(crate) struct Misfit {
+    pub(crate) key: RecordKey,
+    pub(crate) problem: ConfigError,
 }
 
 /// Every source as it was read.
@@ -137,6 +146,10 @@ impl Configured {
 
     /// What the sources come to by themselves.
     pub(crate) fn build(&self) -> Result<Built, ConfigError> {
+        self.checked().map(Builder::finish)
+    }
+
+    fn checked(&self) -> Result<Builder, ConfigError> {
         let mut builder = Builder::default();
         for Part { place, source, entries } in &self.parts {
             let mut entries = entries.clone();
@@ -145,14 +158,39 @@ impl Configured {
             }
             builder.add(place, *source, entries)?;
         }
-        Ok(builder.finish())
+        Ok(builder)
     }
 
-    /// A variable that is not set leaves the provider without a key: another process may have it.
+    /// What the sources with `records` over them come to, and the records that do not fit: a provider may have gone from
+    /// its file since. One of them harms no other; the sources alone must fit.
+    pub(crate) fn with_fitting(&self, records: &[Record]) -> Result<(Built, Vec<Misfit>), ConfigError> {
+        if let Ok(built) = self.with(records).and_then(|all| all.build()) {
+            return Ok((built, Vec::new()));
+        }
+        self.checked()?;
+        let (mut fitting, mut misfits) = (Vec::with_capacity(records.len()), Vec::new());
+        // Models need their providers.
+        for kind in [RecordKind::Provider, RecordKind::Model, RecordKind::Alias] {
+            for record in records.iter().filter(|record| record.key.kind == kind) {
+                fitting.push(record.clone());
+                if let Err(problem) = self.with(&fitting).and_then(|all| all.checked()) {
+                    fitting.pop();
+                    misfits.push(Misfit { key: record.key.clone(), problem });
+                }
+            }
+        }
+        Ok((self.with(&fitting)?.build()?, misfits))
+    }
+
+    /// Where the variable is not set, the provider is off: it is not called without its key.
     fn look_up_key(&self, provider: &mut ProviderEntry) {
-        let named = provider.api_key_env.as_deref().and_then(|name| self.environment.get(name));
-        if let (Some(key), None, true) = (named, &provider.api_key, provider.credentials.is_empty()) {
-            provider.api_key = Some(Concealed(key.to_owned()));
+        let Some(name) = provider.api_key_env.as_deref() else { return };
+        if provider.api_key.is_some() || !provider.credentials.is_empty() {
+            return;
+        }
+        match self.environment.get(name) {
+            Some(key) => provider.api_key = Some(Concealed(key.to_owned())),
+            None => provider.enabled = false,
         }
     }
 
@@ -174,13 +212,15 @@ impl Configured {
                 let known = self.parts.iter_mut().flat_map(|part| &mut part.entries.providers);
                 let known = known.into_iter().find(|entry| &entry.id == id);
                 let mut entry: ProviderEntry = merged(record, known.as_deref())?;
+                let names_variable = record.fields.get("api_key_env").is_some_and(|name| !name.is_null());
+                entry.enabled &= !record.is_locked;
                 match (&record.secrets, &known) {
                     (Some(RecordSecrets(keys)), _) => set_keys(&mut entry, keys.clone()),
-                    (None, Some(known)) => {
+                    (None, Some(known)) if !names_variable => {
                         entry.api_key.clone_from(&known.api_key);
                         entry.credentials.clone_from(&known.credentials);
                     }
-                    (None, None) => {}
+                    (None, Some(_) | None) => {}
                 }
                 place(entry, known, &mut added.providers);
             }
@@ -283,7 +323,7 @@ mod tests {
 
     fn record(key: RecordKey, fields: Value) -> Record {
         let Value::Object(fields) = fields else { panic!("an object") };
-        Record { key, fields, secrets: None }
+        Record { key, fields, secrets: None, is_locked: false }
     }
 
     #[test]
@@ -317,6 +357,34 @@ mod tests {
         );
         let built = configured().with(&[new]).unwrap().build().unwrap();
         assert_eq!(built.credentials[&"q".into()][&"".into()].expose_secret(), "from a variable");
+    }
+
+    #[test]
+    fn a_record_that_does_not_fit_harms_no_other() {
+        let gone = record(RecordKey::model("org/m", "gone"), json!({"weight": 1}));
+        let heavy = record(RecordKey::model("new", "p"), json!({"weight": 99}));
+        let good = record(RecordKey::model("org/m", "p"), json!({"weight": 9}));
+        let (built, misfits) = configured().with_fitting(&[gone, heavy, good]).unwrap();
+        let weights: Vec<_> = built.catalogue.models.iter().map(|model| model.weight).collect();
+        assert_eq!(weights, [9]);
+        let keys: Vec<_> = misfits.into_iter().map(|misfit| misfit.key).collect();
+        assert_eq!(keys, [RecordKey::model("org/m", "gone"), RecordKey::model("new", "p")]);
+    }
+
+    #[test]
+    fn a_provider_whose_key_is_not_to_be_had_is_off_and_a_named_variable_wins_over_the_files_key() {
+        use secrecy::ExposeSecret;
+        let provider = |fields: Value, is_locked: bool| {
+            let mut written = record(RecordKey::named(RecordKind::Provider, "p"), fields);
+            written.is_locked = is_locked;
+            let built = configured().with(&[written]).unwrap().build().unwrap();
+            let keys = built.credentials[&"p".into()].values().map(|key| key.expose_secret().to_owned()).collect();
+            (built.catalogue.providers[0].enabled, keys)
+        };
+        let own = |keys: &[&str]| keys.iter().map(|key| (*key).to_owned()).collect::<Vec<_>>();
+        assert_eq!(provider(json!({"enabled": true}), true), (false, own(&["of the file"])));
+        assert_eq!(provider(json!({"api_key_env": "SPARE_KEY"}), false), (true, own(&["from a variable"])));
+        assert_eq!(provider(json!({"api_key_env": "NOT_SET"}), false), (false, own(&[])));
     }
 
     #[test]

@@ -10,7 +10,9 @@ use arc_swap::ArcSwap;
 
 use tokenhub_domain::Catalogue;
 
-use crate::{ConfigError, Environment, Flags, Loaded, Origins, Record, Settings, catalogue::Built};
+use crate::{
+    ConfigError, Environment, Flags, Loaded, Origins, Record, RecordKey, Settings, catalogue::Built, configured::Misfit,
+};
 
 /// A shared, reloadable configuration.
 #[derive(Debug)]
@@ -95,7 +97,7 @@ impl Live {
         let Some(Sources { flags, environment }) = &self.sources else { return Ok(Reloaded::default()) };
         let records = self.records.lock().unwrap_or_else(PoisonError::into_inner);
         let Loaded { settings: read, origins, warnings } = Settings::load(flags, environment)?;
-        let read = with_records(read, &records)?;
+        let (read, misfits) = with_records(read, &records)?;
         let before = self.settings();
         let (mut changed, after_restart) = differences(&self.origins(), &origins);
         let mut next = keep_fixed(&before, read);
@@ -106,23 +108,36 @@ impl Live {
         }
         self.settings.store(Arc::new(next));
         self.origins.store(Arc::new(origins));
+        let warnings = warnings.into_iter().chain(told(&misfits)).collect();
         Ok(Reloaded { changed, after_restart, warnings })
     }
 
-    /// What the settings would be with `records` in place of those that are in force.
-    pub fn preview(&self, records: &[Record]) -> Result<Settings, ConfigError> {
-        with_records(self.settings().as_ref().clone(), records)
+    /// What the settings would be with `records` in place of those that are in force. Neither one of `changed` nor one that
+    /// has fitted so far may not fit.
+    pub fn preview(&self, records: &[Record], changed: &[RecordKey]) -> Result<Settings, ConfigError> {
+        let settings = self.settings();
+        let (next, misfits) = with_records(settings.as_ref().clone(), records)?;
+        if misfits.is_empty() {
+            return Ok(next);
+        }
+        let in_force = self.records.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let (_, before) = with_records(settings.as_ref().clone(), &in_force)?;
+        let is_old = |key: &RecordKey| !changed.contains(key) && before.iter().any(|misfit| &misfit.key == key);
+        match misfits.into_iter().find(|misfit| !is_old(&misfit.key)) {
+            Some(new) => Err(new.problem),
+            None => Ok(next),
+        }
     }
 
-    /// Puts `records` in force, or keeps everything and says why.
-    pub fn adopt(&self, records: Vec<Record>) -> Result<(), ConfigError> {
+    /// Puts `records` in force, or keeps everything and says why. Those that do not fit are left out and told.
+    pub fn adopt(&self, records: Vec<Record>) -> Result<Vec<String>, ConfigError> {
         let mut in_force = self.records.lock().unwrap_or_else(PoisonError::into_inner);
         let before = self.settings();
-        let mut next = with_records(before.as_ref().clone(), &records)?;
+        let (mut next, misfits) = with_records(before.as_ref().clone(), &records)?;
         next.catalogue.version = before.catalogue.version + u64::from(!is_same(&next.catalogue, &before.catalogue));
         self.settings.store(Arc::new(next));
         *in_force = records;
-        Ok(())
+        Ok(told(&misfits))
     }
 }
 
@@ -130,10 +145,14 @@ fn is_same(one: &Catalogue, other: &Catalogue) -> bool {
     (&one.providers, &one.models, &one.aliases) == (&other.providers, &other.models, &other.aliases)
 }
 
-/// `settings` with the catalogue and the keys that `records` make of their sources.
-fn with_records(settings: Settings, records: &[Record]) -> Result<Settings, ConfigError> {
-    let Built { catalogue, credentials, .. } = settings.configured.with(records)?.build()?;
-    Ok(Settings { catalogue, credentials, ..settings })
+/// `settings` with the catalogue and the keys that `records` make of their sources, and the records that do not fit.
+fn with_records(settings: Settings, records: &[Record]) -> Result<(Settings, Vec<Misfit>), ConfigError> {
+    let (Built { catalogue, credentials, .. }, misfits) = settings.configured.with_fitting(records)?;
+    Ok((Settings { catalogue, credentials, ..settings }, misfits))
+}
+
+fn told(misfits: &[Misfit]) -> Vec<String> {
+    misfits.iter().map(|misfit| format!("a stored entry is not used: {}", misfit.problem)).collect()
 }
 
 /// What was read, with the parts that were decided at start as they are.

@@ -7,7 +7,7 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use futures_util::stream::BoxStream;
 use memchr::memchr;
-use secrecy::SecretString;
+use secrecy::{ExposeSecret, SecretString};
 use tokenhub_domain::{
     AttemptId, CredentialId, Dialect, ForwardedHeader, ModelId, ModelQuirks, Provider, ProviderFailure, TokenUsage,
 };
@@ -49,6 +49,20 @@ pub struct Upstream {
     pub timeouts: Timeouts,
     /// Its models that need more than their protocol.
     pub quirks: BTreeMap<ModelId, ModelQuirks>,
+}
+
+impl Upstream {
+    /// Whether a client of one serves the other as well.
+    pub fn is_same(&self, other: &Self) -> bool {
+        let is_same_key = |(one, other): ((&CredentialId, &SecretString), (&CredentialId, &SecretString))| {
+            one.0 == other.0 && one.1.expose_secret() == other.1.expose_secret()
+        };
+        self.provider == other.provider
+            && self.timeouts == other.timeouts
+            && self.quirks == other.quirks
+            && self.credentials.len() == other.credentials.len()
+            && self.credentials.iter().zip(&other.credentials).all(is_same_key)
+    }
 }
 
 /// One call.

@@ -22,7 +22,7 @@ pub fn install_tls() {
 /// The upstreams of this process.
 #[derive(Clone, Debug)]
 pub struct Providers {
-    endpoints: Arc<HashMap<ProviderId, Endpoint>>,
+    endpoints: Arc<HashMap<ProviderId, Arc<Endpoint>>>,
 }
 
 impl Providers {
@@ -38,8 +38,19 @@ impl Providers {
         for upstream in upstreams {
             let id = upstream.provider.id.clone();
             let endpoint = Endpoint::new(upstream, link_local)?;
-            if endpoints.insert(id.clone(), endpoint).is_some() {
+            if endpoints.insert(id.clone(), Arc::new(endpoint)).is_some() {
                 return Err(ProvidersError::Duplicate { provider: id });
+            }
+        }
+        Ok(Self { endpoints: Arc::new(endpoints) })
+    }
+
+    /// Sets up a client for each of `changed` and takes over those of `unchanged` with their connections.
+    pub fn renewed(&self, changed: Vec<Upstream>, unchanged: &[ProviderId]) -> Result<Self, ProvidersError> {
+        let mut endpoints = HashMap::clone(&*Self::new(changed)?.endpoints);
+        for id in unchanged {
+            if let Some(endpoint) = self.endpoints.get(id) {
+                endpoints.insert(id.clone(), Arc::clone(endpoint));
             }
         }
         Ok(Self { endpoints: Arc::new(endpoints) })
@@ -67,11 +78,57 @@ impl Providers {
 
     fn endpoint(&self, provider: &ProviderId) -> Result<&Endpoint, ProviderFailure> {
         // As good as a missing credential: of no use here, and another deployment may be.
-        self.endpoints.get(provider).ok_or_else(|| {
+        self.endpoints.get(provider).map(|endpoint| &**endpoint).ok_or_else(|| {
             ProviderFailure::of(
                 ErrorClass::AuthFailed,
                 format!("provider {provider} is not configured in this process"),
             )
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use tokenhub_domain::{CredentialId, Provider, ProviderKind};
+
+    use super::*;
+    use crate::call::Timeouts;
+
+    fn upstream(id: &str, base_url: &str, key: &str) -> Upstream {
+        Upstream {
+            provider: Provider::new(id, ProviderKind::Openai, base_url),
+            credentials: BTreeMap::from([(CredentialId::default(), key.into())]),
+            timeouts: Timeouts::default(),
+            quirks: BTreeMap::new(),
+        }
+    }
+
+    #[test]
+    fn a_client_serves_as_long_as_address_and_key_are_the_same() {
+        let one = upstream("p", "http://a", "key");
+        assert!(one.is_same(&upstream("p", "http://a", "key")));
+        for other in [
+            upstream("q", "http://a", "key"),
+            upstream("p", "http://b", "key"),
+            upstream("p", "http://a", "another"),
+            Upstream { credentials: BTreeMap::new(), ..one.clone() },
+        ] {
+            assert!(!one.is_same(&other), "{other:?}");
+        }
+    }
+
+    #[test]
+    fn what_did_not_change_keeps_its_client_and_who_went_is_gone() {
+        let of = |id: &str| upstream(id, "http://a", "key");
+        let before = Providers::new(vec![of("kept"), of("moved"), of("gone")]).unwrap();
+        let after = before.renewed(vec![upstream("moved", "http://b", "key")], &["kept".into()]).unwrap();
+        let is_same = |id: &str| {
+            let id = ProviderId::from(id);
+            Arc::ptr_eq(&before.endpoints[&id], &after.endpoints[&id])
+        };
+        assert!(is_same("kept") && !is_same("moved"));
+        assert_eq!(after.endpoints.len(), 2);
     }
 }

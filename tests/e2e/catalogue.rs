@@ -92,7 +92,7 @@ async fn what_an_administrator_writes_is_in_force_everywhere_and_after_a_restart
     }
     hub.start_api().await;
     let kept = get(&hub, &format!("models/{SLASHED}")).await.expect(200);
-    assert_eq!((&kept.body, kept.header("etag")), (&patched.body, "\"2\""));
+    assert_eq!((&kept.body, kept.header("etag")), (&patched.body, patched.header("etag")));
     let answer = chat_at(&hub, 0, "none", SLASHED).await.expect(200);
     assert_eq!(answer.header("x-tokenhub-provider"), "second");
 
@@ -124,8 +124,13 @@ async fn of_two_administrators_who_saw_the_same_one_is_told_to_look_again() {
     let refused = if first.status.is_success() { second } else { first };
     assert_eq!(refused.body["code"], "version_mismatch");
     assert!(refused.text.contains("version 1"), "{}", refused.text);
+    assert_eq!(refused.body["current_version"], 1);
     let in_body = json!({"weight": 3, "version": 1});
     admin(&hub, Method::PATCH, "models/alpha", in_body.clone()).await.expect(200);
+    admin(&hub, Method::PATCH, "models/alpha", in_body.clone()).await.expect(412);
+    // A version does not come back, not even for an entry that was taken away and made again.
+    admin(&hub, Method::DELETE, "models/alpha", Value::Null).await.expect(200);
+    admin(&hub, Method::PATCH, "models/alpha", json!({"weight": 4})).await.expect(200);
     admin(&hub, Method::PATCH, "models/alpha", in_body).await.expect(412);
     hub.finish(Disturbance::None).await;
 }
@@ -148,6 +153,12 @@ async fn what_makes_no_sense_is_refused_with_its_field_and_nothing_of_it_is_stor
         ("providers", json!({"id": "p", "type": "vllm"}), 400, "base_url"),
         ("providers", json!({"id": "p", "type": "oracle"}), 400, "type"),
         ("providers", json!({"id": "p", "base_url": "http://h", "api_key_env": "NO_SUCH_KEY"}), 400, "api_key_env"),
+        (
+            "providers",
+            json!({"id": "p", "base_url": "http://h", "api_key_env": "TOKENHUB_ADMIN_TOKEN"}),
+            400,
+            "api_key_env",
+        ),
         ("providers", json!({"id": "scripted"}), 409, "id"),
         ("aliases", json!({"name": "a", "variants": []}), 400, "variants"),
         ("aliases", json!({"name": "*", "variants": [{"model": "alpha"}]}), 400, "name"),
@@ -234,5 +245,32 @@ async fn a_listed_model_comes_and_goes_with_its_list_and_an_edit_of_it_stays() {
     .await;
     get(&hub, "models/listed?provider=lister").await.expect(404);
     assert_eq!(get(&hub, "models/edited?provider=lister").await.expect(200).body["weight"], 1);
+    hub.finish(Disturbance::None).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stored_entry_that_lost_its_provider_harms_nobody_else() {
+    let mut hub = installation().temporal_off().upstreams(vec![json!({"id": "leaving"})]).start().await;
+    hub.provider.script(Rule::any([Reply::text("fine")]));
+    admin(&hub, Method::POST, "models", json!({"id": "stranded", "provider_id": "leaving"})).await.expect(201);
+    admin(&hub, Method::PATCH, "models/alpha", json!({"weight": 3})).await.expect(200);
+    chat_at(&hub, 0, "none", "stranded").await.expect(200);
+    let path = hub.environment()["TOKENHUB_CREDENTIALS_FILE"].clone();
+    let mut file: Value = serde_json::from_str(&std::fs::read_to_string(&path).unwrap()).unwrap();
+    file["providers"].as_array_mut().unwrap().retain(|provider| provider["id"] != "leaving");
+    std::fs::write(&path, file.to_string()).unwrap();
+
+    hub.apis[0].0.signal(nix::sys::signal::Signal::SIGHUP);
+    eventually("the reload is in force", PATIENCE, || async {
+        (chat_at(&hub, 0, "none", "stranded").await.status == 404).then_some(())
+    })
+    .await;
+    for (api, _) in std::mem::take(&mut hub.apis) {
+        api.stop(PATIENCE).await;
+    }
+    hub.start_api().await;
+    chat_at(&hub, 0, "none", "alpha").await.expect(200);
+    assert_eq!(get(&hub, "models/alpha").await.expect(200).body["weight"], 3, "the others count as before");
+    admin(&hub, Method::PATCH, "models/beta", json!({"weight": 4})).await.expect(200);
     hub.finish(Disturbance::None).await;
 }

@@ -3,7 +3,7 @@
 use serde_json::{Map, Value};
 use tokenhub_activities::{CatalogueFault, Edit, KeptRecord, NewSecrets};
 use tokenhub_config::{RecordKey, RecordKind};
-use tokenhub_domain::{CredentialId, Deployment};
+use tokenhub_domain::Deployment;
 
 use super::{not_found, problem_of, version_of};
 use crate::{
@@ -11,6 +11,11 @@ use crate::{
     parse::record::Written,
     state::Admin,
 };
+
+/// The field with the name of the variable that has a provider's key.
+const KEY_VARIABLE: &str = "api_key_env";
+/// The fields with the prices of a model.
+const PRICES: [&str; 2] = ["input_per_1k", "output_per_1k"];
 
 /// What stops a change.
 enum Stopped {
@@ -63,6 +68,7 @@ pub(super) async fn patch(admin: &Admin, key: &RecordKey, written: &Written) -> 
         }
         let mut fields = stored.map(|kept| kept.record.fields.clone()).unwrap_or_default();
         fields.extend(written.fields.clone());
+        complete_prices(admin, key, &mut fields, &written.fields);
         // A field that a file gives has to be taken back for good.
         Ok(put(key, if is_below { fields } else { without_nulls(fields) }, written))
     })
@@ -108,13 +114,33 @@ fn check_version(kept: &[KeptRecord], key: &RecordKey, wanted: Option<u64>) -> R
     Err(Refused(CatalogueRefusal::Changed { kind: key.kind.as_str(), id: key.id.clone(), current }).into())
 }
 
-fn put(key: &RecordKey, fields: Map<String, Value>, written: &Written) -> Edit {
+/// The latest word on a provider's key counts: a key takes the place of a variable's name, and the other way round.
+fn put(key: &RecordKey, mut fields: Map<String, Value>, written: &Written) -> Edit {
+    let names_variable = written.fields.get(KEY_VARIABLE).is_some_and(|name| !name.is_null());
     let secrets = match &written.keys {
+        None if names_variable => NewSecrets::Dropped,
         None => NewSecrets::Kept,
         Some(Value::Null) => NewSecrets::Dropped,
-        Some(keys) => NewSecrets::Given(keys.clone()),
+        Some(keys) => {
+            fields.remove(KEY_VARIABLE);
+            NewSecrets::Given(keys.clone())
+        }
     };
     Edit { put: vec![(key.clone(), fields, secrets)], remove: Vec::new() }
+}
+
+/// Who says one price means to keep the other, whoever said that one.
+fn complete_prices(admin: &Admin, key: &RecordKey, fields: &mut Map<String, Value>, written: &Map<String, Value>) {
+    if key.kind != RecordKind::Model || !PRICES.iter().any(|name| written.get(*name).is_some_and(Value::is_number)) {
+        return;
+    }
+    let catalogue = admin.world.catalogue.load();
+    let Some(model) = catalogue.model(&deployment_of(key)) else { return };
+    for (name, price) in PRICES.into_iter().zip([model.input_price, model.output_price]) {
+        if !fields.contains_key(name) {
+            fields.insert(name.to_owned(), price.cost_of(1_000).as_usd().into());
+        }
+    }
 }
 
 fn without_nulls(mut fields: Map<String, Value>) -> Map<String, Value> {
@@ -129,10 +155,9 @@ fn place_of(admin: &Admin, key: &RecordKey) -> Option<String> {
 
 /// Whether a provider lists the model.
 fn is_listed(admin: &Admin, key: &RecordKey) -> bool {
-    let deployment = Deployment {
-        model: key.id.as_str().into(),
-        provider: key.provider.as_str().into(),
-        credential: CredentialId::default(),
-    };
-    key.kind == RecordKind::Model && admin.world.catalogue.load().model(&deployment).is_some()
+    key.kind == RecordKind::Model && admin.world.catalogue.load().model(&deployment_of(key)).is_some()
+}
+
+fn deployment_of(key: &RecordKey) -> Deployment {
+    Deployment::new(key.id.as_str(), key.provider.as_str())
 }
