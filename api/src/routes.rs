@@ -12,6 +12,7 @@ mod health;
 mod models;
 mod open_stream;
 mod plan;
+mod plan_later;
 mod previous_response;
 mod program;
 mod protocol;
@@ -57,8 +58,9 @@ pub(crate) fn router(state: AppState) -> Router {
         .into_iter()
         .fold(Router::new(), protocol_routes)
         .route("/v1/chat", post(chat::create))
-        .route("/v1/plan", post(plan::create))
-        .route("/v1/plan/{id}", get(plan::show))
+        .route("/v1/plan", post(plan::create).get(plan_later::list))
+        .route("/v1/plan/{id}", get(plan_later::show))
+        .route("/v1/plan/{id}/cancel", post(plan_later::cancel))
         .merge(catalogue::router())
         .route("/admin/v1/engine/models", get(routing::engine_models))
         .route("/admin/v1/events", get(events::watch))

@@ -8,7 +8,8 @@ use sea_orm::{
     sea_query::{CaseStatement, Condition, Expr, Query, Value},
 };
 use tokenhub_domain::{
-    DurabilityMark, ModelId, NanoDollars, Owner, RunId, RunStatus, StopReason, TenantId, UnixMicros, Usage, limits,
+    DurabilityMark, ModelId, NanoDollars, Owner, PrincipalId, RunId, RunStatus, StopReason, TenantId, UnixMicros,
+    Usage, limits,
 };
 
 mod find;
@@ -103,6 +104,18 @@ impl Runs {
         limit: u64,
     ) -> Result<Vec<RunRow>, StoreError> {
         find::unfinished(&self.store, before, after, limit).await
+    }
+
+    /// At most `limit` runs of one asker, newest first, older than the run `after`; of one status where that is said.
+    pub async fn page(
+        &self,
+        tenant: &TenantId,
+        principal: &PrincipalId,
+        status: Option<RunStatus>,
+        after: Option<&RunRow>,
+        limit: u64,
+    ) -> Result<Vec<RunRow>, StoreError> {
+        find::page(&self.store, (tenant, principal), status, after, limit).await
     }
 
     /// Takes a run that is free, ours already, or held by a process whose lease has expired.

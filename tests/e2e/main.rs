@@ -38,6 +38,7 @@ mod many_hosts;
 mod openai_sdk;
 mod operator_view;
 mod parity;
+mod plans_later;
 mod probes;
 mod protocols;
 mod quirks;

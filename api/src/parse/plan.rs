@@ -1,5 +1,6 @@
 //! The body of `POST /v1/plan`: the shared request object and the `orchestration` that says what to do with it.
 
+use serde_json::{Map, Value};
 use tokenhub_domain::{VoteMethod, limits};
 
 use super::{Ask, Fields, chat, model_name, object};
@@ -14,6 +15,8 @@ const SCHEMA: &str = "orchestration.output_schema";
 /// Where any request may name a model.
 pub(crate) const HINT: &str = "request.model_hint";
 
+/// Longest wait for a plan that is read back; proxies cut longer ones.
+pub(crate) const WAIT_MS_MAX: u64 = 60_000;
 const KNOWN: [&str; 11] = [
     "mode",
     "iterations",
@@ -84,11 +87,22 @@ pub(crate) enum ChatProfile {
     Planning,
 }
 
+/// When the caller wants to hear of its plan.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Hearing {
+    /// When it has ended.
+    AtTheEnd,
+    /// After so many milliseconds at the latest; the rest it reads back.
+    Within(u64),
+}
+
 /// A plan request.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct PlanRequest {
     /// What to do.
     pub(crate) program: Program,
+    /// When to answer.
+    pub(crate) hearing: Hearing,
     /// The request itself.
     pub(crate) ask: Ask,
     /// Planner, author or refiner.
@@ -118,11 +132,33 @@ pub(crate) fn parse(bytes: &[u8], validation: Validation) -> Result<PlanRequest,
     let review = model_name(orchestration.get("review_model_id"), REVIEW)?;
     Ok(PlanRequest {
         program: program(orchestration, mode)?,
+        hearing: hearing(&body)?,
         ask: native.ask,
         primary: primary.map(|model| Named { param: PRIMARY, model }).or(hint),
         review: review.map(|model| Named { param: REVIEW, model }),
         primary_min_weight: orchestration.small("primary_min_weight", limits::WEIGHT_MAX)?,
         review_min_weight: orchestration.small("review_min_weight", limits::WEIGHT_MAX)?,
+    })
+}
+
+/// `background`, and `wait_ms` with it or alone.
+fn hearing(body: &Map<String, Value>) -> Result<Hearing, Problem> {
+    let background = match body.get("background") {
+        None | Some(Value::Null) => false,
+        Some(Value::Bool(background)) => *background,
+        Some(_) => return Err(Problem::invalid("background", "must be true or false")),
+    };
+    let wait_ms = match body.get("wait_ms") {
+        None | Some(Value::Null) => None,
+        Some(value) => {
+            let rule = || Problem::invalid("wait_ms", format!("must be a whole number from 0 to {WAIT_MS_MAX}"));
+            Some(value.as_u64().filter(|millis| *millis <= WAIT_MS_MAX).ok_or_else(rule)?)
+        }
+    };
+    Ok(match (background, wait_ms) {
+        (false, None) => Hearing::AtTheEnd,
+        (true, None) => Hearing::Within(0),
+        (_, Some(wait_ms)) => Hearing::Within(wait_ms),
     })
 }
 

@@ -1,9 +1,8 @@
-//! `POST /v1/plan` runs a program; `GET /v1/plan/{id}` reads any run back from the database.
+//! `POST /v1/plan` runs a program. What happens to it afterwards is in [`super::plan_later`].
 
 use axum::{
     Json,
-    extract::{Path, Request, State},
-    http::HeaderMap,
+    extract::{Request, State},
     response::{IntoResponse, Response},
 };
 use tokenhub_domain::{
@@ -13,17 +12,17 @@ use tokenhub_domain::{
 use tokenhub_telemetry::RequestKind;
 
 use super::{
-    Answers, entry,
+    Answers, entry, plan_later,
     protocol::headers_of,
     run_request::{self, Naming},
 };
 use crate::{
-    dispatch::{self, Answered, Job, Readback},
+    dispatch::{Answered, Job, Readback},
     durability::{self, Delivery},
     error::{Problem, Shape},
-    parse::plan::{self, ChatProfile, Named, PRIMARY, PlanRequest, Program},
+    parse::plan::{self, ChatProfile, Hearing, Named, PRIMARY, PlanRequest, Program},
     protocol,
-    render::{self, Identity, RunHeaders},
+    render::{self, Identity},
     state::{Gate, Models, Runner},
     validation,
 };
@@ -48,9 +47,16 @@ async fn answer(gate: &Gate, models: &Models, runner: &Runner, request: Request)
     let identity = entry.identity()?;
     let kind = kind_of(&parsed.program);
     let counted = counted_as(&parsed.program);
+    let hearing = parsed.hearing;
     let spec = spec_of(models, &entry, kind, parsed)?;
     let alias = spec.alias().cloned();
     let job = Job { spec, wish, identity, readback: Readback::Promised };
+    if let Hearing::Within(wait_ms) = hearing {
+        let mut response = plan_later::begin(runner, job, wait_ms).await?;
+        render::write_alias(response.headers_mut(), alias.as_ref());
+        response.extensions_mut().insert(Answers(counted));
+        return Ok(response);
+    }
     let answered = runner.dispatcher.answer(job).await;
     let mut response = match answered {
         Ok(answered) => {
@@ -91,7 +97,8 @@ fn has_no_answer(outcome: &Outcome) -> bool {
     }
 }
 
-fn temporal_ui(runner: &Runner) -> Option<(&str, &str)> {
+/// Root and namespace of the Temporal UI.
+pub(super) fn temporal_ui(runner: &Runner) -> Option<(&str, &str)> {
     runner.temporal_ui.as_deref().map(|(root, namespace)| (root.as_str(), namespace.as_str()))
 }
 
@@ -175,41 +182,4 @@ pub(super) fn spec_of(
             judge_min_weight: review_min_weight,
         }),
     })
-}
-
-/// Reads a run back.
-pub(super) async fn show(
-    State(gate): State<Gate>,
-    State(runner): State<Runner>,
-    Path(id): Path<String>,
-    headers: HeaderMap,
-) -> Response {
-    match read_back(&gate, &runner, &id, &headers).await {
-        Ok(response) => response,
-        Err(problem) => problem.into_response(Shape::Problem),
-    }
-}
-
-async fn read_back(gate: &Gate, runner: &Runner, id: &str, headers: &HeaderMap) -> Result<Response, Problem> {
-    let caller = gate.key.load().authenticate(headers)?;
-    let row = dispatch::read_run(&runner.world, &caller.tenant, &RunId::from(id)).await?;
-    let row = row.ok_or_else(|| Problem::NoSuchRun { id: id.to_owned() })?;
-    let mark = dispatch::mark_of(&row);
-    let identity = Identity {
-        run_id: &row.run_id,
-        workflow_id: row.workflow_id.as_ref().filter(|_| mark == DurabilityMark::Durable),
-        is_durable: mark == DurabilityMark::Durable,
-        temporal_ui: temporal_ui(runner),
-    };
-    let mut response_headers = HeaderMap::new();
-    RunHeaders { run_id: &row.run_id, workflow_id: identity.workflow_id, mark }.write(&mut response_headers);
-    let object = match dispatch::outcome_of(&row)? {
-        Some(outcome) => {
-            let outcome = runner.dispatcher.inline(outcome).await?;
-            render::write_outcome(&mut response_headers, &outcome);
-            render::plan_object(identity, &outcome)
-        }
-        None => render::unfinished_object(identity, row.status, row.created_at),
-    };
-    Ok((response_headers, Json(object)).into_response())
 }

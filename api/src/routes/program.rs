@@ -26,7 +26,7 @@ use crate::{
     idempotency::Identity,
     parse::{
         Ask,
-        plan::{Named, PlanRequest, Program},
+        plan::{Hearing, Named, PlanRequest, Program},
     },
     protocol::Protocol,
     render,
@@ -70,6 +70,7 @@ pub(super) async fn answer(
     let (kind, counted) = (kind_of(&program), counted_as(&program));
     let (named, param) = (chat.model.clone(), chat.model_param);
     let request = PlanRequest {
+        hearing: Hearing::AtTheEnd,
         program,
         ask: chat.ask,
         primary: chat.model.map(|model| Named { param, model }),

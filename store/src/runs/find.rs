@@ -3,7 +3,7 @@
 use sea_orm::{
     ColumnTrait, ConnectionTrait, EntityTrait, ExprTrait, QueryFilter, QueryOrder, QuerySelect, sea_query::Condition,
 };
-use tokenhub_domain::{TenantId, UnixMicros};
+use tokenhub_domain::{PrincipalId, RunStatus, TenantId, UnixMicros};
 
 use super::{RunRow, WHAT, is_open};
 use crate::{
@@ -54,4 +54,32 @@ pub(super) async fn unfinished(
             .ok()
     });
     Ok(readable.collect())
+}
+
+/// At most `limit` runs of one asker, newest first, older than `after`.
+pub(super) async fn page(
+    store: &Store,
+    (tenant, principal): (&TenantId, &PrincipalId),
+    status: Option<RunStatus>,
+    after: Option<&RunRow>,
+    limit: u64,
+) -> Result<Vec<RunRow>, StoreError> {
+    let mut query = runs::Entity::find()
+        .filter(Column::Tenant.eq(tenant.as_str()))
+        .filter(Column::Principal.eq(principal.as_str()));
+    if let Some(status) = status {
+        query = query.filter(Column::Status.eq(status.as_str()));
+    }
+    if let Some(after) = after {
+        let same_moment = Column::CreatedAt.eq(after.created_at.0).and(Column::RunId.lt(after.run_id.as_str()));
+        query = query.filter(Condition::any().add(Column::CreatedAt.lt(after.created_at.0)).add(same_moment));
+    }
+    let rows = query
+        .order_by_desc(Column::CreatedAt)
+        .order_by_desc(Column::RunId)
+        .limit(limit)
+        .all(store.reader())
+        .await
+        .map_err(StoreError::reading(WHAT))?;
+    rows.into_iter().map(RunRow::from_model).collect()
 }

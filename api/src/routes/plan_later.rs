@@ -1,0 +1,280 @@
+//! Runs after they were accepted: `GET /v1/plan/{id}` reads one back and waits for it, `POST /v1/plan/{id}/cancel` stops it,
+//! `GET /v1/plan` lists them. All from the database, whoever carries them and whatever has died since.
+
+use std::time::{Duration, Instant};
+
+use axum::{
+    Json,
+    extract::{Path, Query, Request, State, rejection::QueryRejection},
+    http::{
+        HeaderMap, HeaderValue, StatusCode,
+        header::{ETAG, IF_NONE_MATCH, LOCATION},
+    },
+    response::{IntoResponse, Response},
+};
+use chrono::{DateTime, SecondsFormat};
+use serde::Deserialize;
+use serde_json::{Map, Value, json};
+use tokenhub_domain::{DurabilityMark, RunId, RunStatus, UnixMicros, limits};
+use tokenhub_store::RunRow;
+
+use super::plan::temporal_ui;
+use crate::{
+    auth::Caller,
+    body,
+    dispatch::{self, Job},
+    error::{Problem, Shape},
+    parse::{self, plan::WAIT_MS_MAX},
+    render::{self, Identity, RunHeaders},
+    state::{Gate, Runner},
+};
+
+/// Between two looks at a run that somebody waits for.
+const LOOK_INTERVAL: Duration = Duration::from_millis(100);
+/// Runs of a page that does not say how many, and of the largest.
+const PAGE: u64 = 50;
+const PAGE_MAX: u64 = 200;
+
+/// How a run is to be read back.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct Reading {
+    wait: Option<String>,
+}
+
+/// Which runs to list.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct Listing {
+    status: Option<String>,
+    limit: Option<u64>,
+    after: Option<String>,
+}
+
+/// Accepts a run and answers when it has ended, or after `wait_ms` how it stands.
+pub(super) async fn begin(runner: &Runner, job: Job, wait_ms: u64) -> Result<Response, Problem> {
+    let tenant = job.spec.base().run.tenant.clone();
+    let (run_id, mark) = runner.dispatcher.launch(job).await?;
+    let until = Instant::now() + Duration::from_millis(wait_ms);
+    let row = loop {
+        let row = dispatch::read_run(&runner.world, &tenant, &run_id).await?.ok_or(Problem::Internal)?;
+        if row.status.is_final() || Instant::now() >= until {
+            break row;
+        }
+        tokio::time::sleep(LOOK_INTERVAL).await;
+    };
+    let mut response = respond(runner, &row, mark).await?;
+    if !row.status.is_final() {
+        *response.status_mut() = StatusCode::ACCEPTED;
+    }
+    if let Ok(location) = HeaderValue::from_str(&format!("/v1/plan/{run_id}")) {
+        response.headers_mut().insert(LOCATION, location);
+    }
+    Ok(response)
+}
+
+/// Reads a run back.
+pub(super) async fn show(
+    State(gate): State<Gate>,
+    State(runner): State<Runner>,
+    Path(id): Path<String>,
+    reading: Result<Query<Reading>, QueryRejection>,
+    headers: HeaderMap,
+) -> Response {
+    let shown = read_back(&gate, &runner, &id, reading, &headers).await;
+    shown.unwrap_or_else(|problem| problem.into_response(Shape::Problem))
+}
+
+async fn read_back(
+    gate: &Gate,
+    runner: &Runner,
+    id: &str,
+    reading: Result<Query<Reading>, QueryRejection>,
+    headers: &HeaderMap,
+) -> Result<Response, Problem> {
+    let caller = gate.key.load().authenticate(headers)?;
+    let Query(reading) = reading.map_err(|_| Problem::invalid("wait", WAIT_RULE))?;
+    let until = Instant::now() + wait_of(reading.wait.as_deref())?;
+    let seen = headers.get(IF_NONE_MATCH).and_then(|value| value.to_str().ok());
+    loop {
+        let row = find(runner, &caller, id).await?;
+        let is_news = seen.is_some_and(|seen| seen != etag(&row));
+        let is_over = Instant::now() >= until;
+        if row.status.is_final() || is_news || is_over {
+            return if seen.is_some() && !is_news { Ok(unchanged(&row)) } else { respond(runner, &row, None).await };
+        }
+        tokio::time::sleep(LOOK_INTERVAL).await;
+    }
+}
+
+const WAIT_RULE: &str = "must be a time of at most 60s, such as 30s or 500ms";
+
+/// `30s`, `500ms` or `30`, which are seconds.
+fn wait_of(text: Option<&str>) -> Result<Duration, Problem> {
+    let Some(text) = text else { return Ok(Duration::ZERO) };
+    let (digits, unit_ms) = match text.strip_suffix("ms") {
+        Some(millis) => (millis, 1),
+        None => (text.strip_suffix('s').unwrap_or(text), 1_000),
+    };
+    let millis = digits.parse::<u64>().ok().and_then(|count| count.checked_mul(unit_ms));
+    let millis = millis.filter(|millis| *millis <= WAIT_MS_MAX);
+    millis.map(Duration::from_millis).ok_or_else(|| Problem::invalid("wait", WAIT_RULE))
+}
+
+/// Changes when the run does.
+fn etag(row: &RunRow) -> String {
+    let at = row.finished_at.or(row.started_at).unwrap_or(row.created_at);
+    format!("W/\"{}-{}\"", row.status.as_str(), at.0)
+}
+
+fn unchanged(row: &RunRow) -> Response {
+    let mut response = StatusCode::NOT_MODIFIED.into_response();
+    write_etag(response.headers_mut(), row);
+    response
+}
+
+fn write_etag(headers: &mut HeaderMap, row: &RunRow) {
+    if let Ok(etag) = HeaderValue::from_str(&etag(row)) {
+        headers.insert(ETAG, etag);
+    }
+}
+
+/// Stops a run. Stopping it again, or once it has ended, changes nothing.
+pub(super) async fn cancel(
+    State(gate): State<Gate>,
+    State(runner): State<Runner>,
+    Path(id): Path<String>,
+    request: Request,
+) -> Response {
+    let stopped = stop(&gate, &runner, &id, request).await;
+    stopped.unwrap_or_else(|problem| problem.into_response(Shape::Problem))
+}
+
+async fn stop(gate: &Gate, runner: &Runner, id: &str, request: Request) -> Result<Response, Problem> {
+    let (parts, unread) = request.into_parts();
+    let caller = gate.key.load().authenticate(&parts.headers)?;
+    let bytes = body::read(&parts.headers, unread, limits::PLAN_BODY_BYTES).await?;
+    let fields = if bytes.is_empty() { Map::new() } else { parse::object(&bytes)? };
+    match fields.get("mode") {
+        None | Some(Value::Null) => {}
+        Some(mode) if mode == "now" => {}
+        Some(mode) if mode == "after_step" => return Err(Problem::UnsupportedField { param: "mode".to_owned() }),
+        Some(_) => return Err(Problem::invalid("mode", "must be now")),
+    }
+    if let Some(unknown) = fields.keys().find(|name| *name != "mode") {
+        return Err(Problem::UnknownField { param: unknown.clone() });
+    }
+    let row = find(runner, &caller, id).await?;
+    let row = runner.dispatcher.cancel(&row.tenant, &row.run_id).await?.ok_or(Problem::Internal)?;
+    respond(runner, &row, None).await
+}
+
+async fn find(runner: &Runner, caller: &Caller, id: &str) -> Result<RunRow, Problem> {
+    let row = dispatch::read_run(&runner.world, &caller.tenant, &RunId::from(id)).await?;
+    row.ok_or_else(|| Problem::NoSuchRun { id: id.to_owned() })
+}
+
+/// The run as it stands. Of one that nobody has claimed yet, whoever started it may know the durability.
+async fn respond(runner: &Runner, row: &RunRow, mark: Option<DurabilityMark>) -> Result<Response, Problem> {
+    let mark = mark.unwrap_or_else(|| dispatch::mark_of(row));
+    let identity = Identity {
+        run_id: &row.run_id,
+        workflow_id: row.workflow_id.as_ref().filter(|_| mark == DurabilityMark::Durable),
+        is_durable: mark == DurabilityMark::Durable,
+        temporal_ui: temporal_ui(runner),
+    };
+    let mut headers = HeaderMap::new();
+    RunHeaders { run_id: &row.run_id, workflow_id: identity.workflow_id, mark }.write(&mut headers);
+    write_etag(&mut headers, row);
+    let object = match dispatch::outcome_of(row)? {
+        Some(outcome) => {
+            let outcome = runner.dispatcher.inline(outcome).await?;
+            render::write_outcome(&mut headers, &outcome);
+            render::plan_object(identity, &outcome)
+        }
+        None => render::unfinished_object(identity, row.status, row.created_at),
+    };
+    Ok((headers, Json(object)).into_response())
+}
+
+/// Lists the caller's runs, newest first.
+pub(super) async fn list(
+    State(gate): State<Gate>,
+    State(runner): State<Runner>,
+    listing: Result<Query<Listing>, QueryRejection>,
+    headers: HeaderMap,
+) -> Response {
+    let listed = listed(&gate, &runner, listing, &headers).await;
+    listed.unwrap_or_else(|problem| problem.into_response(Shape::Problem))
+}
+
+async fn listed(
+    gate: &Gate,
+    runner: &Runner,
+    listing: Result<Query<Listing>, QueryRejection>,
+    headers: &HeaderMap,
+) -> Result<Response, Problem> {
+    let caller = gate.key.load().authenticate(headers)?;
+    let Query(listing) = listing.map_err(|_| Problem::invalid("limit", "must be a whole number"))?;
+    let limit = listing.limit.unwrap_or(PAGE);
+    if !(1..=PAGE_MAX).contains(&limit) {
+        return Err(Problem::invalid("limit", format!("must be a whole number from 1 to {PAGE_MAX}")));
+    }
+    let status = match listing.status.as_deref() {
+        None | Some("") => None,
+        Some(name) => Some(RunStatus::parse(name).ok_or_else(|| Problem::invalid("status", "is no status of a run"))?),
+    };
+    let runs = runner.world.store.runs();
+    let after = match listing.after.as_deref() {
+        None | Some("") => None,
+        Some(id) => Some(find(runner, &caller, id).await.map_err(|_| Problem::invalid("after", "is no run"))?),
+    };
+    // One more than asked for tells whether there are more.
+    let rows = runs.page(&caller.tenant, &caller.principal, status, after.as_ref(), limit + 1).await;
+    let mut rows = rows.map_err(|error| {
+        tracing::error!(error = &error as &dyn std::error::Error, "runs could not be listed");
+        Problem::StoreAway
+    })?;
+    let has_more = rows.len() as u64 > limit;
+    rows.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
+    let data: Vec<Value> = rows.iter().map(line).collect();
+    let last_id = rows.last().map(|row| row.run_id.as_str());
+    Ok(Json(json!({"object": "list", "data": data, "has_more": has_more, "last_id": last_id})).into_response())
+}
+
+fn line(row: &RunRow) -> Value {
+    json!({
+        "id": row.run_id,
+        "kind": row.kind.as_str(),
+        "status": row.status.as_str(),
+        "stop_reason": row.stop_reason,
+        "durable": dispatch::mark_of(row) == DurabilityMark::Durable,
+        "negotiated_model": row.negotiated_model,
+        "calls": row.usage.calls,
+        "cost_usd": row.usage.cost.as_usd(),
+        "created_at": time(row.created_at),
+        "started_at": row.started_at.and_then(time),
+        "finished_at": row.finished_at.and_then(time),
+    })
+}
+
+fn time(at: UnixMicros) -> Option<String> {
+    DateTime::from_timestamp_micros(at.0).map(|at| at.to_rfc3339_opts(SecondsFormat::Millis, true))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wait_is_seconds_or_says_its_unit_and_has_a_bound() {
+        let of = |text: &str| wait_of(Some(text)).ok();
+        assert_eq!(wait_of(None).ok(), Some(Duration::ZERO));
+        assert_eq!(of("30"), Some(Duration::from_secs(30)));
+        assert_eq!(of("30s"), Some(Duration::from_secs(30)));
+        assert_eq!(of("500ms"), Some(Duration::from_millis(500)));
+        for wrong in ["", "s", "61", "60001ms", "-1s", "1m", "1.5s", "18446744073709551615s"] {
+            assert_eq!(of(wrong), None, "{wrong}");
+        }
+    }
+}
