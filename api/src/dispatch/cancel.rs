@@ -16,6 +16,8 @@ use crate::error::Problem;
 
 /// How long a workflow may take to write its own end, which tells what was spent.
 const WORKFLOW_PATIENCE: Duration = Duration::from_secs(5);
+/// How long a run of this process may take to end itself.
+const OWN_PATIENCE: Duration = Duration::from_secs(2);
 /// Between two looks at the row.
 const LOOK_INTERVAL: Duration = Duration::from_millis(50);
 const REASON: &str = "cancelled by the client";
@@ -34,9 +36,14 @@ pub(super) async fn cancel(shared: &Arc<Shared>, tenant: &TenantId, run_id: &Run
             (None, _) => {
                 launch::end_unclaimed(shared, (tenant, run_id), &outcome).await?;
             }
-            (Some(owner), _) if owner.expires() => {
-                launch::end_for_process(shared, &row, owner, &outcome).await?;
-            }
+            (Some(owner), _) if owner.expires() => match told {
+                // It ends by itself and tells what it has. Another process learns it from the row only.
+                None if shared.running_here.stop(run_id) => told = Some(Instant::now()),
+                Some(told) if told.elapsed() <= OWN_PATIENCE => {}
+                None | Some(_) => {
+                    launch::end_for_process(shared, &row, owner, &outcome).await?;
+                }
+            },
             (Some(_), Some(workflow_id)) => match told {
                 None => {
                     tell_workflow(shared, workflow_id).await?;

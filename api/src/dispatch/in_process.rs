@@ -33,26 +33,48 @@ pub(super) type HereWatch = watch::Receiver<Here>;
 /// carry the same run.
 #[derive(Default)]
 pub(super) struct RunningHere {
-    runs: Mutex<HashMap<RunId, HereWatch>>,
+    runs: Mutex<HashMap<RunId, Carried>>,
+}
+
+/// A run that is carried here.
+struct Carried {
+    watch: HereWatch,
+    /// Cancelled when somebody wants it to stop.
+    stop: CancellationToken,
+}
+
+/// A place for a run that is going to be carried here.
+struct Place {
+    sender: watch::Sender<Here>,
+    watch: HereWatch,
+    stop: CancellationToken,
 }
 
 impl RunningHere {
     /// The run that is carried here already, or a place for a new one.
-    fn join(&self, run_id: &RunId) -> Result<HereWatch, (watch::Sender<Here>, HereWatch)> {
+    fn join(&self, run_id: &RunId) -> Result<HereWatch, Place> {
         let mut runs = self.runs.lock().unwrap_or_else(PoisonError::into_inner);
         // A sender that is gone while its run is still listed belongs to a task that panicked.
-        if let Some(running) = runs.get(run_id).filter(|running| running.has_changed().is_ok()) {
-            return Ok(running.clone());
+        if let Some(running) = runs.get(run_id).filter(|running| running.watch.has_changed().is_ok()) {
+            return Ok(running.watch.clone());
         }
-        let (sender, receiver) = watch::channel(Here::Running);
-        runs.insert(run_id.clone(), receiver.clone());
-        Err((sender, receiver))
+        let (sender, watch) = watch::channel(Here::Running);
+        let stop = CancellationToken::new();
+        runs.insert(run_id.clone(), Carried { watch: watch.clone(), stop: stop.clone() });
+        Err(Place { sender, watch, stop })
+    }
+
+    /// Stops the run if it is carried here: it ends by itself then, and tells what it has. Whether it is.
+    pub(super) fn stop(&self, run_id: &RunId) -> bool {
+        let runs = self.runs.lock().unwrap_or_else(PoisonError::into_inner);
+        let running = runs.get(run_id).filter(|running| running.watch.has_changed().is_ok());
+        running.inspect(|running| running.stop.cancel()).is_some()
     }
 
     /// Whether this process carries the run.
     pub(super) fn holds(&self, run_id: &RunId) -> bool {
         let runs = self.runs.lock().unwrap_or_else(PoisonError::into_inner);
-        runs.get(run_id).is_some_and(|running| running.has_changed().is_ok())
+        runs.get(run_id).is_some_and(|running| running.watch.has_changed().is_ok())
     }
 
     fn leave(&self, run_id: &RunId) {
@@ -63,7 +85,7 @@ impl RunningHere {
 /// Carries `spec` in this process; joins the task that does so already.
 pub(super) fn carry(shared: &Arc<Shared>, spec: PlanSpec) -> HereWatch {
     let run = spec.base().run.clone();
-    let (sender, receiver) = match shared.running_here.join(&run.run_id) {
+    let Place { sender, watch, stop } = match shared.running_here.join(&run.run_id) {
         Ok(running) => return running,
         Err(place) => place,
     };
@@ -73,13 +95,19 @@ pub(super) fn carry(shared: &Arc<Shared>, spec: PlanSpec) -> HereWatch {
         let renewing = CancellationToken::new();
         let steps = Direct::new(Arc::clone(&worker.world), run.clone(), owner.clone(), Keeping::Rows);
         worker.tasks.spawn(renew(Arc::clone(&worker), run.clone(), (owner, steps.clone()), renewing.clone()));
+        let (stopped, done) = (steps.clone(), renewing.clone());
+        worker.tasks.spawn(async move {
+            if done.run_until_cancelled(stop.cancelled()).await.is_some() {
+                stopped.cancel("the run is to stop");
+            }
+        });
         let ended = execute(&steps, spec).await;
         renewing.cancel();
         worker.running_here.leave(&run.run_id);
         // Nobody may be waiting any more.
         let _ = sender.send(ended);
     });
-    receiver
+    watch
 }
 
 async fn execute(steps: &Direct, spec: PlanSpec) -> Here {
@@ -160,8 +188,10 @@ mod tests {
     fn a_second_request_for_the_same_run_joins_the_first() {
         let here = RunningHere::default();
         let run_id = RunId::from("run_1");
-        let (_sender, _receiver) = here.join(&run_id).unwrap_err();
+        let place = here.join(&run_id).err().unwrap();
         assert!(here.join(&run_id).is_ok() && here.holds(&run_id));
+        assert!(!here.stop(&RunId::from("run_2")) && !place.stop.is_cancelled());
+        assert!(here.stop(&run_id) && place.stop.is_cancelled());
         assert!(here.join(&RunId::from("run_2")).is_err());
         here.leave(&run_id);
         assert!(here.join(&run_id).is_err());
@@ -171,8 +201,7 @@ mod tests {
     fn the_place_of_a_task_that_died_is_free() {
         let here = RunningHere::default();
         let run_id = RunId::from("run_1");
-        let (sender, _receiver) = here.join(&run_id).unwrap_err();
-        drop(sender);
+        drop(here.join(&run_id).err().unwrap().sender);
         assert!(!here.holds(&run_id));
         assert!(here.join(&run_id).is_err());
     }
