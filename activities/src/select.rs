@@ -39,7 +39,8 @@ pub fn shortlists(world: &World, run: &RunContext, request: &SelectRequest) -> V
             catalogue: &catalogue,
             signals: &signals,
             temperature: world.temperature,
-            seed: rand::random(),
+            // What a JSON number holds in every language, so that somebody can simulate with it.
+            seed: rand::random::<u64>() >> 11,
             warm: warm.as_ref(),
         };
         (situation, tokenhub_routing::ranking(&situation, wish, request))

@@ -36,7 +36,8 @@ impl WarmPrefixes {
 
     /// Who has it in its cache.
     pub fn of(&self, prefix: Option<PromptPrefix>) -> Option<Deployment> {
+        let prefix = prefix?;
         let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        known.get(&prefix?).filter(|(_, read_at)| read_at.elapsed() < KEPT).map(|(deployment, _)| deployment.clone())
+        known.get(&prefix).filter(|(_, read_at)| read_at.elapsed() < KEPT).map(|(deployment, _)| deployment.clone())
     }
 }
