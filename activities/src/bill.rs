@@ -11,5 +11,8 @@ pub(crate) fn of(catalogue: &Catalogue, model: &Model, usage: &TokenUsage, usage
     }
     let provider = catalogue.provider(&model.provider_id).zip(usage_json);
     let cost = provider.and_then(|(provider, usage_json)| published::cost(provider, &model.id, usage_json));
-    Bill { cost: cost.unwrap_or(per_token.cost), ..per_token }
+    match cost {
+        Some(cost) => Bill { cost, price_source: PriceSource::PublishedUsage, ..per_token },
+        None => per_token,
+    }
 }

@@ -179,8 +179,7 @@ impl Health {
     /// Whether nobody could be reached at `provider` of late.
     pub(crate) fn is_absent(&self, provider: &ProviderId) -> bool {
         let state = self.state();
-        let mut known = state.cooldowns.iter();
-        known.any(|(scope, cooldown)| scope.provider() == provider && cooldown.reason == ErrorClass::Transport)
+        state.cooldowns.get(&Scope::Provider(provider.clone())).is_some()
     }
 
     /// Leaves out who is cooling down, in all lists alike, and takes the probes of who has just finished.

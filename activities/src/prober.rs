@@ -20,15 +20,21 @@ use crate::{World, clock, condition, events::AdminEvent};
 
 /// Between two looks at what is due.
 const TICK: Duration = Duration::from_millis(500);
-/// Who is there says so within this.
+/// A probe is not waited for longer; that it took so long says nothing.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// Between two looks at a provider where nobody was found.
 const ABSENT_INTERVAL: Duration = Duration::from_secs(2);
 
 /// Looks until `stop`; `interval` zero is never, but changes of health are told all the same.
 pub async fn keep_probing(world: Arc<World>, interval: Duration, stop: CancellationToken) {
-    let mut prober =
-        Prober { world, interval, began: Instant::now(), known: HashMap::new(), conditions: BTreeMap::new() };
+    let mut prober = Prober {
+        world,
+        interval,
+        began: Instant::now(),
+        lag: Duration::from_millis(rand::random_range(0..4_000)),
+        known: HashMap::new(),
+        conditions: BTreeMap::new(),
+    };
     // Who is there at the start is asked at the interval: a fleet that starts together must not ask all at once.
     let catalogue = prober.world.catalogue.load_full();
     prober.known = catalogue.providers.iter().map(|one| (one.id.clone(), addresses(one))).collect();
@@ -51,6 +57,8 @@ struct Prober {
     world: Arc<World>,
     interval: Duration,
     began: Instant,
+    /// This process is a little later than the others, so that one of them looks for all.
+    lag: Duration,
     /// The addresses of each provider when it was last looked at.
     known: HashMap<ProviderId, Vec<String>>,
     conditions: BTreeMap<(ProviderId, ModelId), Condition>,
@@ -76,7 +84,7 @@ impl Prober {
             return true;
         }
         let absent = self.world.health.is_absent(&provider.id);
-        let interval = if absent { self.interval.min(ABSENT_INTERVAL) } else { self.interval };
+        let interval = if absent { self.interval.min(ABSENT_INTERVAL) } else { self.interval + self.lag };
         let interval_ms = u64::try_from(interval.as_millis()).unwrap_or(u64::MAX);
         match self.world.observed.last_probe(&provider.id) {
             Some(probe) => clock::now().millis_since(probe.at) >= interval_ms,
@@ -114,7 +122,7 @@ async fn probe(world: &World, provider: &ProviderId) {
     let found = match listed {
         Ok(Ok(_)) => Ok(()),
         Ok(Err(failure)) => Err(failure),
-        Err(_) => Err(ProviderFailure::of(ErrorClass::Transport, "the probe was not answered")),
+        Err(_) => Err(ProviderFailure::of(ErrorClass::StepDeadline, "the probe was not answered in time")),
     };
     let latency_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
     let reached = found.as_ref().err().is_none_or(|failure| failure.class != ErrorClass::Transport);

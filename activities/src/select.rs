@@ -41,7 +41,7 @@ pub fn shortlists(world: &World, run: &RunContext, request: &SelectRequest) -> V
             temperature: world.temperature,
             // What a JSON number holds in every language, so that somebody can simulate with it.
             seed: rand::random::<u64>() >> 11,
-            warm: warm.as_ref(),
+            warm: &warm,
         };
         (situation, tokenhub_routing::ranking(&situation, wish, request))
     };

@@ -18,7 +18,7 @@ const PREFIXES_MAX: usize = 16_384;
 
 /// The prefixes that were read lately.
 #[derive(Debug, Default)]
-pub struct WarmPrefixes(Mutex<HashMap<PromptPrefix, (Deployment, Instant)>>);
+pub struct WarmPrefixes(Mutex<HashMap<PromptPrefix, Vec<(Deployment, Instant)>>>);
 
 impl WarmPrefixes {
     /// Notes that `deployment` has answered a prompt with this beginning.
@@ -26,18 +26,22 @@ impl WarmPrefixes {
         let Some(prefix) = prefix else { return };
         let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if known.len() >= PREFIXES_MAX {
-            known.retain(|_, (_, read_at)| read_at.elapsed() < KEPT);
+            known.retain(|_, readers| readers.iter().any(|(_, read_at)| read_at.elapsed() < KEPT));
             if known.len() >= PREFIXES_MAX {
                 known.clear();
             }
         }
-        known.insert(prefix, (deployment.clone(), Instant::now()));
+        // Each model has a cache of its own.
+        let readers = known.entry(prefix).or_default();
+        readers.retain(|(reader, read_at)| reader.model != deployment.model && read_at.elapsed() < KEPT);
+        readers.push((deployment.clone(), Instant::now()));
     }
 
     /// Who has it in its cache.
-    pub fn of(&self, prefix: Option<PromptPrefix>) -> Option<Deployment> {
-        let prefix = prefix?;
+    pub fn of(&self, prefix: Option<PromptPrefix>) -> Vec<Deployment> {
+        let Some(prefix) = prefix else { return Vec::new() };
         let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        known.get(&prefix).filter(|(_, read_at)| read_at.elapsed() < KEPT).map(|(deployment, _)| deployment.clone())
+        let readers = known.get(&prefix).into_iter().flatten().filter(|(_, read_at)| read_at.elapsed() < KEPT);
+        readers.map(|(deployment, _)| deployment.clone()).collect()
     }
 }

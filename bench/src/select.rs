@@ -44,7 +44,7 @@ pub(crate) fn run() -> anyhow::Result<bool> {
         let wish = ShortlistWish { profile, model: None, min_weight: 1, needs: Vec::new() };
         let mut situation = || {
             seed += 1;
-            Situation { catalogue: &catalogue, signals: &signals, temperature: Temperature::new(0.3), seed, warm: None }
+            Situation { catalogue: &catalogue, signals: &signals, temperature: Temperature::new(0.3), seed, warm: &[] }
         };
         let ranked_us = median_us(|| {
             black_box(ranking(&situation(), black_box(&wish), &request));

@@ -152,6 +152,8 @@ pub enum PriceSource {
     Manual,
     /// The published prices that this version was built with.
     Published,
+    /// The same by every rule that is published for what a call used, cached tokens among it. Of a bill, never of a model.
+    PublishedUsage,
 }
 
 impl PriceSource {
@@ -161,6 +163,7 @@ impl PriceSource {
             Self::Unknown => "unknown",
             Self::Manual => "manual",
             Self::Published => "published",
+            Self::PublishedUsage => "published_usage",
         }
     }
 }

@@ -51,7 +51,9 @@ pub use prompt::{Derived, Prompt, PromptError, Repair, Segment, Voice, answer_te
 pub use prompt_prefix::PromptPrefix;
 pub use raw_fields::{RawFields, RawText};
 pub use run::{DurabilityMark, DurabilityWish, Owner, RunContext, RunKind};
-pub use spec::{AdversarialSpec, BestOfNSpec, ChatSpec, PlanSpec, RefineSpec, SpecBase, VoteMethod, VoteSpec};
+pub use spec::{
+    AdversarialSpec, BestOfNSpec, ChatSpec, PlanSpec, RefineSpec, SpecBase, StopRule, VoteMethod, VoteSpec,
+};
 pub use step::{
     Candidate, ClassifyRequest, FinishRequest, NextMove, Reply, ReplyForm, Role, SelectRequest, Selection, SendOutcome,
     SendRequest, Shortlist, ShortlistWish, StepError, TokenUsage,

@@ -199,6 +199,12 @@ pub struct VoteAnswer {
     /// For each group of equal answers, the indexes; the largest group first.
     #[serde(default)]
     pub tally: Vec<Vec<usize>>,
+    /// Voters that were not asked, because the vote was decided without them.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub calls_avoided: u32,
+    /// Voters whose calls were withdrawn when the vote was decided.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub calls_withdrawn: u32,
 }
 
 /// The improved answer.

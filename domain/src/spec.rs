@@ -186,6 +186,30 @@ pub struct VoteSpec {
     /// Whether the judge may also be on the ballot.
     #[serde(default)]
     pub judge_votes: bool,
+    /// Voters that are asked at the same time; all of them without it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parallelism: Option<u32>,
+    /// When enough voters have answered.
+    #[serde(default, skip_serializing_if = "StopRule::is_all")]
+    pub stop: StopRule,
+}
+
+/// When enough voters have answered.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum StopRule {
+    /// When all of them have.
+    #[default]
+    All,
+    /// When those who have not cannot change the majority any more.
+    Decided,
+}
+
+impl StopRule {
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+    fn is_all(&self) -> bool {
+        *self == Self::All
+    }
 }
 
 /// One answer, then `rounds` times an improvement by the same model.

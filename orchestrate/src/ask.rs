@@ -148,7 +148,7 @@ impl Attempt {
             output: if ask.role.writes_for_the_caller() { run.base.output.clone() } else { OutputWish::default() },
             max_output_tokens: self.max_output_tokens,
             timeout_ms: run.time_left_ms().min(CALL_MS_MAX),
-            prefix: run.base.prefix,
+            prefix: run.base.prefix.filter(|_| matches!(ask.prompt, Prompt::Original(_))),
         }
     }
 

@@ -3,19 +3,27 @@
 //! Owns the fan-out and its order: answers are listed as their authors were, never as they came in. Must not know how
 //! one of them is chosen.
 
+use std::{
+    future::poll_fn,
+    sync::atomic::{AtomicBool, AtomicUsize, Ordering},
+    task::Poll,
+};
+
 use tokenhub_domain::{
-    Ballot, Candidate, ErrorClass, Mismatch, Prompt, ProviderFailure, ReplyForm, Role, StepId, StepRecord,
+    Ballot, Candidate, ErrorClass, Mismatch, Prompt, ProviderFailure, ReplyForm, Role, StepId, StepRecord, StopRule,
 };
 
 use crate::{
     Completions, Steps,
-    ask::{Ask, ask},
+    ask::{Ask, Asked, ask},
     conform::{Conformed, Draft, conform},
     ending::no_eligible_model,
     program::Run,
+    tally::tally,
 };
 
 /// What the authors came to.
+#[derive(Default)]
 pub(crate) struct Collected {
     /// The answers, in the order of the authors.
     pub(crate) ballots: Vec<Ballot>,
@@ -25,6 +33,10 @@ pub(crate) struct Collected {
     pub(crate) steps: Vec<StepRecord>,
     /// The failures, in the same order.
     pub(crate) failures: Vec<ProviderFailure>,
+    /// Authors who were not asked, because it was decided without them.
+    pub(crate) avoided: u32,
+    /// Authors whose calls were withdrawn then.
+    pub(crate) withdrawn: u32,
 }
 
 impl Collected {
@@ -68,22 +80,95 @@ impl Collected {
     }
 }
 
-/// Asks every author the caller's own question, all at once; their steps are `prefix/1`, `prefix/2` and so on.
+/// How many authors are asked at once, and when enough have answered.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Fanout {
+    /// All of them without it.
+    pub(crate) parallelism: Option<u32>,
+    pub(crate) stop: StopRule,
+}
+
+/// Whose turn it is. Everything in it changes in the order in which the history tells of completions, so a replay asks
+/// the same authors in the same order.
+struct Turns {
+    width: usize,
+    begun: AtomicUsize,
+    ended: AtomicUsize,
+    decided: AtomicBool,
+}
+
+impl Turns {
+    /// Waits until an author may be asked; false when nobody is needed any more. Whoever waits is looked at again with
+    /// every completion, so nobody has to be woken.
+    async fn take(&self) -> bool {
+        poll_fn(|_| {
+            if self.decided.load(Ordering::Relaxed) {
+                return Poll::Ready(false);
+            }
+            if self.begun.load(Ordering::Relaxed) < self.width + self.ended.load(Ordering::Relaxed) {
+                self.begun.fetch_add(1, Ordering::Relaxed);
+                return Poll::Ready(true);
+            }
+            Poll::Pending
+        })
+        .await
+    }
+}
+
+/// Asks every author the caller's own question, all at once or as `fanout` says; their steps are `prefix/1`, `prefix/2`
+/// and so on.
 pub(crate) async fn collect<S: Steps>(
     run: &Run<'_, S>,
     role: Role,
     prefix: &str,
     authors: Vec<Vec<Candidate>>,
+    fanout: Fanout,
 ) -> Collected {
     let group = run.steps.group();
     let grouped = run.through(&group);
+    let width = fanout.parallelism.and_then(|width| usize::try_from(width).ok()).unwrap_or(usize::MAX / 2);
+    let (begun, ended, decided) = (AtomicUsize::new(0), AtomicUsize::new(0), AtomicBool::new(false));
+    let turns = Turns { width, begun, ended, decided };
+    let mut answers: Vec<Option<Asked>> = authors.iter().map(|_| None).collect();
     let asks = authors.into_iter().enumerate().map(|(index, candidates)| {
         let step = StepId::new(format!("{prefix}/{}", index + 1));
         let prompt = Prompt::Original(run.base.original.clone());
-        ask(&grouped, Ask { step, role, candidates, prompt, form: ReplyForm::Text })
+        let asked = Ask { step, role, candidates, prompt, form: ReplyForm::Text };
+        let (turns, grouped) = (&turns, &grouped);
+        async move { if turns.take().await { Some(ask(grouped, asked).await) } else { None } }
     });
-    let mut collected = Collected { ballots: Vec::new(), origins: Vec::new(), steps: Vec::new(), failures: Vec::new() };
-    for asked in Completions::new(asks).all().await {
+    let mut completions = Completions::new(asks);
+    while let Some((index, asked)) = completions.next().await {
+        turns.ended.fetch_add(1, Ordering::Relaxed);
+        if let Some(place) = answers.get_mut(index) {
+            *place = asked;
+        }
+        let open = answers.len() - turns.ended.load(Ordering::Relaxed).min(answers.len());
+        if fanout.stop == StopRule::Decided && !turns.decided.load(Ordering::Relaxed) && is_decided(&answers, open) {
+            turns.decided.store(true, Ordering::Relaxed);
+            group.cancel("the vote is decided");
+        }
+    }
+    drop(completions);
+    gather(answers, turns.decided.into_inner())
+}
+
+/// Whether the leading answer stays in front whatever the `open` authors say. A tie is never decided, because the first
+/// voter breaks it.
+fn is_decided(answers: &[Option<Asked>], open: usize) -> bool {
+    let said = answers.iter().flatten().filter_map(|asked| asked.result.as_ref().ok());
+    let tally = tally(said.map(|answered| &answered.reply.content));
+    let votes = |place: usize| tally.get(place).map_or(0, Vec::len);
+    open > 0 && votes(0) > votes(1) + open
+}
+
+fn gather(answers: Vec<Option<Asked>>, decided: bool) -> Collected {
+    let mut collected = Collected::default();
+    for asked in answers {
+        let Some(mut asked) = asked else {
+            collected.avoided += 1;
+            continue;
+        };
         match asked.result {
             Ok(answered) => {
                 collected.ballots.push(Ballot {
@@ -94,6 +179,11 @@ pub(crate) async fn collect<S: Steps>(
                     score: None,
                 });
                 collected.origins.push((answered.author, answered.reply.mismatch));
+            }
+            // It was in time for nobody's answer, which is no failure of the run.
+            Err(failure) if decided && failure.class == ErrorClass::Cancelled => {
+                asked.record.attempts += u32::from(asked.is_cut);
+                collected.withdrawn += 1;
             }
             Err(failure) => collected.failures.push(failure),
         }

@@ -9,7 +9,7 @@ use tokenhub_domain::{
 
 use crate::{
     Steps,
-    ballots::collect,
+    ballots::{Fanout, collect},
     conform::settle,
     ending::Ending,
     judging::{Judged, Shown, judge},
@@ -23,7 +23,7 @@ pub(crate) const ROUTING_REASON: &str = "best-of-n-orchestration";
 
 pub(crate) async fn run<S: Steps>(run: &Run<'_, S>, spec: &BestOfNSpec) -> Result<Outcome, Unselected> {
     let Lineup { authors, judges } = select(run, spec).await?;
-    let mut collected = collect(run, Role::Candidate, "candidate", authors).await;
+    let mut collected = collect(run, Role::Candidate, "candidate", authors, Fanout::default()).await;
     if collected.ballots.is_empty() {
         let failure = collected.fatal_failure();
         return Ok(Ending::failed(run, failure).outcome(ROUTING_REASON, None, None, collected.steps));

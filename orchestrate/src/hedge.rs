@@ -24,58 +24,122 @@ struct Lane<S> {
     /// What it waits for before it begins.
     wait: S,
     begun: AtomicBool,
+    /// The one before has failed, so this one does not wait any longer.
+    is_called: AtomicBool,
 }
 
-/// Asks the lanes of `ask`, each `after_ms` after the one before, or at once when that one has failed.
+impl<S: Steps> Lane<S> {
+    fn of(steps: &S) -> Self {
+        let (begun, is_called) = (AtomicBool::new(false), AtomicBool::new(false));
+        Self { calls: steps.group(), wait: steps.group(), begun, is_called }
+    }
+
+    /// Whether it may begin after `wait_ms`: not when nobody is needed any more, nor when the whole step is cancelled.
+    async fn may_begin(&self, wait_ms: u64, decided: &AtomicBool) -> bool {
+        let waited = if wait_ms > 0 { self.wait.sleep(wait_ms).await } else { Ok(()) };
+        // A wait that ends for no reason of ours was cancelled with the whole step.
+        let is_due = waited.is_ok() || self.is_called.load(Ordering::Relaxed);
+        let begins = is_due && !decided.load(Ordering::Relaxed);
+        self.begun.store(begins, Ordering::Relaxed);
+        begins
+    }
+
+    fn call(&self) {
+        self.is_called.store(true, Ordering::Relaxed);
+        self.wait.cancel("the deployment before has failed, or nobody else is asked");
+    }
+
+    fn withdraw(&self) {
+        self.wait.cancel("another deployment has answered");
+        self.calls.cancel("another deployment has answered");
+    }
+}
+
+/// Asks the lanes of `ask`, each `after_ms` after the one before, or at once when that one has failed; and those behind the
+/// lanes when all of them have.
 pub(crate) async fn ask_hedged<S: Steps>(run: &Run<'_, S>, ask: Ask, after_ms: u64) -> Asked {
-    let plans = lanes_of(&ask.candidates);
-    let lanes: Vec<Lane<S>> = plans
-        .iter()
-        .map(|_| Lane { calls: run.steps.group(), wait: run.steps.group(), begun: AtomicBool::new(false) })
-        .collect();
+    let Lanes { leads, rest } = lanes_of(&ask.candidates);
+    let lanes: Vec<Lane<S>> = leads.iter().map(|_| Lane::of(run.steps)).collect();
     let decided = AtomicBool::new(false);
-    let asks = plans.into_iter().zip(&lanes).enumerate().map(|(index, (candidates, lane))| {
-        let ask = Ask { candidates, ..ask.clone() };
+    let asks = leads.into_iter().zip(&lanes).enumerate().map(|(index, (lead, lane))| {
+        let ask = Ask { candidates: vec![lead], ..ask.clone() };
         let decided = &decided;
         async move {
-            if index > 0 {
-                // Cancelled is as good as over: the lane before has failed, or nobody is needed any more.
-                let _over = lane.wait.sleep(after_ms.saturating_mul(index as u64)).await;
+            if lane.may_begin(after_ms.saturating_mul(index as u64), decided).await {
+                Some(ask_in_turn(&run.through(&lane.calls), ask).await)
+            } else {
+                None
             }
-            if decided.load(Ordering::Relaxed) {
-                return None;
-            }
-            lane.begun.store(true, Ordering::Relaxed);
-            Some(ask_in_turn(&run.through(&lane.calls), ask).await)
         }
     });
     let mut completions = Completions::new(asks);
     let (mut winner, mut others): (Option<Asked>, Vec<Asked>) = (None, Vec::new());
     while let Some((_, asked)) = completions.next().await {
-        match asked {
-            None => {}
-            Some(asked) if asked.result.is_ok() && winner.is_none() => {
-                decided.store(true, Ordering::Relaxed);
-                for lane in &lanes {
-                    lane.wait.cancel("another deployment has answered");
-                    lane.calls.cancel("another deployment has answered");
-                }
-                winner = Some(asked);
-            }
-            Some(asked) => {
-                others.push(asked);
-                if let Some(next) = lanes.iter().find(|lane| !lane.begun.load(Ordering::Relaxed)) {
-                    next.wait.cancel("the deployment before has failed");
-                }
-            }
+        let Some(asked) = asked else { continue };
+        if asked.result.is_ok() && winner.is_none() {
+            decided.store(true, Ordering::Relaxed);
+            lanes.iter().for_each(Lane::withdraw);
+            winner = Some(asked);
+            continue;
+        }
+        // Of a request that is wrong itself nobody else would say otherwise. Who was asked already may still answer.
+        if asked.result.as_ref().is_err_and(|failure| is_the_requests_own(failure.class)) {
+            decided.store(true, Ordering::Relaxed);
+        }
+        others.push(asked);
+        if let Some(next) = lanes.iter().find(|lane| !lane.begun.load(Ordering::Relaxed)) {
+            next.call();
+        }
+    }
+    drop(completions);
+    let is_over = decided.into_inner() || others.iter().any(|asked| asked.is_cut || is_cancelled(asked));
+    if !is_over && !rest.is_empty() {
+        let asked = ask_in_turn(run, Ask { candidates: rest, ..ask.clone() }).await;
+        match asked.result {
+            Ok(_) => winner = Some(asked),
+            Err(_) => others.push(asked),
         }
     }
     settle(winner, others, &ask)
 }
 
-/// Who begins each lane: the best, and then the best of those at other providers before the others. Whoever begins none
-/// stays behind the best, in order.
-pub fn lanes_of(candidates: &[Candidate]) -> Vec<Vec<Candidate>> {
+fn is_cancelled(asked: &Asked) -> bool {
+    asked.result.as_ref().is_err_and(|failure| failure.class == ErrorClass::Cancelled)
+}
+
+/// Failures that the class table answers with a stop, because the request is at fault and not who was asked.
+pub fn is_the_requests_own(class: ErrorClass) -> bool {
+    match class {
+        ErrorClass::BadRequest
+        | ErrorClass::ContentFiltered
+        | ErrorClass::BadOutput
+        | ErrorClass::ResultTooLarge
+        | ErrorClass::BudgetExhausted => true,
+        ErrorClass::RateLimited
+        | ErrorClass::QuotaExhausted
+        | ErrorClass::Overloaded
+        | ErrorClass::ServerError
+        | ErrorClass::Transport
+        | ErrorClass::StreamBroken
+        | ErrorClass::FirstTokenTimeout
+        | ErrorClass::StepDeadline
+        | ErrorClass::AuthFailed
+        | ErrorClass::ContextTooLong
+        | ErrorClass::Cancelled => false,
+    }
+}
+
+/// The candidates of a hedged step.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Lanes {
+    /// Who begins each lane.
+    pub leads: Vec<Candidate>,
+    /// Who is asked when all of them have failed, in order.
+    pub rest: Vec<Candidate>,
+}
+
+/// The best, and then the best of those at other providers before the others.
+pub fn lanes_of(candidates: &[Candidate]) -> Lanes {
     let mut rest = candidates.to_vec();
     let mut leads: Vec<Candidate> = Vec::with_capacity(LANES_MAX);
     while leads.len() < LANES_MAX && !rest.is_empty() {
@@ -84,11 +148,7 @@ pub fn lanes_of(candidates: &[Candidate]) -> Vec<Vec<Candidate>> {
         let place = rest.iter().position(is_elsewhere).unwrap_or(0);
         leads.push(rest.remove(place));
     }
-    let mut lanes: Vec<Vec<Candidate>> = leads.into_iter().map(|lead| vec![lead]).collect();
-    if let Some(first) = lanes.first_mut() {
-        first.extend(rest);
-    }
-    lanes
+    Lanes { leads, rest }
 }
 
 /// The winner, or the first failure that is the provider's own, with the calls of everybody in its record.
@@ -105,6 +165,9 @@ fn settle(winner: Option<Asked>, mut others: Vec<Asked>, ask: &Ask) -> Asked {
     };
     for other in &others {
         add_calls(&mut kept.record, other);
+        if let (Ok(answered), Err(failure)) = (&mut kept.result, &other.result) {
+            answered.failed_over |= failure.class != ErrorClass::Cancelled;
+        }
     }
     kept
 }
@@ -138,13 +201,10 @@ mod tests {
     #[test]
     fn lanes_begin_at_different_providers_where_there_are_some() {
         let all = [candidate("a", "p"), candidate("b", "p"), candidate("c", "q"), candidate("d", "q")];
-        let names = |lanes: Vec<Vec<Candidate>>| -> Vec<String> {
-            let of =
-                |lane: &Vec<Candidate>| lane.iter().map(|one| one.deployment.model.to_string()).collect::<String>();
-            lanes.iter().map(of).collect()
-        };
-        assert_eq!(names(lanes_of(&all)), ["ad", "c", "b"]);
-        assert_eq!(names(lanes_of(&all[..2])), ["a", "b"]);
-        assert_eq!(names(lanes_of(&all[..1])), ["a"]);
+        let names = |lanes: &[Candidate]| lanes.iter().map(|one| one.deployment.model.to_string()).collect::<String>();
+        let Lanes { leads, rest } = lanes_of(&all);
+        assert_eq!((names(&leads), names(&rest)), ("acb".to_owned(), "d".to_owned()));
+        assert_eq!(names(&lanes_of(&all[..2]).leads), "ab");
+        assert_eq!(names(&lanes_of(&all[..1]).leads), "a");
     }
 }

@@ -27,7 +27,7 @@ mod vote;
 
 pub use completions::Completions;
 pub use ending::no_eligible_model;
-pub use hedge::lanes_of as hedge_lanes;
+pub use hedge::{Lanes, is_the_requests_own, lanes_of as hedge_lanes};
 pub use program::{Finished, run};
 pub use shuffle::ballot_order;
 pub use steps::Steps;

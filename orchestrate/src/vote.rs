@@ -11,7 +11,7 @@ use tokenhub_domain::{
 
 use crate::{
     Steps,
-    ballots::{Collected, collect},
+    ballots::{Collected, Fanout, collect},
     conform::settle,
     ending::Ending,
     judging::{Judged, Shown, judge},
@@ -27,7 +27,8 @@ const SINGLE_RESPONSE: &str = "vote-single-response";
 
 pub(crate) async fn run<S: Steps>(run: &Run<'_, S>, spec: &VoteSpec) -> Result<Outcome, Unselected> {
     let Lineup { authors, judges } = select(run, spec).await?;
-    let mut collected = collect(run, Role::Voter, "ballot", authors).await;
+    let fanout = Fanout { parallelism: spec.parallelism, stop: spec.stop };
+    let mut collected = collect(run, Role::Voter, "ballot", authors, fanout).await;
     if collected.ballots.is_empty() {
         let failure = collected.fatal_failure();
         return Ok(Ending::failed(run, failure).outcome(ROUTING_REASON, None, None, collected.steps));
@@ -52,6 +53,8 @@ pub(crate) async fn run<S: Steps>(run: &Run<'_, S>, spec: &VoteSpec) -> Result<O
         decision: choice.decision,
         judge: choice.judge,
         tally,
+        calls_avoided: collected.avoided,
+        calls_withdrawn: collected.withdrawn,
     });
     Ok(settled.ending.outcome(reason, model, settled.is_kept.then_some(answer), collected.steps))
 }

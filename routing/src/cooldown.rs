@@ -175,8 +175,8 @@ impl Cooldowns {
     }
 
     /// Notes what a probe of `provider` found: whether somebody is there. Three that found nobody are a penalty for the
-    /// whole provider; one that finds somebody ends that, and the penalties of those who could not be reached. Gives the
-    /// scope that it noted, and what it ended. A provider that is there and answers badly is none of a probe's business.
+    /// whole provider; one that finds somebody ends that. Gives the scope that it noted, and what it ended. A provider that is
+    /// there and answers badly is none of a probe's business: traffic has penalised it, and traffic tries it again.
     pub fn note_probe(
         &mut self,
         provider: &ProviderId,
@@ -187,11 +187,13 @@ impl Cooldowns {
             Err(failure) if is_absence(failure.class) => {
                 (self.count(Scope::Provider(provider.clone()), failure, times), Vec::new())
             }
+            // Silence is no absence: a list may be long, and its server busy with answers.
+            Err(failure) if matches!(failure.class, ErrorClass::StepDeadline | ErrorClass::FirstTokenTimeout) => {
+                (None, Vec::new())
+            }
             Ok(()) | Err(_) => {
-                let ended = self.remove_where(|scope, known| {
-                    scope.provider() == provider && is_absence(known.reason) && times.began >= known.noted_at
-                });
-                (None, ended)
+                let absent = Scope::Provider(provider.clone());
+                (None, self.remove_where(|scope, known| *scope == absent && times.began >= known.noted_at))
             }
         }
     }
@@ -232,7 +234,11 @@ impl Cooldowns {
     /// Notes an answered call; what it ended. One that began before the failure does not outweigh it.
     pub fn note_success(&mut self, deployment: &Deployment, began: UnixMicros) -> Vec<(Scope, Cooldown)> {
         let scopes = Scope::all_of(deployment);
-        self.remove_where(|scope, known| scopes.contains(scope) && (!known.is_penalty() || began >= known.noted_at))
+        // Whoever has answered is there, whatever a probe has found meanwhile.
+        let is_presence = |scope: &Scope| matches!(scope, Scope::Provider(_));
+        self.remove_where(|scope, known| {
+            scopes.contains(scope) && (is_presence(scope) || !known.is_penalty() || began >= known.noted_at)
+        })
     }
 
     /// Forgets what ended long ago, and says what it was.

@@ -68,7 +68,7 @@ pub struct Situation<'a> {
     /// Where the draws begin.
     pub seed: u64,
     /// Who has the beginning of the prompt in its cache.
-    pub warm: Option<&'a Deployment>,
+    pub warm: &'a [Deployment],
 }
 
 /// A deployment that may be called, and why it is where it is.
@@ -149,7 +149,7 @@ pub fn ranking<'a>(situation: &Situation<'a>, wish: &'a ShortlistWish, request: 
 struct Selection<'a, 'r> {
     catalogue: &'a Catalogue,
     signals: &'a Signals,
-    warm: Option<&'a Deployment>,
+    warm: &'a [Deployment],
     profile: RoutingProfile,
     min_weight: u32,
     needed_tokens: u64,
@@ -248,7 +248,7 @@ impl<'a, 'r> Selection<'a, 'r> {
 
     #[expect(clippy::cast_precision_loss, reason = "only compared, and exact below 9 million dollars")]
     fn figures(&self, model: &Model, cost: NanoDollars, signal: Option<&Signal>) -> Figures {
-        let warm = self.warm.is_some_and(|warm| warm.model == model.id && warm.provider == model.provider_id);
+        let warm = self.warm.iter().any(|warm| warm.model == model.id && warm.provider == model.provider_id);
         let unknown = Figures { cost: cost.0 as f64, weight: f64::from(model.weight), warm, ..Figures::default() };
         let Some(signal) = signal else { return unknown };
         let latency_ms = if self.is_streamed { signal.first_token_ms } else { signal.whole_ms };

@@ -56,7 +56,8 @@ impl Decisions {
     }
 }
 
-/// Writes decisions; the first one of a run stays, because its list is the one that a history has.
+/// Writes decisions; the first one of a run stays. When a worker dies right after it has selected, the run goes on with a
+/// second one, which is not shown: the ledger tells whom it called.
 pub(crate) async fn insert_unless_there<C: ConnectionTrait>(
     connection: &C,
     rows: Vec<DecisionRow>,

@@ -161,7 +161,7 @@ impl Ledger {
     /// Keeps what a selection found; the first of a run stays. Written together with the next line, which is about the
     /// call that was decided on; a kill before it loses what led to nothing.
     pub fn decided(&self, row: DecisionRow) -> Result<(), StoreError> {
-        self.append(SpoolRecord { decision: Some(Box::new(row)), ..SpoolRecord::default() }, Admission::WithNext)
+        self.append(SpoolRecord { decision: Some(Box::new(row)), ..SpoolRecord::default() }, Admission::Spare)
     }
 
     fn end(&self, attempt: &AttemptId, ending: Ending) -> Result<(), StoreError> {

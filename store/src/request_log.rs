@@ -16,6 +16,10 @@ use crate::{
 const WHAT: &str = "the request log";
 /// A repeated request has a line for each repetition; more than these say nothing new.
 const ROWS_OF_ONE_MAX: u64 = 100;
+/// Clocks of the processes differ by less.
+const SKEW_MICROS: i64 = 60_000_000;
+/// No run takes longer from its request to its line.
+const LONGEST_MICROS: i64 = 7 * 24 * 3_600_000_000;
 
 /// One line of the log. It travels through the spool.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -96,8 +100,12 @@ impl RequestLog {
     /// The lines of a request or a run, by the id of either, oldest first.
     pub async fn about(&self, tenant: &TenantId, id: &str) -> Result<Vec<RequestLogRow>, StoreError> {
         use request_log::Column;
-        // A row's own id begins with its request's; `}` is the character behind `|`.
-        let of_request = Column::Id.gt(format!("{id}|")).and(Column::Id.lt(format!("{id}}}")));
+        let mut of_request = Column::RequestId.eq(id);
+        // An id of ours says when its request came, and a run ends soon after; so the index by time serves.
+        if let Some(at) = time_of(id) {
+            let ends = (at - SKEW_MICROS, at + LONGEST_MICROS);
+            of_request = of_request.and(Column::CreatedAt.gte(ends.0)).and(Column::CreatedAt.lte(ends.1));
+        }
         let rows = request_log::Entity::find()
             .filter(Column::Tenant.eq(tenant.as_str()))
             .filter(Condition::any().add(of_request).add(Column::RunId.eq(id)))
@@ -117,6 +125,13 @@ pub(crate) async fn insert_unless_there<C: ConnectionTrait>(
 ) -> Result<(), StoreError> {
     let rows: Vec<request_log::Model> = rows.iter().map(to_model).collect();
     bulk::insert_unless_there(connection, rows).await.map(|_| ()).map_err(StoreError::writing(WHAT))
+}
+
+/// The microseconds since 1970 at which an id of ours, a prefix and a UUIDv7 (RFC 9562), was made.
+fn time_of(id: &str) -> Option<i64> {
+    let (_, hex) = id.split_once('_')?;
+    let millis = i64::from_str_radix(hex.get(..12)?, 16).ok()?;
+    (hex.len() == 32).then(|| millis.saturating_mul(1_000))
 }
 
 fn row_id(run: &RunContext) -> String {

@@ -145,6 +145,12 @@ fn goldens() -> Vec<Golden> {
             "/v1/plan",
             plan(&vote),
         ),
+        golden(
+            "vote_decided",
+            vec![answers(), Rule::model("gamma", [Reply::text("Too late.").delay_ms(3_000)])],
+            "/v1/plan",
+            plan(&json!({"mode": "vote", "voters": 3, "method": "majority", "stop": "decided"})),
+        ),
         golden("adversarial", vec![answers()], "/v1/plan", plan(&json!({"mode": "adversarial", "iterations": 2}))),
         golden("refine", vec![answers()], "/v1/plan", plan(&json!({"mode": "refine", "iterations": 2}))),
         golden(

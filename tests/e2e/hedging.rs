@@ -124,6 +124,15 @@ async fn a_failure_does_not_wait_for_the_clock_and_the_answer_says_what_was_call
         assert_eq!(answer.header("x-tokenhub-provider"), "second", "{way:?}");
         assert!(asked.elapsed() < Duration::from_secs(10), "{way:?}: {:?}", asked.elapsed());
     }
+    // A request that is wrong itself is wrong everywhere.
+    hub.provider.clear_script();
+    hub.provider.script(Rule::any([Reply::failure(400, "no such thing")]));
+    for way in WAYS {
+        let before = hub.provider.count();
+        chat(&hub, way, "60000").await.expect(400);
+        assert_eq!(hub.provider.count() - before, 1, "{way:?}");
+    }
+    hub.provider.clear_script();
     slow(&hub, "first", SLOW_MS);
     let plan = json!({"request": {"messages": [{"role": "user", "content": "a question"}], "model_hint": "m"},
         "policy": {"hedge_after_ms": 200}});

@@ -25,6 +25,7 @@ mod compatibility;
 mod cooldown;
 mod crashes;
 mod directives;
+mod early_stop;
 mod explain;
 mod failures;
 mod formats;

@@ -113,6 +113,9 @@ fn the_golden_histories_show_what_they_are_named_for() {
     );
     assert_eq!(calls(&golden("chat_repaired")).len(), 2, "an answer that misses its schema, and its repair");
     assert_eq!(calls(&golden("vote")).len(), 3, "two ballots and a verdict");
+    let decided = golden("vote_decided");
+    assert_eq!(calls(&decided).len(), 3, "three ballots, of which two are enough");
+    assert_eq!(attributes(&decided, "ActivityTaskCancelRequestedEventAttributes").len(), 1);
     assert_eq!(calls(&golden("vote_repaired")).len(), 4, "and a repair");
     assert_eq!(calls(&golden("adversarial")).len(), 5, "a plan and two rounds");
     assert_eq!(calls(&golden("refine")).len(), 3, "an answer and two improvements");
@@ -122,9 +125,17 @@ fn the_golden_histories_show_what_they_are_named_for() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_history_whose_steps_came_in_another_order_does_not_replay() {
-    for name in
-        ["adversarial", "refine", "vote", "vote_repaired", "best_of_n", "chat_retried", "chat_repaired", "chat_hedged"]
-    {
+    for name in [
+        "adversarial",
+        "refine",
+        "vote",
+        "vote_repaired",
+        "vote_decided",
+        "best_of_n",
+        "chat_retried",
+        "chat_repaired",
+        "chat_hedged",
+    ] {
         let mut reordered = golden(name);
         for pair in calls(&golden(name)).windows(2) {
             let (first, second) =

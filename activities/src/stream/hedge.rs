@@ -6,10 +6,14 @@ use std::time::{Duration, Instant};
 
 use futures_util::{StreamExt, stream::FuturesUnordered};
 use tokenhub_domain::{ErrorClass, ProviderFailure, RunContext};
+use tokenhub_orchestrate::Lanes;
 use tokio::time::MissedTickBehavior;
 
 use super::{Opened, StreamError, StreamRequest, in_turn};
 use crate::World;
+
+/// Deployments that are asked side by side, at most.
+const LANES_MAX: usize = 3;
 
 /// Asks the lanes of the request's candidates, each `after_ms` after the one before, or at once when that has failed.
 pub(super) async fn race(
@@ -19,8 +23,11 @@ pub(super) async fn race(
     after_ms: u64,
     started: Instant,
 ) -> Result<Opened, StreamError> {
-    let lanes = tokenhub_orchestrate::hedge_lanes(&request.candidates);
-    let mut waiting = lanes.into_iter().map(|candidates| in_turn(world, run, request, candidates, started)).peekable();
+    let Lanes { leads, rest } = tokenhub_orchestrate::hedge_lanes(&request.candidates);
+    let behind = std::iter::once(rest).filter(|rest| !rest.is_empty());
+    let lanes = leads.into_iter().map(|lead| vec![lead]).chain(behind);
+    let mut waiting = lanes.map(|candidates| in_turn(world, run, request, candidates, started)).peekable();
+    let (mut asked, mut is_final, mut fault) = (1, false, None);
     let mut running = FuturesUnordered::new();
     running.extend(waiting.next());
     let pause = Duration::from_millis(after_ms.max(1));
@@ -30,8 +37,9 @@ pub(super) async fn race(
     loop {
         let ended = tokio::select! {
             ended = running.next() => ended,
-            _ = clock.tick(), if waiting.peek().is_some() => {
+            _ = clock.tick(), if asked < LANES_MAX && !is_final && waiting.peek().is_some() => {
                 running.extend(waiting.next());
+                asked += 1;
                 continue;
             }
         };
@@ -42,12 +50,21 @@ pub(super) async fn race(
             }
             Some(Err(StreamError::Failed(failure, of_lane))) => {
                 calls.extend(of_lane);
+                is_final |= tokenhub_orchestrate::is_the_requests_own(failure.class);
                 first_failure.get_or_insert(failure);
-                running.extend(waiting.next());
-                clock.reset();
+                // Those behind the leads are asked when all of them have failed.
+                if !is_final && (asked < LANES_MAX || running.is_empty()) {
+                    running.extend(waiting.next());
+                    asked += 1;
+                    clock.reset();
+                }
             }
-            Some(Err(fault @ StreamError::Fault(_))) => return Err(fault),
+            // Who was admitted to the ledger goes on.
+            Some(Err(StreamError::Fault(cause))) => fault = Some(cause),
             None => {
+                if let Some(cause) = fault {
+                    return Err(StreamError::Fault(cause));
+                }
                 let nobody = || ProviderFailure::of(ErrorClass::BadRequest, "no model is eligible");
                 return Err(StreamError::Failed(first_failure.unwrap_or_else(nobody), calls));
             }

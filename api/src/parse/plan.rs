@@ -1,7 +1,7 @@
 //! The body of `POST /v1/plan`: the shared request object and the `orchestration` that says what to do with it.
 
 use serde_json::{Map, Value};
-use tokenhub_domain::{VoteMethod, limits};
+use tokenhub_domain::{StopRule, VoteMethod, limits};
 
 use super::{Ask, Fields, chat, model_name, object};
 use crate::{durability::Delivery, error::Problem, validation::Validation};
@@ -17,7 +17,7 @@ pub(crate) const HINT: &str = "request.model_hint";
 
 /// Longest wait for a plan that is read back; proxies cut longer ones.
 pub(crate) const WAIT_MS_MAX: u64 = 60_000;
-const KNOWN: [&str; 11] = [
+const KNOWN: [&str; 13] = [
     "mode",
     "iterations",
     "voters",
@@ -28,6 +28,8 @@ const KNOWN: [&str; 11] = [
     "review_min_weight",
     "return_plan_only",
     "judge_votes",
+    "parallelism",
+    "stop",
     "output_schema",
 ];
 /// A vote of one decides nothing; so few iterations mean that none were asked for.
@@ -65,6 +67,10 @@ pub(crate) enum Program {
         method: VoteMethod,
         /// Whether the judge may stand.
         judge_votes: bool,
+        /// Voters that are asked at the same time.
+        parallelism: Option<u32>,
+        /// When enough have answered.
+        stop: StopRule,
     },
     /// One answer, improved.
     Refine {
@@ -177,7 +183,10 @@ fn program(orchestration: Fields<'_>, mode: &str) -> Result<Program, Problem> {
             let rounds = rounds(orchestration, limits::REFINE_ROUNDS_DEFAULT)?;
             checked(orchestration, Program::Refine { rounds })
         }
-        "vote" => Ok(Program::Vote { voters: voters(orchestration)?, method, judge_votes }),
+        "vote" => {
+            let (parallelism, stop) = fanout(orchestration, method)?;
+            Ok(Program::Vote { voters: voters(orchestration)?, method, judge_votes, parallelism, stop })
+        }
         "best_of_n" => Ok(Program::BestOfN { candidates: voters(orchestration)? }),
         _ => Err(Problem::invalid(
             "orchestration.mode",
@@ -199,6 +208,18 @@ fn method(orchestration: Fields<'_>) -> Result<VoteMethod, Problem> {
         "majority" => Ok(VoteMethod::Majority),
         _ => Err(Problem::invalid("orchestration.method", "must be judge or majority")),
     }
+}
+
+/// A judge reads every answer, so only a majority can be decided early.
+fn fanout(orchestration: Fields<'_>, method: VoteMethod) -> Result<(Option<u32>, StopRule), Problem> {
+    let parallelism = Some(orchestration.small("parallelism", limits::VOTERS_MAX)?).filter(|width| *width > 0);
+    let stop = match orchestration.text("stop")? {
+        "" | "all" => StopRule::All,
+        "decided" if method == VoteMethod::Majority => StopRule::Decided,
+        "decided" => return Err(Problem::invalid("orchestration.stop", "`decided` needs the method majority")),
+        _ => return Err(Problem::invalid("orchestration.stop", "must be all or decided")),
+    };
+    Ok((parallelism, stop))
 }
 
 fn rounds(orchestration: Fields<'_>, default: u32) -> Result<u32, Problem> {
@@ -250,12 +271,24 @@ mod tests {
         assert_eq!(program_of(&json!({"mode": "refine", "iterations": 0})), Program::Refine { rounds: 2 });
         assert_eq!(
             program_of(&json!({"mode": "vote", "iterations": 1})),
-            Program::Vote { voters: 3, method: VoteMethod::Judge, judge_votes: false }
+            Program::Vote {
+                voters: 3,
+                method: VoteMethod::Judge,
+                judge_votes: false,
+                parallelism: None,
+                stop: StopRule::All
+            }
         );
         assert_eq!(program_of(&json!({"mode": "best_of_n", "voters": 16})), Program::BestOfN { candidates: 16 });
         assert_eq!(
             program_of(&json!({"mode": "vote", "iterations": 16, "method": "majority", "judge_votes": true})),
-            Program::Vote { voters: 16, method: VoteMethod::Majority, judge_votes: true }
+            Program::Vote {
+                voters: 16,
+                method: VoteMethod::Majority,
+                judge_votes: true,
+                parallelism: None,
+                stop: StopRule::All
+            }
         );
     }
 

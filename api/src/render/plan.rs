@@ -162,6 +162,8 @@ fn vote(answer: &VoteAnswer) -> Value {
         },
         "decision": answer.decision,
         "tally": answer.tally,
+        "calls_avoided": answer.calls_avoided,
+        "calls_withdrawn": answer.calls_withdrawn,
     })
 }
 
@@ -262,6 +264,8 @@ mod tests {
     #[test]
     fn a_vote_shows_ballots_choice_steps_sums_and_the_link() {
         let vote = VoteAnswer {
+            calls_avoided: 0,
+            calls_withdrawn: 0,
             ballots: vec![ballot("m", "yes", None), ballot("n", "no", None)],
             selected: 1,
             method: VoteMethod::Judge,

@@ -163,7 +163,9 @@ pub(super) fn spec_of(
             review_min_weight,
             return_plan_only,
         }),
-        Program::Vote { voters, method, judge_votes } => PlanSpec::Vote(VoteSpec {
+        Program::Vote { voters, method, judge_votes, parallelism, stop } => PlanSpec::Vote(VoteSpec {
+            parallelism,
+            stop,
             base,
             voters,
             method,

@@ -9,7 +9,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use serde_json::{Map, Value, json};
-use tokenhub_domain::{AttemptId, Capability, Dialect, DurabilityWish, ModelId, Outcome, limits};
+use tokenhub_domain::{AttemptId, Capability, Dialect, DurabilityWish, ModelId, Outcome, StopRule, limits};
 use tokenhub_formats::Program as Asked;
 use tokenhub_providers::convert::{self, Abilities, ConvertError, Issuer, ReplyContext, Target};
 
@@ -99,6 +99,8 @@ fn program_of(asked: Asked) -> Program {
             Program::Adversarial { rounds: limits::ADVERSARIAL_ROUNDS_DEFAULT, return_plan_only: false }
         }
         Asked::Vote => Program::Vote {
+            parallelism: None,
+            stop: StopRule::All,
             voters: limits::VOTERS_DEFAULT,
             method: tokenhub_domain::VoteMethod::default(),
             judge_votes: false,

@@ -62,7 +62,7 @@ async fn simulated(admin: &Admin, models: &Models, request: Request) -> Result<V
     };
     let signals = models.world.observed.signals(&catalogue);
     let temperature = models.world.temperature;
-    let situation = Situation { catalogue: &catalogue, signals: &signals, temperature, seed: asked.seed, warm: None };
+    let situation = Situation { catalogue: &catalogue, signals: &signals, temperature, seed: asked.seed, warm: &[] };
     let ranking = tokenhub_routing::ranking(&situation, &wish, &select);
     let listed = models.world.health.preview(ranking.shortlist());
     let shown = Decision::of(&situation, &wish, &select, &ranking, &listed, Extent::Whole);
@@ -105,6 +105,8 @@ async fn replayed(
         for decision in &decisions {
             sums.add(decision, &situation, profile);
         }
+        // Other requests are served on this thread.
+        tokio::task::yield_now().await;
     }
     #[expect(clippy::cast_precision_loss, reason = "at most a few thousand")]
     let mean = |sum_ms: f64| (sums.timed > 0).then(|| sum_ms / sums.timed as f64);

@@ -119,7 +119,7 @@ pub(super) fn named_model(
         needs: naming.needs.to_vec(),
     };
     let signals = Signals::default();
-    let situation = Situation { catalogue, signals: &signals, temperature: Temperature::GREEDY, seed: 0, warm: None };
+    let situation = Situation { catalogue, signals: &signals, temperature: Temperature::GREEDY, seed: 0, warm: &[] };
     let ranking = tokenhub_routing::ranking(&situation, &wish, &select_request(base));
     if ranking.ranked.is_empty() { Err(refusal(base.dialect, &naming, &choice, &ranking)) } else { Ok(Some(choice)) }
 }

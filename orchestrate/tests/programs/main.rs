@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
+mod early_stop;
 mod failures;
 mod judges;
 mod majority;
@@ -10,4 +11,5 @@ mod prompts;
 mod schemas;
 mod script;
 mod sendable;
+mod specs;
 mod triad;

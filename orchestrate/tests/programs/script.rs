@@ -11,12 +11,13 @@ use std::{
 };
 
 use tokenhub_domain::{
-    AdversarialSpec, BestOfNSpec, Candidate, ChatSpec, ClassifyRequest, Deployment, DurabilityWish, ErrorClass,
-    FinishRequest, Mismatch, NanoDollars, NextMove, Outcome, OutputWish, PlanSpec, Policy, ProviderFailure, RefineSpec,
-    Reply, RunContext, RunKind, SelectRequest, Selection, SendOutcome, SendRequest, Shortlist, ShortlistWish, SpecBase,
-    StepError, Text, TokenUsage, UnixMicros, VoteMethod, VoteSpec, limits,
+    Candidate, ClassifyRequest, Deployment, ErrorClass, FinishRequest, Mismatch, NanoDollars, NextMove, Outcome,
+    PlanSpec, ProviderFailure, Reply, SelectRequest, Selection, SendOutcome, SendRequest, Shortlist, ShortlistWish,
+    StepError, Text, TokenUsage, UnixMicros,
 };
 use tokenhub_orchestrate::{Finished, Steps, run};
+
+pub(crate) use crate::specs::{adversarial, best_of_n, chat, refine, vote};
 
 pub(crate) const RUN_ID: &str = "plan_0190a1b2";
 pub(crate) const INPUT_TOKENS: u64 = 3;
@@ -52,58 +53,67 @@ pub(crate) struct World {
     pub(crate) now_ms: u64,
     pending: Vec<Pending>,
     next_ticket: u64,
+    next_group: u64,
 }
 
 struct Pending {
     ticket: u64,
+    /// The groups that it was requested through.
+    groups: Vec<u64>,
+    cancelled: bool,
     label: String,
     advance_ms: u64,
     ready: bool,
 }
 
-/// The scripted executor.
+/// The scripted executor: the world, and the groups that its steps belong to.
 #[derive(Clone)]
-pub(crate) struct Scripted(pub(crate) Rc<RefCell<World>>);
+pub(crate) struct Scripted(pub(crate) Rc<RefCell<World>>, Vec<u64>);
 
 /// A step in flight; dropping it before it completed breaks the contract and fails the test.
 struct Ticket<T> {
     world: Rc<RefCell<World>>,
     number: u64,
-    result: Option<T>,
+    result: Option<Result<T, StepError>>,
 }
 
 impl<T: Unpin> Future for Ticket<T> {
-    type Output = T;
+    type Output = Result<T, StepError>;
 
-    fn poll(mut self: Pin<&mut Self>, _context: &mut Context<'_>) -> Poll<T> {
+    fn poll(mut self: Pin<&mut Self>, _context: &mut Context<'_>) -> Poll<Self::Output> {
         let mut world = self.world.borrow_mut();
         let place = world.pending.iter().position(|step| step.ticket == self.number).expect("polled after completion");
         if !world.pending[place].ready {
             return Poll::Pending;
         }
-        world.pending.remove(place);
+        let step = world.pending.remove(place);
         drop(world);
-        Poll::Ready(self.result.take().expect("polled after completion"))
+        let result = self.result.take().expect("polled after completion");
+        Poll::Ready(if step.cancelled { Err(StepError::Cancelled) } else { result })
     }
 }
 
 impl Scripted {
     pub(crate) fn new(models: &[&'static str], script: &[(&'static str, &[Play])]) -> Self {
-        Self(Rc::new(RefCell::new(World {
-            models: models.to_vec(),
-            script: script.iter().map(|(step, plays)| (*step, plays.iter().cloned().collect())).collect(),
-            selection: None,
-            classify: |request| Ok(class_table(request)),
-            record_error: None,
-            commands: Vec::new(),
-            sends: Vec::new(),
-            classified: Vec::new(),
-            recorded: Vec::new(),
-            wishes: Vec::new(),
-            now_ms: 1_000_000,
-            pending: Vec::new(),
-            next_ticket: 0,
-        })))
+        Self(
+            Rc::new(RefCell::new(World {
+                models: models.to_vec(),
+                script: script.iter().map(|(step, plays)| (*step, plays.iter().cloned().collect())).collect(),
+                selection: None,
+                classify: |request| Ok(class_table(request)),
+                record_error: None,
+                commands: Vec::new(),
+                sends: Vec::new(),
+                classified: Vec::new(),
+                recorded: Vec::new(),
+                wishes: Vec::new(),
+                now_ms: 1_000_000,
+                pending: Vec::new(),
+                next_ticket: 0,
+                next_group: 0,
+            })),
+            Vec::new(),
+        )
     }
 
     /// Plays `spec` to its end, completing steps in the order of their labels in `order`, the rest as requested.
@@ -138,12 +148,20 @@ impl Scripted {
         self.0.borrow().sends.iter().map(show).collect()
     }
 
-    fn request<T: Unpin>(&self, command: String, label: &str, advance_ms: u64, result: T) -> Ticket<T> {
+    fn request<T: Unpin>(
+        &self,
+        command: String,
+        label: &str,
+        advance_ms: u64,
+        result: Result<T, StepError>,
+    ) -> Ticket<T> {
         let mut world = self.0.borrow_mut();
         world.commands.push(command);
         let ticket = world.next_ticket;
         world.next_ticket += 1;
-        world.pending.push(Pending { ticket, label: label.to_owned(), advance_ms, ready: false });
+        let groups = self.1.clone();
+        let label = label.to_owned();
+        world.pending.push(Pending { ticket, groups, cancelled: false, label, advance_ms, ready: false });
         Ticket { world: Rc::clone(&self.0), number: ticket, result: Some(result) }
     }
 }
@@ -232,11 +250,22 @@ impl Steps for Scripted {
     }
 
     fn group(&self) -> Self {
-        self.clone()
+        let mut world = self.0.borrow_mut();
+        world.next_group += 1;
+        let mut groups = self.1.clone();
+        groups.push(world.next_group);
+        drop(world);
+        Self(Rc::clone(&self.0), groups)
     }
 
-    fn cancel(&self, reason: &str) {
-        panic!("no program cancels a group yet: {reason}");
+    /// Every step of the group completes at once.
+    fn cancel(&self, _reason: &str) {
+        let group = self.1.last().expect("the run itself is not cancelled by a program");
+        for step in &mut self.0.borrow_mut().pending {
+            if step.groups.contains(group) {
+                (step.cancelled, step.ready) = (true, true);
+            }
+        }
     }
 }
 
@@ -291,75 +320,6 @@ pub(crate) fn candidate(name: &str) -> Candidate {
         max_context_tokens: Some(8_000),
         estimated_cost: NanoDollars(1),
         weight: 5,
-    }
-}
-
-pub(crate) fn base(kind: RunKind) -> SpecBase {
-    SpecBase {
-        run: RunContext {
-            run_id: RUN_ID.into(),
-            kind,
-            tenant: "default".into(),
-            principal: "me".into(),
-            api_key_id: "key_1".into(),
-            request_id: "req_1".into(),
-            config_version: 1,
-        },
-        dialect: tokenhub_domain::Dialect::Chat,
-        forwarded: Vec::new(),
-        operation: tokenhub_domain::Operation::Chat,
-        prefix: None,
-        original: r#"{"messages":[{"role":"system","content":"Be brief."},{"role":"user","content":"Why?"}]}"#.into(),
-        estimated_input_tokens: 20,
-        estimated_output_tokens: limits::ESTIMATED_OUTPUT_TOKENS,
-        policy: Policy::default(),
-        needs: Vec::new(),
-        output: OutputWish::default(),
-        wish: DurabilityWish::default(),
-        deadline_ms: limits::RUN_DEADLINE_MS,
-    }
-}
-
-pub(crate) fn chat() -> ChatSpec {
-    ChatSpec { base: base(RunKind::Chat), model: None, background: false }
-}
-
-pub(crate) fn adversarial(rounds: u32) -> AdversarialSpec {
-    AdversarialSpec {
-        base: base(RunKind::Adversarial),
-        rounds,
-        primary_model: None,
-        review_model: None,
-        primary_min_weight: 0,
-        review_min_weight: 0,
-        return_plan_only: false,
-    }
-}
-
-pub(crate) fn vote(voters: u32) -> VoteSpec {
-    VoteSpec {
-        base: base(RunKind::Vote),
-        voters,
-        method: VoteMethod::Judge,
-        judge_model: None,
-        voter_min_weight: 0,
-        judge_min_weight: 0,
-        judge_votes: false,
-    }
-}
-
-pub(crate) fn refine(rounds: u32) -> RefineSpec {
-    RefineSpec { base: base(RunKind::Refine), rounds, primary_model: None, primary_min_weight: 0 }
-}
-
-pub(crate) fn best_of_n(candidates: u32) -> BestOfNSpec {
-    BestOfNSpec {
-        base: base(RunKind::BestOfN),
-        candidates,
-        primary_model: None,
-        judge_model: None,
-        primary_min_weight: 0,
-        judge_min_weight: 0,
     }
 }
 

@@ -341,7 +341,9 @@ fn probes_take_a_provider_down_that_is_not_there_and_bring_it_back_and_judge_not
         cooldowns.standing(&deployment, at(4_000).ended),
         Standing::Cooling { reason: ErrorClass::ServerError, .. }
     ));
-    // Nor does a refusal say that nobody is there.
+    // Nor does silence say anything, or a refusal that nobody is there.
+    let silent = ProviderFailure::of(ErrorClass::StepDeadline, "slow");
+    assert_eq!(cooldowns.note_probe(&provider, Err(&silent), at(4_500)), (None, Vec::new()));
     let refused = ProviderFailure::of(ErrorClass::AuthFailed, "no key");
     assert_eq!(cooldowns.note_probe(&provider, Err(&refused), at(5_000)), (None, Vec::new()));
 }

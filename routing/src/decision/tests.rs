@@ -17,7 +17,7 @@ fn catalogue() -> Catalogue {
 }
 
 fn decided(catalogue: &Catalogue, signals: &Signals, profile: RoutingProfile) -> Decision {
-    let situation = Situation { catalogue, signals, temperature: Temperature::GREEDY, seed: 3, warm: None };
+    let situation = Situation { catalogue, signals, temperature: Temperature::GREEDY, seed: 3, warm: &[] };
     let wish = ShortlistWish { profile, model: None, min_weight: 0, needs: Vec::new() };
     let request = SelectRequest {
         wishes: Vec::new(),
@@ -53,7 +53,7 @@ fn a_replay_says_what_another_profile_would_save_and_how_much_slower_it_would_be
     let signals: Signals = [timed(100.0), timed(400.0), timed(1.0)].into_iter().collect();
     let decision = decided(&catalogue, &signals, RoutingProfile::Planning);
     let situation =
-        Situation { catalogue: &catalogue, signals: &signals, temperature: Temperature::GREEDY, seed: 0, warm: None };
+        Situation { catalogue: &catalogue, signals: &signals, temperature: Temperature::GREEDY, seed: 0, warm: &[] };
     let mut replayed = Replayed::default();
     replayed.add(&decision, &situation, RoutingProfile::Cheap);
     replayed.add(&decision, &situation, RoutingProfile::Planning);

@@ -43,7 +43,7 @@ fn with(
     wish: &ShortlistWish,
     request: &SelectRequest,
 ) -> Shortlist {
-    shortlist(&Situation { catalogue, signals, temperature, seed, warm: None }, wish, request)
+    shortlist(&Situation { catalogue, signals, temperature, seed, warm: &[] }, wish, request)
 }
 
 /// Signals of the first model of a catalogue.
@@ -319,8 +319,13 @@ fn who_has_the_prompt_in_its_cache_is_asked_again_unless_it_is_not_well() {
         Model { enabled: false, ..model("m", "or/eu", 5, 1) },
     ]);
     let first = |signals: &Signals, warm: &Deployment| {
-        let situation =
-            Situation { catalogue: &all, signals, temperature: Temperature::GREEDY, seed: 0, warm: Some(warm) };
+        let situation = Situation {
+            catalogue: &all,
+            signals,
+            temperature: Temperature::GREEDY,
+            seed: 0,
+            warm: std::slice::from_ref(warm),
+        };
         let wish = wish(RoutingProfile::Normal);
         let list = shortlist(&situation, &wish, &request());
         list.candidates[0].deployment.provider.to_string()

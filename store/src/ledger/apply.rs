@@ -9,7 +9,7 @@ use sea_orm::{
     ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter,
     sea_query::{Expr, Value},
 };
-use tokenhub_domain::{AttemptId, InstanceId};
+use tokenhub_domain::{AttemptId, InstanceId, PriceSource};
 
 use super::record::{AttemptFailure, AttemptOpen, Ending, Settlement, SpoolRecord};
 use crate::{
@@ -21,10 +21,15 @@ use crate::{
 };
 
 const WHAT: &str = "the ledger";
-/// Both token prices times the token counts, rounded up, and whose prices; stored so that a later rule does not change
-/// old invoices.
+/// How a cost was made: both token prices times the token counts, rounded up, and whose prices; or by everything that is
+/// published for what was used. Stored so that a later rule does not change old invoices.
 fn price_rule(settlement: &Settlement) -> String {
-    format!("per_token:{}", settlement.price_source.as_str())
+    match settlement.price_source {
+        PriceSource::PublishedUsage => "usage:published".to_owned(),
+        source @ (PriceSource::Unknown | PriceSource::Manual | PriceSource::Published) => {
+            format!("per_token:{}", source.as_str())
+        }
+    }
 }
 
 /// Writes a batch in one transaction.

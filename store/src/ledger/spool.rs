@@ -25,6 +25,9 @@ const KEEP_BYTES: u64 = 1024 * 1024;
 /// The file is rewritten when the drained part is this fraction of the rest, so that a long rest is not copied for ever.
 const KEEP_OF_REST: u64 = 4;
 
+/// Explanations take no more than this fraction of what may wait.
+const SPARE_OF_BOUND: u64 = 4;
+
 /// The names of the files of one process.
 #[derive(Clone, Debug)]
 pub(super) struct SpoolPaths {
@@ -73,6 +76,8 @@ pub(super) enum Admission {
     Always,
     /// The same, written together with the next record, which follows at once; the drain writes it at the latest.
     WithNext,
+    /// Written with the next record, and left out while much waits for the database: it explains, and is no account.
+    Spare,
 }
 
 impl Spool {
@@ -105,6 +110,10 @@ impl Spool {
             return Err(StoreError::LedgerClosed);
         }
         let (bytes_before, held_before) = (self.lines.len(), self.held.len());
+        if admission == Admission::Spare && self.waiting_bytes() + bytes_before as u64 > self.bytes_max / SPARE_OF_BOUND
+        {
+            return Ok(());
+        }
         let length = match self.add_line(&record) {
             Ok(length) if admission == Admission::Bounded && self.waiting_bytes() + length > self.bytes_max => {
                 Err(StoreError::SpoolFull)
@@ -113,7 +122,11 @@ impl Spool {
         };
         let written = length.and_then(|length| {
             self.held.push((length, record));
-            if admission == Admission::WithNext { Ok(()) } else { self.write_lines().map_err(StoreError::AppendSpool) }
+            if matches!(admission, Admission::WithNext | Admission::Spare) {
+                Ok(())
+            } else {
+                self.write_lines().map_err(StoreError::AppendSpool)
+            }
         });
         if written.is_err() {
             // What was held before stays so.

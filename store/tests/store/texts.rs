@@ -4,7 +4,7 @@ use tokenhub_domain::{
     ContentHash, ContentRef, DurabilityMark, ErrorClass, NanoDollars, RunContext, RunKind, RunStatus, StopReason,
     TenantId, Text, Usage, limits,
 };
-use tokenhub_store::{RequestLogRow, StoreError};
+use tokenhub_store::{DecisionRow, RequestLogRow, StoreError};
 
 use crate::{
     databases::{Database, on_both_databases},
@@ -17,6 +17,7 @@ on_both_databases!(
     only_long_texts_are_stored_and_all_come_back,
     a_reference_to_nothing_is_an_error,
     a_log_line_is_written_once_and_read_back,
+    lines_are_found_by_the_id_of_their_request_and_of_their_run,
     the_log_is_paged_newest_first_without_gaps,
 );
 
@@ -81,6 +82,27 @@ async fn a_log_line_is_written_once_and_read_back(database: Database) {
     let log = store.request_log();
     assert_eq!(log.list(&tenant(), None, 10).await.unwrap(), [line(1)]);
     assert!(log.list(&TenantId::from("stranger"), None, 10).await.unwrap().is_empty());
+}
+
+async fn lines_are_found_by_the_id_of_their_request_and_of_their_run(database: Database) {
+    let store = database.store().await;
+    let running = Running::start(&store, &database).await;
+    let mut ours = line(1);
+    // Both at the second of the line: 1,800,000,000,000 milliseconds are 01a3185c5000 in hex.
+    ours.run.request_id = "req_01a3185c50007000800000000000abcd".into();
+    running.ledger.log(ours.clone()).unwrap();
+    running.ledger.log(line(2)).unwrap();
+    let kept =
+        DecisionRow { tenant: tenant(), run_id: ours.run.run_id.clone(), body: "[]".to_owned(), created_at: NOW };
+    running.ledger.decided(kept).unwrap();
+    running.ledger.flush().await.unwrap();
+    let log = store.request_log();
+    assert_eq!(log.about(&tenant(), "req_01a3185c50007000800000000000abcd").await.unwrap(), [ours.clone()]);
+    assert_eq!(log.about(&tenant(), ours.run.run_id.as_str()).await.unwrap(), [ours.clone()]);
+    assert_eq!(log.about(&tenant(), line(2).run.request_id.as_str()).await.unwrap(), [line(2)]);
+    assert!(log.about(&tenant(), "req_01a3185c50007000800000000000ab").await.unwrap().is_empty());
+    let decisions = store.decisions().of_runs(&tenant(), &[ours.run.run_id.clone()]).await.unwrap();
+    assert_eq!(decisions[&ours.run.run_id], "[]");
 }
 
 async fn the_log_is_paged_newest_first_without_gaps(database: Database) {
