@@ -82,12 +82,14 @@ pub(crate) async fn ask_hedged<S: Steps>(run: &Run<'_, S>, ask: Ask, after_ms: u
             winner = Some(asked);
             continue;
         }
-        // Of a request that is wrong itself nobody else would say otherwise. Who was asked already may still answer.
-        if asked.result.as_ref().is_err_and(|failure| is_the_requests_own(failure.class)) {
-            decided.store(true, Ordering::Relaxed);
-        }
+        let is_final = asked.result.as_ref().is_err_and(|failure| is_the_requests_own(failure.class));
         others.push(asked);
-        if let Some(next) = lanes.iter().find(|lane| !lane.begun.load(Ordering::Relaxed)) {
+        let mut waiting = lanes.iter().filter(|lane| !lane.begun.load(Ordering::Relaxed));
+        if is_final {
+            // Of a request that is wrong itself nobody else would say otherwise. Who was asked already may still answer.
+            decided.store(true, Ordering::Relaxed);
+            waiting.for_each(Lane::call);
+        } else if let Some(next) = waiting.next() {
             next.call();
         }
     }
