@@ -280,6 +280,7 @@ mod tests {
                 "responses": [{"model": "m", "content": "yes", "selected": false},
                     {"model": "n", "content": "no", "selected": true}],
                 "selected": 1, "judge": "j", "method": "judge", "decision": "judge", "tally": [[0], [1]],
+                "calls_avoided": 0, "calls_withdrawn": 0,
             })
         );
         assert_eq!(
