@@ -4,9 +4,11 @@ mod plan;
 mod response;
 
 use axum::http::{HeaderMap, HeaderName, HeaderValue};
+use chrono::{DateTime, SecondsFormat};
 use serde_json::{Map, Value};
 use tokenhub_domain::{
-    Answer, DurabilityMark, ModelId, Outcome, ProviderId, RunId, RunStatus, StepRecord, StopReason, WorkflowId,
+    Answer, DurabilityMark, ModelId, Outcome, ProviderId, RunId, RunStatus, StepRecord, StopReason, UnixMicros,
+    WorkflowId,
 };
 
 use crate::error::{FailedRun, Problem};
@@ -103,6 +105,11 @@ pub(crate) fn write_losses(headers: &mut HeaderMap, losses: &[String]) {
 
 fn answering_step(outcome: &Outcome) -> Option<&StepRecord> {
     outcome.steps.iter().rev().find(|step| step.model == outcome.negotiated_model)
+}
+
+/// A time in RFC 3339, to the millisecond; none where the calendar ends.
+pub(crate) fn time(at: UnixMicros) -> Option<String> {
+    DateTime::from_timestamp_micros(at.0).map(|at| at.to_rfc3339_opts(SecondsFormat::Millis, true))
 }
 
 /// The provider's own body, byte for byte, or why there is none.

@@ -38,13 +38,4 @@ impl<F: Future> Completions<F> {
         })
         .await
     }
-
-    /// Every remaining output, in index order, once all have completed.
-    pub async fn all(mut self) -> Vec<F::Output> {
-        let mut outputs: Vec<Option<F::Output>> = self.pending.iter().map(|_| None).collect();
-        while let Some((index, output)) = self.next().await {
-            outputs[index] = Some(output);
-        }
-        outputs.into_iter().flatten().collect()
-    }
 }

@@ -184,7 +184,7 @@ impl Cooldowns {
         times: CallTimes,
     ) -> (Option<Scope>, Vec<(Scope, Cooldown)>) {
         match found {
-            Err(failure) if is_absence(failure.class) => {
+            Err(failure) if failure.class == ErrorClass::Transport => {
                 (self.count(Scope::Provider(provider.clone()), failure, times), Vec::new())
             }
             // Silence is no absence: a list may be long, and its server busy with answers.
@@ -327,28 +327,6 @@ fn is_counted(class: ErrorClass) -> bool {
         | ErrorClass::FirstTokenTimeout
         | ErrorClass::StepDeadline => true,
         ErrorClass::RateLimited
-        | ErrorClass::QuotaExhausted
-        | ErrorClass::Overloaded
-        | ErrorClass::AuthFailed
-        | ErrorClass::ContextTooLong
-        | ErrorClass::BadRequest
-        | ErrorClass::ContentFiltered
-        | ErrorClass::BadOutput
-        | ErrorClass::ResultTooLarge
-        | ErrorClass::BudgetExhausted
-        | ErrorClass::Cancelled => false,
-    }
-}
-
-/// Whether the failure says that nobody was there.
-fn is_absence(class: ErrorClass) -> bool {
-    match class {
-        ErrorClass::Transport => true,
-        ErrorClass::ServerError
-        | ErrorClass::StreamBroken
-        | ErrorClass::FirstTokenTimeout
-        | ErrorClass::StepDeadline
-        | ErrorClass::RateLimited
         | ErrorClass::QuotaExhausted
         | ErrorClass::Overloaded
         | ErrorClass::AuthFailed

@@ -109,7 +109,8 @@ impl Ranking<'_> {
     pub fn shortlist(&self) -> Shortlist {
         let mut listed: Vec<Candidate> = Vec::with_capacity(self.ranked.len().min(CANDIDATES_MAX) + 1);
         listed.extend(self.ranked.iter().flat_map(candidates).take(CANDIDATES_MAX));
-        if self.ranked.len() > listed.len() {
+        let count: usize = self.ranked.iter().map(|ranked| ranked.credentials.len().max(1)).sum();
+        if count > listed.len() {
             let widest = self.ranked.iter().rev().max_by_key(|ranked| ranked.model.max_context_tokens);
             let is_wider =
                 |one: &Candidate| widest.is_some_and(|widest| widest.model.max_context_tokens > one.max_context_tokens);

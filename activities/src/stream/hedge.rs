@@ -12,9 +12,6 @@ use tokio::time::MissedTickBehavior;
 use super::{Opened, StreamError, StreamRequest, in_turn};
 use crate::World;
 
-/// Deployments that are asked side by side, at most.
-const LANES_MAX: usize = 3;
-
 /// Asks the lanes of the request's candidates, each `after_ms` after the one before, or at once when that has failed.
 pub(super) async fn race(
     world: &World,
@@ -24,6 +21,7 @@ pub(super) async fn race(
     started: Instant,
 ) -> Result<Opened, StreamError> {
     let Lanes { leads, rest } = tokenhub_orchestrate::hedge_lanes(&request.candidates);
+    let side_by_side = leads.len();
     let behind = std::iter::once(rest).filter(|rest| !rest.is_empty());
     let lanes = leads.into_iter().map(|lead| vec![lead]).chain(behind);
     let mut waiting = lanes.map(|candidates| in_turn(world, run, request, candidates, started)).peekable();
@@ -37,7 +35,7 @@ pub(super) async fn race(
     loop {
         let ended = tokio::select! {
             ended = running.next() => ended,
-            _ = clock.tick(), if asked < LANES_MAX && !is_final && waiting.peek().is_some() => {
+            _ = clock.tick(), if asked < side_by_side && !is_final && waiting.peek().is_some() => {
                 running.extend(waiting.next());
                 asked += 1;
                 continue;
@@ -53,7 +51,7 @@ pub(super) async fn race(
                 is_final |= tokenhub_orchestrate::is_the_requests_own(failure.class);
                 first_failure.get_or_insert(failure);
                 // Those behind the leads are asked when all of them have failed.
-                if !is_final && (asked < LANES_MAX || running.is_empty()) {
+                if !is_final && (asked < side_by_side || running.is_empty()) {
                     running.extend(waiting.next());
                     asked += 1;
                     clock.reset();

@@ -8,14 +8,13 @@ use axum::{
     http::HeaderMap,
     response::{IntoResponse, Response},
 };
-use chrono::{DateTime, SecondsFormat};
 use serde_json::{Value, json};
 use tokenhub_activities::condition;
 use tokenhub_domain::{Model, Provider, UnixMicros};
 use tokenhub_routing::{Condition, Observations, Record};
 
 use super::routing::shown_signal;
-use crate::state::Admin;
+use crate::{render::time, state::Admin};
 
 /// Every provider with its models.
 pub(super) async fn list(State(admin): State<Admin>, headers: HeaderMap) -> Response {
@@ -79,8 +78,4 @@ fn shown_model(
         "cooldown_until": until.and_then(time),
         "signals": record.map(|record| shown_signal(&record.signal(now))),
     })
-}
-
-fn time(at: UnixMicros) -> Option<String> {
-    DateTime::from_timestamp_micros(at.0).map(|at| at.to_rfc3339_opts(SecondsFormat::Millis, true))
 }

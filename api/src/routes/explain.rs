@@ -9,13 +9,12 @@ use axum::{
     http::HeaderMap,
     response::{IntoResponse, Response},
 };
-use chrono::{DateTime, SecondsFormat};
 use serde_json::{Value, json};
-use tokenhub_domain::{RunId, TenantId, UnixMicros};
+use tokenhub_domain::{RunId, TenantId};
 use tokenhub_routing::{Considered, Decision};
 use tokenhub_store::{LedgerRow, RequestLogRow, StoreError};
 
-use crate::{error::Problem, state::Admin};
+use crate::{error::Problem, render::time, state::Admin};
 
 /// Everything that is known of one request.
 pub(super) async fn explain(State(admin): State<Admin>, Path(id): Path<String>, headers: HeaderMap) -> Response {
@@ -156,8 +155,4 @@ fn shown_attempt(row: &LedgerRow) -> Value {
         "sent_at": row.sent_at.and_then(time),
         "finished_at": row.finished_at.and_then(time),
     })
-}
-
-fn time(at: UnixMicros) -> Option<String> {
-    DateTime::from_timestamp_micros(at.0).map(|at| at.to_rfc3339_opts(SecondsFormat::Millis, true))
 }

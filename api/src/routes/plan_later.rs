@@ -12,10 +12,9 @@ use axum::{
     },
     response::{IntoResponse, Response},
 };
-use chrono::{DateTime, SecondsFormat};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
-use tokenhub_domain::{DurabilityMark, RunId, RunStatus, UnixMicros, limits};
+use tokenhub_domain::{DurabilityMark, RunId, RunStatus, limits};
 use tokenhub_store::RunRow;
 
 use super::plan::temporal_ui;
@@ -25,7 +24,7 @@ use crate::{
     dispatch::{self, Job},
     error::{Problem, Shape},
     parse::{self, plan::WAIT_MS_MAX},
-    render::{self, Identity, RunHeaders},
+    render::{self, Identity, RunHeaders, time},
     state::{Gate, Runner},
 };
 
@@ -256,10 +255,6 @@ fn line(row: &RunRow) -> Value {
         "started_at": row.started_at.and_then(time),
         "finished_at": row.finished_at.and_then(time),
     })
-}
-
-fn time(at: UnixMicros) -> Option<String> {
-    DateTime::from_timestamp_micros(at.0).map(|at| at.to_rfc3339_opts(SecondsFormat::Millis, true))
 }
 
 #[cfg(test)]

@@ -6,12 +6,11 @@ use axum::{
     http::HeaderMap,
     response::{IntoResponse, Response},
 };
-use chrono::{DateTime, SecondsFormat};
 use serde_json::{Value, json};
-use tokenhub_domain::{ProviderId, UnixMicros};
+use tokenhub_domain::ProviderId;
 use tokenhub_routing::{Cooldown, Scope};
 
-use crate::{error::Problem, state::Admin};
+use crate::{error::Problem, render::time, state::Admin};
 
 /// Every penalty, and failures on the way to one.
 pub(super) async fn list(State(admin): State<Admin>, headers: HeaderMap) -> Response {
@@ -65,8 +64,4 @@ fn shown(scope: &Scope, cooldown: &Cooldown) -> Value {
         "ready_at": time(cooldown.ready_at),
         "noted_at": time(cooldown.noted_at),
     })
-}
-
-fn time(at: UnixMicros) -> Option<String> {
-    DateTime::from_timestamp_micros(at.0).map(|at| at.to_rfc3339_opts(SecondsFormat::Millis, true))
 }

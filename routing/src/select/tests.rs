@@ -307,6 +307,12 @@ fn of_very_many_the_best_are_listed_and_the_widest() {
     let list = listed(&all, &wish(RoutingProfile::Cheap), &request());
     let names: Vec<String> = (0..64).map(|n| format!("m{n}")).chain(["m190".to_owned()]).collect();
     assert_eq!(ids(&list), names);
+    // Forty models with two credentials each are more than sixty-four candidates.
+    let mut twice = catalogue(all.models[..40].to_vec());
+    twice.providers[0].credentials = vec!["a".into(), "b".into()];
+    twice.models[39].max_context_tokens = Some(1_000_000);
+    let list = listed(&twice, &wish(RoutingProfile::Cheap), &request());
+    assert_eq!((list.candidates.len(), ids(&list)[64], ids(&list)[65]), (66, "m39", "m39"));
     let few = catalogue(all.models[..64].to_vec());
     assert_eq!(ids(&listed(&few, &wish(RoutingProfile::Cheap), &request())).len(), 64);
 }

@@ -29,13 +29,17 @@ impl From<CatalogueFault> for Stopped {
     }
 }
 
-impl<P: Into<Problem>> From<Refused<P>> for Stopped {
-    fn from(Refused(problem): Refused<P>) -> Self {
-        Self::Refused(problem.into())
+impl From<Problem> for Stopped {
+    fn from(problem: Problem) -> Self {
+        Self::Refused(problem)
     }
 }
 
-struct Refused<P>(P);
+impl From<CatalogueRefusal> for Stopped {
+    fn from(refusal: CatalogueRefusal) -> Self {
+        Self::Refused(refusal.into())
+    }
+}
 
 async fn make(admin: &Admin, plan: impl Fn(&[KeptRecord]) -> Result<Edit, Stopped>) -> Result<(), Problem> {
     admin.curator.change(plan).await.map_err(|stopped| match stopped {
@@ -50,7 +54,7 @@ pub(super) async fn create(admin: &Admin, key: &RecordKey, written: &Written) ->
         let stored = kept.iter().any(|kept| &kept.record.key == key).then(|| "the database".to_owned());
         if let Some(place) = stored.or_else(|| place_of(admin, key)) {
             let (kind, id) = (key.kind.as_str(), key.id.clone());
-            return Err(Refused(CatalogueRefusal::AlreadyThere { kind, id, place }).into());
+            return Err(CatalogueRefusal::AlreadyThere { kind, id, place }.into());
         }
         Ok(put(key, without_nulls(written.fields.clone()), written))
     })
@@ -64,7 +68,7 @@ pub(super) async fn patch(admin: &Admin, key: &RecordKey, written: &Written) -> 
         let stored = kept.iter().find(|kept| &kept.record.key == key);
         let is_below = place_of(admin, key).is_some();
         if stored.is_none() && !is_below && !is_listed(admin, key) {
-            return Err(Refused(not_found(key)).into());
+            return Err(not_found(key).into());
         }
         let mut fields = stored.map(|kept| kept.record.fields.clone()).unwrap_or_default();
         fields.extend(written.fields.clone());
@@ -92,8 +96,8 @@ pub(super) async fn delete(admin: &Admin, key: &RecordKey, version: Option<u64>)
         if !kept.iter().any(|kept| &kept.record.key == key) {
             let (kind, id) = (key.kind.as_str(), key.id.clone());
             return match below.or_else(|| is_listed(admin, key).then(|| "its provider's list".to_owned())) {
-                Some(place) => Err(Refused(CatalogueRefusal::Elsewhere { kind, id, place }).into()),
-                None => Err(Refused(not_found(key)).into()),
+                Some(place) => Err(CatalogueRefusal::Elsewhere { kind, id, place }.into()),
+                None => Err(not_found(key).into()),
             };
         }
         let mut remove = vec![key.clone()];
@@ -111,7 +115,7 @@ fn check_version(kept: &[KeptRecord], key: &RecordKey, wanted: Option<u64>) -> R
     if wanted.is_none_or(|wanted| wanted == current) {
         return Ok(());
     }
-    Err(Refused(CatalogueRefusal::Changed { kind: key.kind.as_str(), id: key.id.clone(), current }).into())
+    Err(CatalogueRefusal::Changed { kind: key.kind.as_str(), id: key.id.clone(), current }.into())
 }
 
 /// The latest word on a provider's key counts: a key takes the place of a variable's name, and the other way round.
