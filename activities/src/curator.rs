@@ -266,11 +266,12 @@ fn put_in_force(world: &World, settings: &Settings, in_force: &mut Vec<Upstream>
     let (known, changed): (Vec<&Upstream>, Vec<&Upstream>) = upstreams.iter().partition(is_known);
     let known: Vec<ProviderId> = known.into_iter().map(|one| one.provider.id.clone()).collect();
     let providers = world.providers.load().renewed(changed.into_iter().cloned().collect(), &known)?;
-    world.health.know(&upstreams);
-    world.providers.store(Arc::new(providers));
-    *in_force = upstreams;
     let catalogue = discovery::carry_over(&world.catalogue.load(), &settings.catalogue);
+    world.health.know(&upstreams);
+    // Next to each other: what is chosen between the two may be a model whose provider has just left.
+    world.providers.store(Arc::new(providers));
     world.catalogue.store(Arc::new(catalogue));
+    *in_force = upstreams;
     Ok(())
 }
 
