@@ -6,6 +6,7 @@
 mod attempt;
 mod body;
 mod journaled;
+mod reserve;
 mod shape;
 
 use std::time::Duration;

@@ -2,6 +2,7 @@
 //!
 //! Must not know models, databases or executors: whether a named model exists is asked by the routes.
 
+mod bounds;
 pub(crate) mod chat;
 pub(crate) mod count_tokens;
 pub(crate) mod demands;
@@ -21,6 +22,7 @@ use tokenhub_domain::{Dialect, OutputWish, limits};
 
 use crate::error::Problem;
 
+pub(crate) use bounds::RunBounds;
 pub(crate) use demands::Demands;
 pub(crate) use fields::Fields;
 pub(crate) use policy::PolicyWish;

@@ -44,6 +44,11 @@ pub enum ErrorClass {
 }
 
 impl ErrorClass {
+    /// Whether a call was made that failed so: a refusal for want of budget comes before it.
+    pub fn is_of_a_call(self) -> bool {
+        self != Self::BudgetExhausted
+    }
+
     /// The stable name, as it appears in answers, logs and metrics.
     pub fn as_str(self) -> &'static str {
         match self {

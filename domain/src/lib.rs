@@ -6,6 +6,7 @@
 //! worker of different versions talk through them.
 
 mod alias;
+mod bounds;
 mod capability;
 mod catalogue;
 mod content;
@@ -27,6 +28,7 @@ mod step;
 mod time;
 
 pub use alias::{Alias, AliasVariant, StickyBy};
+pub use bounds::{BOUNDED_OUTPUT_TOKENS, Bound, Bounds, TokensAtMost, Use, input_tokens_max};
 pub use capability::{Capabilities, Capability};
 pub use catalogue::{
     Bill, Catalogue, CredentialHeader, Deployment, Model, ModelOrigin, ModelQuirks, PriceSource, Provider,

@@ -15,6 +15,12 @@ pub const PROVIDER_ERROR_BYTES: usize = 16 * 1024;
 pub const VOTERS_MAX: u32 = 16;
 /// Most rounds of refine and adversarial plans.
 pub const ROUNDS_MAX: u32 = 10;
+/// Most calls that a plan may be limited to: every step of the largest one, tried at several models.
+pub const PLAN_CALLS_MAX: u32 = 1_000;
+/// Most tokens that a plan may be limited to.
+pub const PLAN_TOKENS_MAX: u64 = 1_000_000_000;
+/// Most money that a plan may be limited to, in dollars.
+pub const PLAN_COST_USD_MAX: f64 = 10_000.0;
 /// Most steps of one plan, each provider call a step.
 pub const PLAN_STEPS_MAX: usize = 64;
 /// Voters when the request names no number.

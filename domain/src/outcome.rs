@@ -21,9 +21,25 @@ pub enum RunStatus {
     Failed,
     /// Stopped from outside.
     Cancelled,
+    /// No answer, because the limits of the run left no room for it.
+    BudgetExhausted,
+    /// No answer in time.
+    DeadlineExceeded,
 }
 
 impl RunStatus {
+    /// Every status, for tables and tests.
+    pub const ALL: [Self; 8] = [
+        Self::Pending,
+        Self::Running,
+        Self::Completed,
+        Self::CompletedPartial,
+        Self::Failed,
+        Self::Cancelled,
+        Self::BudgetExhausted,
+        Self::DeadlineExceeded,
+    ];
+
     /// The stable name.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -33,21 +49,26 @@ impl RunStatus {
             Self::CompletedPartial => "completed_partial",
             Self::Failed => "failed",
             Self::Cancelled => "cancelled",
+            Self::BudgetExhausted => "budget_exhausted",
+            Self::DeadlineExceeded => "deadline_exceeded",
         }
     }
 
     /// The status named `name`.
     pub fn parse(name: &str) -> Option<Self> {
-        [Self::Pending, Self::Running, Self::Completed, Self::CompletedPartial, Self::Failed, Self::Cancelled]
-            .into_iter()
-            .find(|status| status.as_str() == name)
+        Self::ALL.into_iter().find(|status| status.as_str() == name)
     }
 
     /// Whether nothing will change any more.
     pub fn is_final(self) -> bool {
         match self {
             Self::Pending | Self::Running => false,
-            Self::Completed | Self::CompletedPartial | Self::Failed | Self::Cancelled => true,
+            Self::Completed
+            | Self::CompletedPartial
+            | Self::Failed
+            | Self::Cancelled
+            | Self::BudgetExhausted
+            | Self::DeadlineExceeded => true,
         }
     }
 }
@@ -75,6 +96,8 @@ pub enum StopReason {
     NoEligibleModel,
     /// The deadline passed.
     DeadlineExceeded,
+    /// The limits of the run left no room for more.
+    BudgetExhausted,
     /// The answer does not match its schema, after a repair either.
     SchemaMismatch,
     /// Stopped from outside.

@@ -6,7 +6,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Capability, Dialect, DurabilityWish, ForwardedHeader, ModelChoice, ModelId, Operation, OutputWish, Policy,
+    Bounds, Capability, Dialect, DurabilityWish, ForwardedHeader, ModelChoice, ModelId, Operation, OutputWish, Policy,
     PromptPrefix, RunContext, RunKind, Text, limits,
 };
 
@@ -92,6 +92,12 @@ pub struct SpecBase {
     /// Limits on each call.
     #[serde(default)]
     pub policy: Policy,
+    /// Limits on the whole run.
+    #[serde(default, skip_serializing_if = "Bounds::is_empty")]
+    pub bounds: Bounds,
+    /// Each try of a step must end within this, where the run leaves it that long.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub step_timeout_ms: Option<u64>,
     /// What whoever answers the request itself must be able to do.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub needs: Vec<Capability>,

@@ -3,8 +3,9 @@
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    AttemptId, Capability, Deployment, Dialect, ErrorClass, ForwardedHeader, Mismatch, ModelChoice, NanoDollars,
-    Operation, Outcome, OutputWish, Policy, Prompt, PromptPrefix, ProviderFailure, RoutingProfile, StepId, Text,
+    AttemptId, Bounds, Capability, Deployment, Dialect, ErrorClass, ForwardedHeader, Mismatch, ModelChoice,
+    NanoDollars, Operation, Outcome, OutputWish, Policy, Prompt, PromptPrefix, ProviderFailure, RoutingProfile, StepId,
+    Text,
 };
 
 /// What a call is for.
@@ -169,6 +170,9 @@ pub struct SendRequest {
     pub max_output_tokens: Option<u64>,
     /// The call must end within this.
     pub timeout_ms: u64,
+    /// Limits on the whole run, of which this call takes its part.
+    #[serde(default, skip_serializing_if = "Bounds::is_empty")]
+    pub bounds: Bounds,
     /// How a long prompt begins.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub prefix: Option<PromptPrefix>,

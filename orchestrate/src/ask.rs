@@ -89,7 +89,11 @@ pub(crate) async fn ask_in_turn<S: Steps>(run: &Run<'_, S>, ask: Ask) -> Asked {
                 return Asked { record, result, is_cut: false };
             }
             Ok(SendOutcome::Failed { failure, duplicate_calls, latency_ms }) => {
-                note_call(&mut record, duplicate_calls, latency_ms);
+                if failure.class.is_of_a_call() {
+                    note_call(&mut record, duplicate_calls, latency_ms);
+                } else {
+                    record.duplicate_calls += duplicate_calls;
+                }
                 failure
             }
             // Whether bytes left is not known here; the ledger knows, and the record claims no call.
@@ -147,7 +151,8 @@ impl Attempt {
             form: ask.form,
             output: if ask.role.writes_for_the_caller() { run.base.output.clone() } else { OutputWish::default() },
             max_output_tokens: self.max_output_tokens,
-            timeout_ms: run.time_left_ms().min(CALL_MS_MAX),
+            timeout_ms: run.time_left_ms().min(run.base.step_timeout_ms.unwrap_or(CALL_MS_MAX)).min(CALL_MS_MAX),
+            bounds: run.base.bounds,
             prefix: run.base.prefix.filter(|_| matches!(ask.prompt, Prompt::Original(_))),
         }
     }

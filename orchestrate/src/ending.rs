@@ -3,7 +3,8 @@
 //! | failure | no answer yet | an answer exists |
 //! |---|---|---|
 //! | cancelled | cancelled | cancelled, the answer kept |
-//! | a clock, and no time is left to the run | failed, deadline exceeded | partial, deadline exceeded |
+//! | a clock, and no time is left to the run | deadline exceeded | partial, deadline exceeded |
+//! | the run's own limits | budget exhausted | partial, budget exhausted |
 //! | no eligible model | failed, no eligible model | partial, the program's own reason |
 //! | anything else | failed, all failed | partial, the program's own reason |
 
@@ -48,7 +49,9 @@ impl Ending {
             | RunStatus::Running
             | RunStatus::Completed
             | RunStatus::Failed
-            | RunStatus::Cancelled => ending,
+            | RunStatus::Cancelled
+            | RunStatus::BudgetExhausted
+            | RunStatus::DeadlineExceeded => ending,
         }
     }
 
@@ -64,7 +67,8 @@ impl Ending {
     pub(crate) fn failed<S: Steps>(run: &Run<'_, S>, failure: ProviderFailure) -> Self {
         let (status, stop_reason) = match interruption(run, &failure) {
             Some(StopReason::Cancelled) => (RunStatus::Cancelled, StopReason::Cancelled),
-            Some(interrupted) => (RunStatus::Failed, interrupted),
+            Some(StopReason::BudgetExhausted) => (RunStatus::BudgetExhausted, StopReason::BudgetExhausted),
+            Some(interrupted) => (RunStatus::DeadlineExceeded, interrupted),
             None if failure.code.as_deref() == Some(NO_ELIGIBLE_MODEL) => {
                 (RunStatus::Failed, StopReason::NoEligibleModel)
             }
@@ -99,6 +103,8 @@ fn interruption<S: Steps>(run: &Run<'_, S>, failure: &ProviderFailure) -> Option
     let is_late = failure.class == ErrorClass::StepDeadline && run.time_left_ms() == 0;
     if failure.class == ErrorClass::Cancelled {
         Some(StopReason::Cancelled)
+    } else if failure.class == ErrorClass::BudgetExhausted {
+        Some(StopReason::BudgetExhausted)
     } else {
         is_late.then_some(StopReason::DeadlineExceeded)
     }

@@ -4,6 +4,7 @@
 //! providers or workflows: it is told what happened and answers what was stored.
 //! Each claim and lease is one conditional statement, so both databases behave alike and no lock outlives a query.
 
+mod budgets;
 mod bulk;
 mod catalogue_records;
 mod columns;
@@ -21,6 +22,7 @@ mod runs;
 mod seal;
 mod store;
 
+pub use budgets::{Budgets, Room};
 pub use catalogue_records::{CatalogueChange, CatalogueRecords, Changed, RecordRow};
 pub use contents::Contents;
 pub use cooldowns::{CooldownRow, CooldownScope, Cooldowns};

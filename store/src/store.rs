@@ -11,7 +11,8 @@ use sea_orm::{
 };
 
 use crate::{
-    CatalogueRecords, Contents, Cooldowns, Decisions, Journal, LedgerRows, Observations, RequestLog, Runs, StoreError,
+    Budgets, CatalogueRecords, Contents, Cooldowns, Decisions, Journal, LedgerRows, Observations, RequestLog, Runs,
+    StoreError,
 };
 
 /// How long a statement waits for a lock, a connection or a server before it fails.
@@ -69,6 +70,11 @@ impl Store {
     /// The journal of steps.
     pub fn journal(&self) -> Journal {
         Journal::new(self.clone())
+    }
+
+    /// The limits of bounded runs.
+    pub fn budgets(&self) -> Budgets {
+        Budgets::new(self.clone())
     }
 
     /// The long texts.

@@ -26,7 +26,9 @@ async fn run_program<W: 'static>(context: &WorkflowContext<W>, spec: PlanSpec) -
     match tokenhub_orchestrate::run(&steps, spec).await {
         Finished::ClaimLost => Ok(RunOutput::Superseded),
         Finished::Outcome(outcome) => match outcome.status {
-            RunStatus::Failed => Err(failure::of_outcome(*outcome)),
+            RunStatus::Failed | RunStatus::BudgetExhausted | RunStatus::DeadlineExceeded => {
+                Err(failure::of_outcome(*outcome))
+            }
             RunStatus::Pending
             | RunStatus::Running
             | RunStatus::Completed

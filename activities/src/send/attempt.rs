@@ -6,13 +6,18 @@ use std::{
 };
 
 use tokenhub_domain::{
-    AttemptId, Bill, ErrorClass, NanoDollars, Operation, ProviderFailure, Reply, ReplyForm, SendOutcome, SendRequest,
+    AttemptId, Bill, ErrorClass, Operation, ProviderFailure, Reply, ReplyForm, SendOutcome, SendRequest, Use,
 };
 use tokenhub_formats::Schema;
 use tokenhub_providers::{Call, Completion, Providers};
 use tokenhub_store::{AttemptOpen, Settlement, StoreError, Waste};
 
-use super::{Sending, body::body, shape, unwanted};
+use super::{
+    Sending,
+    body::body,
+    reserve::{self, Reserved},
+    shape, unwanted,
+};
 use crate::{ActivityFault, Keeping, bill, clock, losses, observed, presence::Presence};
 
 /// Between two tries to reach a database that is away.
@@ -29,26 +34,18 @@ pub(super) struct Called {
 
 /// Sends the request and settles its ledger row.
 pub(super) async fn call<P: Presence>(sending: &Sending<'_, P>) -> Result<Called, ActivityFault> {
-    let Sending { world, run, request, .. } = sending;
+    let Sending { world, request, .. } = sending;
     let (body, schema) = (body(sending).await?, shape::schema_of(sending).await?);
     let called = observed::Call { deployment: &request.deployment, body_bytes: body.len() };
     let attempt = AttemptId::generate();
-    world.ledger.reserve(AttemptOpen {
-        attempt_id: attempt.clone(),
-        tenant: run.tenant.clone(),
-        run_id: run.run_id.clone(),
-        step: request.step.clone(),
-        step_key: sending.key.clone(),
-        role: request.role,
-        provider: request.deployment.provider.clone(),
-        model: request.deployment.model.clone(),
-        principal: run.principal.clone(),
-        api_key_id: run.api_key_id.clone(),
-        request_id: run.request_id.clone(),
-        config_version: run.config_version,
-        estimated_cost: NanoDollars::default(),
-        at: clock::now(),
-    });
+    let reserved = match reserve::take(sending, &body).await? {
+        Ok(reserved) => reserved,
+        Err(failure) => {
+            let outcome = SendOutcome::Failed { failure, duplicate_calls: 0, latency_ms: 0 };
+            return Ok(Called { attempt, outcome, settlement: None });
+        }
+    };
+    world.ledger.reserve(opening(sending, &attempt, reserved));
     world.ledger.sent(&attempt, clock::now())?;
     let (started, began) = (Instant::now(), clock::now());
     let providers = world.providers.load_full();
@@ -59,7 +56,7 @@ pub(super) async fn call<P: Presence>(sending: &Sending<'_, P>) -> Result<Called
         dialect: request.dialect,
         body,
         forwarded: &request.forwarded,
-        max_output_tokens: request.max_output_tokens,
+        max_output_tokens: reserved.map(|reserved| reserved.output_limit).or(request.max_output_tokens),
         model_output_tokens: world.catalogue.load().model(&request.deployment).and_then(|it| it.max_output_tokens),
         timeout: Duration::from_millis(request.timeout_ms),
     };
@@ -69,8 +66,10 @@ pub(super) async fn call<P: Presence>(sending: &Sending<'_, P>) -> Result<Called
     };
     world.health.note(&request.deployment, result.as_ref().map(|_| ()), began);
     let latency_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
+    let (bill, used) = result.as_ref().map(|completion| bill_of(sending, completion)).unwrap_or_default();
+    reserve::settle(sending, reserved, used).await;
     match result {
-        Ok(completion) => answered(sending, (attempt, called), completion, schema, latency_ms).await,
+        Ok(completion) => answered(sending, (attempt, called), (completion, bill), schema, latency_ms).await,
         Err(failure) => {
             world.observed.failed(called, failure.class, latency_ms);
             let ended = world.ledger.fail(&attempt, failure.class, failure.status, latency_ms, clock::now());
@@ -79,6 +78,40 @@ pub(super) async fn call<P: Presence>(sending: &Sending<'_, P>) -> Result<Called
             Ok(Called { attempt, outcome, settlement: None })
         }
     }
+}
+
+fn opening<P: Presence>(
+    Sending { run, request, key, .. }: &Sending<'_, P>,
+    attempt: &AttemptId,
+    reserved: Option<Reserved>,
+) -> AttemptOpen {
+    AttemptOpen {
+        attempt_id: attempt.clone(),
+        tenant: run.tenant.clone(),
+        run_id: run.run_id.clone(),
+        step: request.step.clone(),
+        step_key: key.clone(),
+        role: request.role,
+        provider: request.deployment.provider.clone(),
+        model: request.deployment.model.clone(),
+        principal: run.principal.clone(),
+        api_key_id: run.api_key_id.clone(),
+        request_id: run.request_id.clone(),
+        config_version: run.config_version,
+        estimated_cost: reserved.map(|reserved| reserved.taken.cost).unwrap_or_default(),
+        at: clock::now(),
+    }
+}
+
+/// What an answer costs, and what it takes of the limits of its run.
+fn bill_of<P: Presence>(sending: &Sending<'_, P>, completion: &Completion) -> (Bill, Use) {
+    let catalogue = sending.world.catalogue.load();
+    let usage = completion.usage;
+    let bill = catalogue
+        .model(&sending.request.deployment)
+        .map(|model| bill::of(&catalogue, model, &usage, completion.usage_json.as_deref()))
+        .unwrap_or_default();
+    (bill, Use { calls: 1, tokens: usage.input_tokens.saturating_add(usage.output_tokens), cost: bill.cost })
 }
 
 async fn carry_out(
@@ -95,16 +128,12 @@ async fn carry_out(
 async fn answered<P: Presence>(
     sending: &Sending<'_, P>,
     (attempt, called): (AttemptId, observed::Call<'_>),
-    mut completion: Completion,
+    (mut completion, bill): (Completion, Bill),
     schema: Option<Arc<Schema>>,
     latency_ms: u64,
 ) -> Result<Called, ActivityFault> {
     let Sending { world, run, keeping, request, .. } = sending;
-    let catalogue = world.catalogue.load_full();
-    let Bill { cost, input_price, output_price, price_source } = catalogue
-        .model(&request.deployment)
-        .map(|model| bill::of(&catalogue, model, &completion.usage, completion.usage_json.as_deref()))
-        .unwrap_or_default();
+    let Bill { cost, input_price, output_price, price_source } = bill;
     world.observed.answered(called, latency_ms, cost);
     world.warm.note(request.prefix, &request.deployment);
     let settlement = Settlement {

@@ -134,7 +134,11 @@ async fn with_duplicates<P: Presence>(
 ) -> Result<SendOutcome, ActivityFault> {
     let ledger = &sending.world.ledger;
     let sends = patiently(|| ledger.sends_of(&sending.run.tenant, &sending.key)).await?;
-    let duplicate_calls = sends.saturating_sub(1);
+    let is_call = match &outcome {
+        SendOutcome::Answered(_) => true,
+        SendOutcome::Failed { failure, .. } => failure.class.is_of_a_call(),
+    };
+    let duplicate_calls = sends.saturating_sub(u32::from(is_call));
     Ok(match outcome {
         SendOutcome::Answered(reply) => SendOutcome::Answered(tokenhub_domain::Reply { duplicate_calls, ..reply }),
         SendOutcome::Failed { failure, latency_ms, .. } => SendOutcome::Failed { failure, duplicate_calls, latency_ms },

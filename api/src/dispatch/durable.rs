@@ -212,7 +212,7 @@ fn ended(error: &WorkflowGetResultError) -> Option<Ended> {
         return Some(stopped(RunStatus::Cancelled, StopReason::Cancelled, ErrorClass::Cancelled));
     }
     if matches!(error, WorkflowGetResultError::TimedOut) {
-        return Some(stopped(RunStatus::Failed, StopReason::DeadlineExceeded, ErrorClass::StepDeadline));
+        return Some(stopped(RunStatus::DeadlineExceeded, StopReason::DeadlineExceeded, ErrorClass::StepDeadline));
     }
     matches!(error, WorkflowGetResultError::NotFound(_)).then_some(Ended::Without)
 }

@@ -164,6 +164,9 @@ fn reason_row(reason: StopReason) -> Row {
     match reason {
         StopReason::NoEligibleModel => row(StatusCode::SERVICE_UNAVAILABLE, UNAVAILABLE, "no_eligible_model", Unsaid),
         StopReason::DeadlineExceeded => row(StatusCode::GATEWAY_TIMEOUT, SERVER, "deadline_exceeded", Unsaid),
+        StopReason::BudgetExhausted => {
+            row(StatusCode::PAYMENT_REQUIRED, "insufficient_quota", "budget_exhausted", Never)
+        }
         StopReason::Cancelled => row(StatusCode::CONFLICT, INVALID, "run_cancelled", Never),
         StopReason::AllFailed
         | StopReason::RoundFailed
@@ -180,6 +183,7 @@ fn reason_text(reason: StopReason) -> &'static str {
     match reason {
         StopReason::NoEligibleModel => "no model is eligible for this request",
         StopReason::DeadlineExceeded => "the deadline passed",
+        StopReason::BudgetExhausted => "the budget does not cover the request",
         StopReason::Cancelled => "the run was cancelled",
         StopReason::AllFailed
         | StopReason::RoundFailed

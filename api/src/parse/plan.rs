@@ -3,7 +3,7 @@
 use serde_json::{Map, Value};
 use tokenhub_domain::{StopRule, VoteMethod, limits};
 
-use super::{Ask, Fields, chat, model_name, object};
+use super::{Ask, Fields, RunBounds, chat, model_name, object};
 use crate::{durability::Delivery, error::Problem, validation::Validation};
 
 /// Where an author may be named; errors name the one that was used.
@@ -119,6 +119,8 @@ pub(crate) struct PlanRequest {
     pub(crate) primary_min_weight: u32,
     /// Smallest weight of critic or judge.
     pub(crate) review_min_weight: u32,
+    /// Limits on the whole run.
+    pub(crate) bounds: RunBounds,
 }
 
 /// Reads the body of `POST /v1/plan`.
@@ -144,6 +146,7 @@ pub(crate) fn parse(bytes: &[u8], validation: Validation) -> Result<PlanRequest,
         review: review.map(|model| Named { param: REVIEW, model }),
         primary_min_weight: orchestration.small("primary_min_weight", limits::WEIGHT_MAX)?,
         review_min_weight: orchestration.small("review_min_weight", limits::WEIGHT_MAX)?,
+        bounds: RunBounds::of(&body)?,
     })
 }
 

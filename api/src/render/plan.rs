@@ -32,11 +32,18 @@ pub(crate) fn plan_object(identity: Identity<'_>, outcome: &Outcome) -> Map<Stri
     object.insert("steps".to_owned(), outcome.steps.iter().map(step).collect());
     object.insert("usage".to_owned(), usage(outcome.usage));
     object.insert("links".to_owned(), links(identity));
-    if matches!(outcome.status, RunStatus::Failed | RunStatus::Cancelled) {
+    if is_failure(outcome.status) {
         let class = outcome.failure.as_ref().map(|failure| failure.class.as_str());
         object.insert("error".to_owned(), json!({"class": class, "message": crate::error::failure_text(outcome)}));
     }
     object
+}
+
+fn is_failure(status: RunStatus) -> bool {
+    match status {
+        RunStatus::Failed | RunStatus::Cancelled | RunStatus::BudgetExhausted | RunStatus::DeadlineExceeded => true,
+        RunStatus::Pending | RunStatus::Running | RunStatus::Completed | RunStatus::CompletedPartial => false,
+    }
 }
 
 /// The object of a run that has no result yet, with the time since which it is on its way (RFC 3339, UTC).

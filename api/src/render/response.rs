@@ -73,7 +73,7 @@ fn without_answer(run: ResponseRun<'_>, outcome: Option<&Outcome>) -> Map<String
     set("created_at", run.created_at_secs.into());
     set("status", status_word(run.status).into());
     set("background", run.background.into());
-    set("error", outcome.filter(|_| run.status == RunStatus::Failed).map_or(Value::Null, error_of));
+    set("error", outcome.filter(|_| status_word(run.status) == "failed").map_or(Value::Null, error_of));
     set("incomplete_details", Value::Null);
     set("model", asked.get("model").filter(|model| model.is_string()).cloned().unwrap_or_else(|| "".into()));
     set("output", json!([]));
@@ -101,7 +101,7 @@ fn status_word(status: RunStatus) -> &'static str {
         RunStatus::Pending => "queued",
         RunStatus::Running => "in_progress",
         RunStatus::Completed | RunStatus::CompletedPartial => "completed",
-        RunStatus::Failed => "failed",
+        RunStatus::Failed | RunStatus::BudgetExhausted | RunStatus::DeadlineExceeded => "failed",
         RunStatus::Cancelled => "cancelled",
     }
 }

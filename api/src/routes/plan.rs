@@ -91,7 +91,7 @@ fn respond(runner: &Runner, answered: &Answered) -> Response {
 
 fn has_no_answer(outcome: &Outcome) -> bool {
     match outcome.status {
-        RunStatus::Failed => true,
+        RunStatus::Failed | RunStatus::BudgetExhausted | RunStatus::DeadlineExceeded => true,
         RunStatus::Cancelled => outcome.answer.is_none(),
         RunStatus::Pending | RunStatus::Running | RunStatus::Completed | RunStatus::CompletedPartial => false,
     }
@@ -135,7 +135,8 @@ pub(super) fn spec_of(
         request.ask.policy.profile.get_or_insert(RoutingProfile::Planning);
     }
     let demands = request.ask.demands.clone();
-    let base = run_request::base(models, entry, kind, RunId::generate_plan(), request.ask, &protocol::PLAN);
+    let mut base = run_request::base(models, entry, kind, RunId::generate_plan(), request.ask, &protocol::PLAN);
+    request.bounds.apply(&mut base);
     let catalogue = models.world.catalogue.load_full();
     let find = |named: Option<&Named>, naming: Naming<'_>| {
         let param = named.map_or(PRIMARY, |named| named.param);

@@ -25,7 +25,7 @@ use crate::{
     error::{Problem, Shape},
     idempotency::Identity,
     parse::{
-        Ask,
+        Ask, RunBounds,
         plan::{Hearing, Named, PlanRequest, Program},
     },
     protocol::Protocol,
@@ -77,6 +77,7 @@ pub(super) async fn answer(
         review: None,
         primary_min_weight: 0,
         review_min_weight: 0,
+        bounds: RunBounds::default(),
     };
     let spec = spec_of(models, entry, kind, request)?;
     let alias = spec.alias().cloned();

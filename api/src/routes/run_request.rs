@@ -1,7 +1,7 @@
 //! From a parsed request to a specification: models looked up, defaults filled in.
 
 use tokenhub_domain::{
-    Capability, Catalogue, Dialect, DurabilityWish, ErrorClass, ModelChoice, Operation, Policy, PromptPrefix,
+    Bounds, Capability, Catalogue, Dialect, DurabilityWish, ErrorClass, ModelChoice, Operation, Policy, PromptPrefix,
     ProviderFailure, RunContext, RunId, RunKind, SelectRequest, ShortlistWish, SpecBase, StopReason, Text, limits,
 };
 use tokenhub_routing::{Asker, Ranking, Signals, Situation, Temperature};
@@ -58,6 +58,8 @@ pub(super) fn base(
         estimated_output_tokens: ask.estimated_output_tokens,
         output: ask.output,
         wish: DurabilityWish::default(),
+        bounds: Bounds::default(),
+        step_timeout_ms: None,
         deadline_ms: policy.max_latency_ms.unwrap_or(default_deadline_ms),
         policy,
         needs: ask.demands.needs,

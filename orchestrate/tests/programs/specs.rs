@@ -29,6 +29,8 @@ pub(crate) fn base(kind: RunKind) -> SpecBase {
         needs: Vec::new(),
         output: OutputWish::default(),
         wish: DurabilityWish::default(),
+        bounds: tokenhub_domain::Bounds::default(),
+        step_timeout_ms: None,
         deadline_ms: limits::RUN_DEADLINE_MS,
     }
 }

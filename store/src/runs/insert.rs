@@ -91,7 +91,7 @@ pub(super) async fn insert(store: &Store, run: &NewRun) -> Result<Inserted, Stor
 
 fn has_failed(status: RunStatus) -> bool {
     match status {
-        RunStatus::Failed | RunStatus::Cancelled => true,
+        RunStatus::Failed | RunStatus::Cancelled | RunStatus::BudgetExhausted | RunStatus::DeadlineExceeded => true,
         RunStatus::Pending | RunStatus::Running | RunStatus::Completed | RunStatus::CompletedPartial => false,
     }
 }

@@ -1,0 +1,121 @@
+//! The limits of a bounded run: the worst case of a call is taken before its ledger row, and given back after it.
+//!
+//! Owns how the most that a call can use follows from its body and its model. Must not know who else takes from the
+//! same run. A process that dies between the two leaves the worst case taken, because the call may have been paid.
+
+use tokenhub_domain::{
+    BOUNDED_OUTPUT_TOKENS, Bound, Bounds, Catalogue, ErrorClass, ProviderFailure, RawFields, SendRequest, TokensAtMost,
+    Use, input_tokens_max,
+};
+use tokenhub_store::Room;
+
+use super::{Sending, attempt::patiently};
+use crate::{ActivityFault, clock, presence::Presence};
+
+/// Where a request of each protocol limits its answer.
+const OUTPUT_LIMITS: [&str; 3] = ["max_completion_tokens", "max_tokens", "max_output_tokens"];
+
+/// What a call was given.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Reserved {
+    pub(super) taken: Use,
+    /// The output limit that goes out with the call, so that it cannot use more.
+    pub(super) output_limit: u64,
+}
+
+/// Takes the room that the call needs at most; nothing where the run is not bounded.
+pub(super) async fn take<P: Presence>(
+    sending: &Sending<'_, P>,
+    body: &[u8],
+) -> Result<Result<Option<Reserved>, ProviderFailure>, ActivityFault> {
+    let Sending { world, run, request, .. } = sending;
+    if request.bounds.is_empty() {
+        return Ok(Ok(None));
+    }
+    let (taken, output_limit) = at_most(&world.catalogue.load(), request, body);
+    let budgets = world.store.budgets();
+    let key = (&run.tenant, &run.run_id);
+    let room = patiently(|| budgets.take(key, request.bounds, taken, clock::now())).await?;
+    Ok(match room {
+        Room::Taken => Ok(Some(Reserved { taken, output_limit })),
+        Room::Refused { bound, used } => Err(refusal(request.bounds, bound, used, taken)),
+    })
+}
+
+/// Gives back what the call did not use. A database that is away keeps it taken, which spends too little and never too
+/// much.
+pub(super) async fn settle<P: Presence>(sending: &Sending<'_, P>, reserved: Option<Reserved>, used: Use) {
+    let Some(Reserved { taken, .. }) = reserved else { return };
+    let budgets = sending.world.store.budgets();
+    if let Err(error) = budgets.settle(&sending.run.run_id, taken, used, clock::now()).await {
+        tracing::warn!(error = &error as &dyn std::error::Error, run = %sending.run.run_id, "a call keeps its whole part of the budget");
+    }
+}
+
+/// The most that the call can use, and the output limit that makes it so.
+fn at_most(catalogue: &Catalogue, request: &SendRequest, body: &[u8]) -> (Use, u64) {
+    let body = std::str::from_utf8(body).unwrap_or_default();
+    let model = catalogue.model(&request.deployment);
+    let Said { limit, answers } = Said::in_body(body);
+    let models_own = || model.and_then(|model| model.max_output_tokens);
+    let limit = request.max_output_tokens.or(limit).or_else(models_own).unwrap_or(BOUNDED_OUTPUT_TOKENS);
+    let tokens = TokensAtMost { input: input_tokens_max(body), output: limit.saturating_mul(answers) };
+    let unpriced = Use { calls: 1, tokens: tokens.input.saturating_add(tokens.output), ..Use::default() };
+    (model.map_or(unpriced, |model| model.use_at_most(tokens)), limit)
+}
+
+/// What a body says of its answer.
+struct Said {
+    limit: Option<u64>,
+    answers: u64,
+}
+
+impl Said {
+    fn in_body(body: &str) -> Self {
+        let Ok(fields) = RawFields::read(body) else { return Self { limit: None, answers: 1 } };
+        let number = |name: &str| fields.get(name).and_then(|value| value.parse::<u64>().ok());
+        Self { limit: OUTPUT_LIMITS.into_iter().filter_map(number).max(), answers: number("n").unwrap_or(1).max(1) }
+    }
+}
+
+fn refusal(bounds: Bounds, bound: Bound, used: Use, next: Use) -> ProviderFailure {
+    let message = match bound {
+        Bound::Calls => {
+            format!("{} of {} calls are made", used.calls, bounds.max_calls.unwrap_or_default())
+        }
+        Bound::Tokens => format!(
+            "{} of {} tokens are used, and the next call may take {}",
+            used.tokens,
+            bounds.max_tokens.unwrap_or_default(),
+            next.tokens
+        ),
+        Bound::Cost => format!(
+            "{} of {} USD are used, and the next call may cost {}",
+            used.cost.as_usd(),
+            bounds.max_cost.unwrap_or_default().as_usd(),
+            next.cost.as_usd()
+        ),
+    };
+    ProviderFailure {
+        code: Some("budget_exhausted".to_owned()),
+        param: Some(format!("bounds.{}", bound.as_str())),
+        ..ProviderFailure::of(ErrorClass::BudgetExhausted, message)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_output_limit_is_the_largest_that_the_body_names_and_every_answer_counts() {
+        let said = |body: &str| {
+            let Said { limit, answers } = Said::in_body(body);
+            (limit, answers)
+        };
+        assert_eq!(said(r#"{"max_tokens":5,"max_completion_tokens":7,"n":3}"#), (Some(7), 3));
+        assert_eq!(said(r#"{"max_output_tokens":9,"n":null}"#), (Some(9), 1));
+        assert_eq!(said(r#"{"max_tokens":null}"#), (None, 1));
+        assert_eq!(said("no JSON"), (None, 1));
+    }
+}
