@@ -114,10 +114,13 @@ impl Process {
         if self.exited() {
             return;
         }
-        // A stopped process would never see the signal.
+        // A stopped process would never see the signal, and one that has only just been started dies of it.
         self.signal(Signal::SIGCONT);
-        self.signal(Signal::SIGTERM);
         let deadline = Instant::now() + patience;
+        while !self.catches(Signal::SIGTERM) && Instant::now() < deadline {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        self.signal(Signal::SIGTERM);
         while Instant::now() < deadline {
             if let Some(status) = self.child.try_wait().unwrap() {
                 assert!(status.success(), "{} ended with {status}:\n{}", self.name, self.output());
@@ -126,6 +129,14 @@ impl Process {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
         panic!("{} did not stop within {patience:?}:\n{}", self.name, self.output());
+    }
+
+    /// Whether it has a handler for a signal, which bit of a mask in `/proc` says; true of one that is gone.
+    fn catches(&self, signal: Signal) -> bool {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap_or_default();
+        let mask = status.lines().find_map(|line| line.strip_prefix("SigCgt:"));
+        let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+        mask.is_none_or(|mask| mask >> (signal as i32 - 1) & 1 == 1)
     }
 
     /// Waits until something listens on all of these loopback ports; false when the process ended instead.
