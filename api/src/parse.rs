@@ -14,6 +14,7 @@ pub(crate) mod protocol;
 mod raw;
 pub(crate) mod record;
 pub(crate) mod simulation;
+mod strategy;
 pub(crate) mod wishes;
 
 use raw::RawObject;

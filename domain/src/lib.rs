@@ -44,8 +44,8 @@ pub use ids::{
 pub use model_choice::{ModelChoice, Target};
 pub use money::{NanoDollars, PricePerMillion};
 pub use outcome::{
-    AdversarialAnswer, AdversarialRound, Answer, Ballot, BestOfNAnswer, Outcome, RefineAnswer, RunStatus, StepRecord,
-    StopReason, Usage, VoteAnswer, VoteDecision,
+    AdversarialAnswer, AdversarialRound, Answer, Ballot, BestOfNAnswer, Match, MatchResult, Outcome, RefineAnswer,
+    RunStatus, StepRecord, StopReason, Usage, VoteAnswer, VoteDecision,
 };
 pub use output::{Mismatch, OnMismatch, OutputWish, TextFormat};
 pub use policy::{Policy, RoutingProfile};
@@ -54,7 +54,7 @@ pub use prompt_prefix::PromptPrefix;
 pub use raw_fields::{RawFields, RawText};
 pub use run::{DurabilityMark, DurabilityWish, Owner, RunContext, RunKind};
 pub use spec::{
-    AdversarialSpec, BestOfNSpec, ChatSpec, PlanSpec, RefineSpec, SpecBase, StopRule, VoteMethod, VoteSpec,
+    AdversarialSpec, BestOfNSpec, ChatSpec, PlanSpec, RankMethod, RefineSpec, SpecBase, StopRule, VoteMethod, VoteSpec,
 };
 pub use step::{
     Candidate, ClassifyRequest, FinishRequest, NextMove, Reply, ReplyForm, Role, SelectRequest, Selection, SendOutcome,

@@ -253,6 +253,36 @@ pub struct BestOfNAnswer {
     /// The judge.
     #[serde(default)]
     pub judge: Option<ModelId>,
+    /// The pairs that were judged, where that was asked for.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub matches: Vec<Match>,
+}
+
+/// Two answers of which one goes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Match {
+    /// Index of a candidate.
+    pub left: usize,
+    /// Index of the other one.
+    pub right: usize,
+    /// Index of the one that goes on.
+    pub winner: usize,
+    /// Why.
+    pub result: MatchResult,
+}
+
+/// What the verdicts in both orders of a match came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum MatchResult {
+    /// Both name the same answer.
+    Agreed,
+    /// The judge named the place and not the answer: a tie, which the earlier candidate wins.
+    Flipped,
+    /// There is a verdict in one order only.
+    OneOrder,
+    /// There is none: the earlier candidate wins.
+    Undecided,
 }
 
 /// One step as it is shown to the caller.

@@ -167,6 +167,8 @@ pub enum VoteMethod {
     Judge,
     /// The most frequent answer, after normalisation.
     Majority,
+    /// The answer whose voters have the largest weights together.
+    Weighted,
 }
 
 /// Distinct models answer, one answer is chosen.
@@ -209,6 +211,16 @@ pub enum StopRule {
     All,
     /// When those who have not cannot change the majority any more.
     Decided,
+    /// When that, or when the leading answer is the most frequent one with this probability.
+    Posterior {
+        /// Of a thousand.
+        per_mille: u32,
+    },
+    /// When decided, or when the leading answer is ahead of the second by so many.
+    Margin {
+        /// Voters.
+        votes: u32,
+    },
 }
 
 impl StopRule {
@@ -234,7 +246,25 @@ pub struct RefineSpec {
     pub primary_min_weight: u32,
 }
 
-/// `candidates` answers, scored by a judge in one call each.
+/// How the best of n candidates is found.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RankMethod {
+    /// A judge scores all of them in one call.
+    #[default]
+    Scored,
+    /// A judge compares them in pairs, each pair in both orders.
+    Pairwise,
+}
+
+impl RankMethod {
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+    fn is_scored(&self) -> bool {
+        *self == Self::Scored
+    }
+}
+
+/// `candidates` answers, of which a judge finds the best.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct BestOfNSpec {
     /// Common part.
@@ -251,6 +281,9 @@ pub struct BestOfNSpec {
     /// Smallest weight of an author.
     #[serde(default)]
     pub primary_min_weight: u32,
+    /// How to compare them.
+    #[serde(default, skip_serializing_if = "RankMethod::is_scored")]
+    pub method: RankMethod,
     /// Smallest weight of the judge.
     #[serde(default)]
     pub judge_min_weight: u32,

@@ -19,6 +19,7 @@ use crate::{
     conform::{Conformed, Draft, conform},
     ending::no_eligible_model,
     program::Run,
+    stopping::{Count, is_enough},
     tally::tally,
 };
 
@@ -46,6 +47,11 @@ impl Collected {
         let cancelled = self.failures.iter().find(|failure| failure.class == ErrorClass::Cancelled);
         let lost = || self.failures.iter().find(|failure| failure.class != ErrorClass::ContentFiltered).cloned();
         cancelled.cloned().or(judge).or_else(lost)
+    }
+
+    /// The weight of each ballot's author.
+    pub(crate) fn weights(&self) -> Vec<u32> {
+        self.origins.iter().map(|(author, _)| author.weight).collect()
     }
 
     /// Has the chosen answer repaired where its schema asks for that; the others stay as they were judged. Why it still
@@ -144,7 +150,7 @@ pub(crate) async fn collect<S: Steps>(
             *place = asked;
         }
         let open = answers.len() - turns.ended.load(Ordering::Relaxed).min(answers.len());
-        if fanout.stop == StopRule::Decided && !turns.decided.load(Ordering::Relaxed) && is_decided(&answers, open) {
+        if !turns.decided.load(Ordering::Relaxed) && is_enough(fanout.stop, count(&answers, open)) {
             turns.decided.store(true, Ordering::Relaxed);
             group.cancel("the vote is decided");
         }
@@ -153,13 +159,12 @@ pub(crate) async fn collect<S: Steps>(
     gather(answers, turns.decided.into_inner())
 }
 
-/// Whether the leading answer stays in front whatever the `open` authors say. A tie is never decided, because the first
-/// voter breaks it.
-fn is_decided(answers: &[Option<Asked>], open: usize) -> bool {
+/// The two leading answers so far, and who has not answered.
+fn count(answers: &[Option<Asked>], open: usize) -> Count {
     let said = answers.iter().flatten().filter_map(|asked| asked.result.as_ref().ok());
     let tally = tally(said.map(|answered| &answered.reply.content));
     let votes = |place: usize| tally.get(place).map_or(0, Vec::len);
-    open > 0 && votes(0) > votes(1) + open
+    Count { leader: votes(0), second: votes(1), open }
 }
 
 fn gather(answers: Vec<Option<Asked>>, decided: bool) -> Collected {

@@ -1,10 +1,11 @@
-//! N candidates written at once, all scored by one judge in one call; the best score wins.
+//! N candidates written at once; a judge scores all of them in one call, or compares them in pairs.
 //!
 //! With fewer models than candidates, models write several, each in a step of its own. The first candidate wins a tie,
 //! and wins when the judge gives no scores; the run is then partial and says so. One answer needs no scores.
 
 use tokenhub_domain::{
-    Answer, BestOfNAnswer, BestOfNSpec, Outcome, Role, RoutingProfile, ShortlistWish, StopReason, VoteDecision,
+    Answer, BestOfNAnswer, BestOfNSpec, Candidate, Outcome, ProviderFailure, RankMethod, Role, RoutingProfile,
+    ShortlistWish, StepRecord, StopReason, VoteDecision,
 };
 
 use crate::{
@@ -15,7 +16,7 @@ use crate::{
     judging::{Judged, Shown, judge},
     lineup::{self, Bench, Lineup},
     program::{Run, Unselected},
-    prompts, verdict,
+    prompts, tournament, verdict,
 };
 
 /// The stable name of the program.
@@ -33,20 +34,17 @@ pub(crate) async fn run<S: Steps>(run: &Run<'_, S>, spec: &BestOfNSpec) -> Resul
         selected: 0,
         decision: VoteDecision::SingleAnswer,
         judge: None,
+        matches: Vec::new(),
     };
     let mut judge_failure = None;
     let mut stop_reason = StopReason::SingleAnswer;
     if collected.ballots.len() > 1 {
-        let shown = Shown::of(run, &collected.ballots);
-        let question = prompts::scores(&spec.base.original, &shown.texts());
-        let read = |reply: &str| verdict::scores(reply, collected.ballots.len());
-        let judged: Judged<Vec<u32>> = judge(run, question, judges, read).await;
-        if let Some(by_place) = &judged.verdict {
-            apply(&mut answer, &shown.by_ballot(by_place));
-        }
-        (answer.decision, answer.judge) = (judged.decision, judged.judge);
-        collected.steps.extend(judged.steps);
-        judge_failure = judged.failure;
+        let (steps, failure) = match spec.method {
+            RankMethod::Scored => score(run, spec, judges, &mut answer).await,
+            RankMethod::Pairwise => compare(run, &judges, &mut answer).await,
+        };
+        collected.steps.extend(steps);
+        judge_failure = failure;
         stop_reason = StopReason::Decided;
     }
     let mismatch = collected.conform(run, Role::Candidate, answer.selected).await;
@@ -60,6 +58,35 @@ pub(crate) async fn run<S: Steps>(run: &Run<'_, S>, spec: &BestOfNSpec) -> Resul
     let settled = settle(run, mismatch, ending);
     let answer = settled.is_kept.then_some(Answer::BestOfN(answer));
     Ok(settled.ending.outcome(ROUTING_REASON, model, answer, collected.steps))
+}
+
+/// What a judge took, and why it gave no verdict.
+type JudgedSteps = (Vec<StepRecord>, Option<ProviderFailure>);
+
+async fn score<S: Steps>(
+    run: &Run<'_, S>,
+    spec: &BestOfNSpec,
+    judges: Vec<Candidate>,
+    answer: &mut BestOfNAnswer,
+) -> JudgedSteps {
+    let candidates = answer.candidates.clone();
+    let shown = Shown::of(run, &candidates);
+    let question = prompts::scores(&spec.base.original, &shown.texts());
+    let read = |reply: &str| verdict::scores(reply, candidates.len());
+    let judged: Judged<Vec<u32>> = judge(run, question, judges, read).await;
+    if let Some(by_place) = &judged.verdict {
+        apply(answer, &shown.by_ballot(by_place));
+    }
+    (answer.decision, answer.judge) = (judged.decision, judged.judge);
+    (judged.steps, judged.failure)
+}
+
+async fn compare<S: Steps>(run: &Run<'_, S>, judges: &[Candidate], answer: &mut BestOfNAnswer) -> JudgedSteps {
+    let played = tournament::play(run, &answer.candidates, judges).await;
+    answer.selected = played.winner;
+    answer.matches = played.matches;
+    (answer.decision, answer.judge) = (played.decision, played.judge);
+    (played.steps, played.failure)
 }
 
 async fn select<S: Steps>(run: &Run<'_, S>, spec: &BestOfNSpec) -> Result<Lineup, Unselected> {

@@ -18,7 +18,6 @@ use crate::{
 };
 
 const JUDGE: &str = "judge";
-const REPAIR: &str = "judge/repair";
 
 /// What the judge came to.
 pub(crate) struct Judged<V> {
@@ -50,6 +49,11 @@ impl<'a> Shown<'a> {
         self.order.iter().map(|index| &self.ballots[*index].content).collect()
     }
 
+    /// The ballots in the order in which they are shown.
+    pub(crate) fn indexes(&self) -> &[usize] {
+        &self.order
+    }
+
     /// The index of the ballot shown at `place`.
     pub(crate) fn index_at(&self, place: usize) -> usize {
         self.order[place]
@@ -72,9 +76,20 @@ pub(crate) async fn judge<S: Steps, V>(
     judges: Vec<Candidate>,
     read: impl Fn(&str) -> Option<V>,
 ) -> Judged<V> {
+    judge_as(run, JUDGE, question, judges, read).await
+}
+
+/// The same under a step id of its own, for programs that ask judges more than once.
+pub(crate) async fn judge_as<S: Steps, V>(
+    run: &Run<'_, S>,
+    step: &str,
+    question: Derived,
+    judges: Vec<Candidate>,
+    read: impl Fn(&str) -> Option<V>,
+) -> Judged<V> {
     let read = |text: &Text| text.as_inline().and_then(&read);
     let mut steps = Vec::new();
-    let first = match put(run, JUDGE, Prompt::Derived(question.clone()), judges.clone(), &mut steps).await {
+    let first = match put(run, step, Prompt::Derived(question.clone()), judges.clone(), &mut steps).await {
         Ok(first) => first,
         Err(failure) => return without_verdict(steps, failure),
     };
@@ -83,7 +98,8 @@ pub(crate) async fn judge<S: Steps, V>(
     }
     mark_unreadable(&mut steps);
     let again = prompts::repair(&question, &first.reply.content);
-    let second = match put(run, REPAIR, again, preferring(&first.author, &judges), &mut steps).await {
+    let second = match put(run, &format!("{step}/repair"), again, preferring(&first.author, &judges), &mut steps).await
+    {
         Ok(second) => second,
         Err(failure) => return without_verdict(steps, failure),
     };

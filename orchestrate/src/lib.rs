@@ -21,7 +21,9 @@ mod prompts;
 mod refine;
 mod shuffle;
 mod steps;
+mod stopping;
 mod tally;
+mod tournament;
 mod verdict;
 mod vote;
 

@@ -36,6 +36,15 @@ pub(crate) fn tally<'a>(answers: impl IntoIterator<Item = &'a Text>) -> Vec<Vec<
     tally
 }
 
+/// The same groups, the one whose members have the largest weights together first; the earlier voter breaks a tie.
+pub(crate) fn by_weight(mut tally: Vec<Vec<usize>>, weights: &[u32]) -> Vec<Vec<usize>> {
+    let weight_of = |members: &Vec<usize>| -> u64 {
+        members.iter().map(|member| u64::from(weights.get(*member).copied().unwrap_or(0))).sum()
+    };
+    tally.sort_by_key(|members| (std::cmp::Reverse(weight_of(members)), members.first().copied()));
+    tally
+}
+
 /// The index that a tally elects: the first voter of the winning group, or the first voter when all abstained.
 pub(crate) fn elected(tally: &[Vec<usize>]) -> usize {
     tally.first().and_then(|members| members.first()).copied().unwrap_or(0)
@@ -58,6 +67,14 @@ mod tests {
         assert_eq!(of(&["b", "a", "a", "B"]), [vec![0, 3], vec![1, 2]]);
         assert_eq!(elected(&of(&["b", "a", "a"])), 1);
         assert_eq!(elected(&of(&["c", "b", "a"])), 0);
+    }
+
+    #[test]
+    fn weights_outvote_numbers_and_the_first_voter_breaks_a_tie() {
+        let tally = of(&["b", "a", "a"]);
+        assert_eq!(by_weight(tally.clone(), &[9, 4, 4]), [vec![0], vec![1, 2]]);
+        assert_eq!(by_weight(tally.clone(), &[8, 4, 4]), [vec![0], vec![1, 2]]);
+        assert_eq!(by_weight(tally, &[7, 4, 4]), [vec![1, 2], vec![0]]);
     }
 
     #[test]

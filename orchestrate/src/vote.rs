@@ -34,6 +34,10 @@ pub(crate) async fn run<S: Steps>(run: &Run<'_, S>, spec: &VoteSpec) -> Result<O
         return Ok(Ending::failed(run, failure).outcome(ROUTING_REASON, None, None, collected.steps));
     }
     let tally = tally::tally(collected.ballots.iter().map(|ballot| &ballot.content));
+    let tally = match spec.method {
+        VoteMethod::Judge | VoteMethod::Majority => tally,
+        VoteMethod::Weighted => tally::by_weight(tally, &collected.weights()),
+    };
     let choice = choose(run, spec, &collected, judges, &tally).await;
     collected.steps.extend(choice.steps);
     let (reason, stop_reason) = match choice.decision {
@@ -83,7 +87,7 @@ async fn select<S: Steps>(run: &Run<'_, S>, spec: &VoteSpec) -> Result<Lineup, U
             let [voters, judges] = run.select([voters, judge]).await?;
             Ok(lineup::for_vote(voters.candidates, judges.candidates, wished, bench))
         }
-        VoteMethod::Majority => {
+        VoteMethod::Majority | VoteMethod::Weighted => {
             let [voters] = run.select([voters]).await?;
             Ok(lineup::for_vote(voters.candidates, Vec::new(), wished, Bench::MayVote))
         }
@@ -117,7 +121,9 @@ async fn choose<S: Steps>(
         return Choice::without_judge(0, VoteDecision::SingleAnswer);
     }
     match spec.method {
-        VoteMethod::Majority => Choice::without_judge(tally::elected(tally), VoteDecision::Majority),
+        VoteMethod::Majority | VoteMethod::Weighted => {
+            Choice::without_judge(tally::elected(tally), VoteDecision::Majority)
+        }
         VoteMethod::Judge => {
             let shown = Shown::of(run, ballots);
             let question = prompts::verdict(&spec.base.original, &shown.texts());

@@ -58,6 +58,7 @@ pub fn summary(spec: &PlanSpec) -> String {
         PlanSpec::Vote(vote) => match vote.method {
             VoteMethod::Judge => format!("vote · {} voters · judge {}", vote.voters, named(&vote.judge_model)),
             VoteMethod::Majority => format!("vote · {} voters · majority", vote.voters),
+            VoteMethod::Weighted => format!("vote · {} voters · weighted majority", vote.voters),
         },
         PlanSpec::Refine(refine) => {
             format!("refine · {} rounds · author {}", refine.rounds, named(&refine.primary_model))

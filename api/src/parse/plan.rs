@@ -1,9 +1,12 @@
 //! The body of `POST /v1/plan`: the shared request object and the `orchestration` that says what to do with it.
 
 use serde_json::{Map, Value};
-use tokenhub_domain::{StopRule, VoteMethod, limits};
+use tokenhub_domain::{RankMethod, StopRule, VoteMethod, limits};
 
-use super::{Ask, Fields, RunBounds, chat, model_name, object};
+use super::{
+    Ask, Fields, RunBounds, chat, model_name, object,
+    strategy::{self, STRATEGY, Strategy},
+};
 use crate::{durability::Delivery, error::Problem, validation::Validation};
 
 /// Where an author may be named; errors name the one that was used.
@@ -33,7 +36,7 @@ const KNOWN: [&str; 13] = [
     "output_schema",
 ];
 /// A vote of one decides nothing; so few iterations mean that none were asked for.
-const VOTERS_MIN: u32 = 2;
+pub(super) const VOTERS_MIN: u32 = 2;
 
 /// A model that the caller named, and where.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -81,6 +84,8 @@ pub(crate) enum Program {
     BestOfN {
         /// Candidates.
         candidates: u32,
+        /// How the best one is found.
+        method: RankMethod,
     },
 }
 
@@ -128,25 +133,46 @@ pub(crate) fn parse(bytes: &[u8], validation: Validation) -> Result<PlanRequest,
     let body = object(bytes)?;
     let orchestration = Fields::of(&body, "orchestration")?;
     orchestration.only(&KNOWN)?;
-    let native =
-        chat::of_object(&body, validation, |output| output.with_schema(orchestration.get("output_schema"), SCHEMA))?;
+    let strategy = strategy::of(&body)?;
+    let (fields, schema) = match &strategy {
+        Some(_) => (Fields::of(&body, STRATEGY)?, strategy::SCHEMA),
+        None => (orchestration, SCHEMA),
+    };
+    let native = chat::of_object(&body, validation, |output| output.with_schema(fields.get("output_schema"), schema))?;
     if native.delivery == Delivery::Stream {
         return Err(Problem::UnsupportedField { param: chat::STREAM.to_owned() });
     }
-    // A directive wins over the fields, as it does over the policy.
-    let mode = native.program.map_or_else(|| orchestration.text("mode"), |program| Ok(program.as_str()))?;
+    let chosen = match strategy {
+        None => flat(orchestration, native.program)?,
+        Some(_) if native.program.is_some() => {
+            return Err(Problem::invalid(STRATEGY, "cannot be combined with a directive that names a mode"));
+        }
+        Some(strategy) => strategy,
+    };
     let hint = native.model.map(|model| Named { param: HINT, model });
-    let primary = model_name(orchestration.get("primary_model_id"), PRIMARY)?;
-    let review = model_name(orchestration.get("review_model_id"), REVIEW)?;
     Ok(PlanRequest {
-        program: program(orchestration, mode)?,
+        program: chosen.program,
         hearing: hearing(&body)?,
         ask: native.ask,
-        primary: primary.map(|model| Named { param: PRIMARY, model }).or(hint),
+        primary: chosen.primary.or(hint),
+        review: chosen.review,
+        primary_min_weight: chosen.primary_min_weight,
+        review_min_weight: chosen.review_min_weight,
+        bounds: RunBounds::of(&body)?,
+    })
+}
+
+/// The flat form; a directive wins over its mode, as it does over the policy.
+fn flat(orchestration: Fields<'_>, directive: Option<tokenhub_formats::Program>) -> Result<Strategy, Problem> {
+    let mode = directive.map_or_else(|| orchestration.text("mode"), |program| Ok(program.as_str()))?;
+    let primary = model_name(orchestration.get("primary_model_id"), PRIMARY)?;
+    let review = model_name(orchestration.get("review_model_id"), REVIEW)?;
+    Ok(Strategy {
+        program: program(orchestration, mode)?,
+        primary: primary.map(|model| Named { param: PRIMARY, model }),
         review: review.map(|model| Named { param: REVIEW, model }),
         primary_min_weight: orchestration.small("primary_min_weight", limits::WEIGHT_MAX)?,
         review_min_weight: orchestration.small("review_min_weight", limits::WEIGHT_MAX)?,
-        bounds: RunBounds::of(&body)?,
     })
 }
 
@@ -190,7 +216,7 @@ fn program(orchestration: Fields<'_>, mode: &str) -> Result<Program, Problem> {
             let (parallelism, stop) = fanout(orchestration, method)?;
             Ok(Program::Vote { voters: voters(orchestration)?, method, judge_votes, parallelism, stop })
         }
-        "best_of_n" => Ok(Program::BestOfN { candidates: voters(orchestration)? }),
+        "best_of_n" => Ok(Program::BestOfN { candidates: voters(orchestration)?, method: RankMethod::Scored }),
         _ => Err(Problem::invalid(
             "orchestration.mode",
             "must be empty, planning, adversarial, vote, refine or best_of_n",
@@ -282,7 +308,10 @@ mod tests {
                 stop: StopRule::All
             }
         );
-        assert_eq!(program_of(&json!({"mode": "best_of_n", "voters": 16})), Program::BestOfN { candidates: 16 });
+        assert_eq!(
+            program_of(&json!({"mode": "best_of_n", "voters": 16})),
+            Program::BestOfN { candidates: 16, method: RankMethod::Scored }
+        );
         assert_eq!(
             program_of(&json!({"mode": "vote", "iterations": 16, "method": "majority", "judge_votes": true})),
             Program::Vote {

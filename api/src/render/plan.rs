@@ -3,8 +3,8 @@
 use chrono::{DateTime, SecondsFormat};
 use serde_json::{Map, Value, json};
 use tokenhub_domain::{
-    AdversarialAnswer, Answer, Ballot, BestOfNAnswer, ModelId, Outcome, RefineAnswer, RunId, RunStatus, StepRecord,
-    Text, UnixMicros, Usage, VoteAnswer, VoteMethod, WorkflowId,
+    AdversarialAnswer, Answer, Ballot, BestOfNAnswer, MatchResult, ModelId, Outcome, RefineAnswer, RunId, RunStatus,
+    StepRecord, Text, UnixMicros, Usage, VoteAnswer, VoteMethod, WorkflowId,
 };
 
 /// What surrounds an outcome.
@@ -166,6 +166,7 @@ fn vote(answer: &VoteAnswer) -> Value {
         "method": match answer.method {
             VoteMethod::Judge => "judge",
             VoteMethod::Majority => "majority",
+            VoteMethod::Weighted => "weighted",
         },
         "decision": answer.decision,
         "tally": answer.tally,
@@ -183,12 +184,18 @@ fn refine(answer: &RefineAnswer) -> Value {
 }
 
 fn best_of_n(answer: &BestOfNAnswer) -> Value {
-    json!({
+    let mut object = json!({
         "responses": ballots(&answer.candidates, answer.selected, Scores::Shown),
         "selected": answer.selected,
         "judge": judge(answer.judge.as_ref()),
         "decision": answer.decision,
-    })
+    });
+    if let (Some(fields), [_, ..]) = (object.as_object_mut(), answer.matches.as_slice()) {
+        let flips = answer.matches.iter().filter(|one| one.result == MatchResult::Flipped).count();
+        fields.insert("order_flips".to_owned(), flips.into());
+        fields.insert("matches".to_owned(), json!(answer.matches));
+    }
+    object
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -344,6 +351,7 @@ mod tests {
             selected: 0,
             decision: VoteDecision::JudgeRepaired,
             judge: None,
+            matches: Vec::new(),
         };
         assert_eq!(
             object_of(&outcome(Some(Answer::BestOfN(best))))["response"],

@@ -176,9 +176,10 @@ pub(super) fn spec_of(
             judge_votes,
         }),
         Program::Refine { rounds } => PlanSpec::Refine(RefineSpec { base, rounds, primary_model, primary_min_weight }),
-        Program::BestOfN { candidates } => PlanSpec::BestOfN(BestOfNSpec {
+        Program::BestOfN { candidates, method } => PlanSpec::BestOfN(BestOfNSpec {
             base,
             candidates,
+            method,
             primary_model,
             judge_model: review_model,
             primary_min_weight,

@@ -107,7 +107,9 @@ fn program_of(asked: Asked) -> Program {
             judge_votes: false,
         },
         Asked::Refine => Program::Refine { rounds: limits::REFINE_ROUNDS_DEFAULT },
-        Asked::BestOfN => Program::BestOfN { candidates: limits::VOTERS_DEFAULT },
+        Asked::BestOfN => {
+            Program::BestOfN { candidates: limits::VOTERS_DEFAULT, method: tokenhub_domain::RankMethod::default() }
+        }
     }
 }
 

@@ -105,3 +105,17 @@ fn who_was_withdrawn_is_no_failure_and_is_counted() {
     let Some(Answer::Vote(answer)) = &open.answer else { panic!("no vote") };
     assert_eq!((elected(&open).as_str(), answer.calls_withdrawn), ("blue", 0));
 }
+
+#[test]
+fn a_posterior_and_a_margin_stop_a_clear_vote_before_it_is_decided() {
+    let said = ["red"; 9];
+    for (rule, calls) in [
+        (StopRule::Decided, 5),
+        (StopRule::Posterior { per_mille: 950 }, 4),
+        (StopRule::Margin { votes: 2 }, 2),
+        (StopRule::All, 9),
+    ] {
+        let (outcome, asked) = played(&said, majority(9, Some(1), rule), &[]);
+        assert_eq!((asked, elected(&outcome).as_str()), (calls, "red"), "{rule:?}");
+    }
+}

@@ -116,7 +116,7 @@ fn a_run_out_of_time_keeps_its_best_answer_and_makes_no_further_call() {
     let mut spec = chat();
     spec.base.deadline_ms = 0;
     let outcome = steps.play(PlanSpec::Chat(spec));
-    assert_eq!(ending(&outcome), (RunStatus::Failed, StopReason::DeadlineExceeded));
+    assert_eq!(ending(&outcome), (RunStatus::DeadlineExceeded, StopReason::DeadlineExceeded));
     assert!(steps.sent().is_empty());
 }
 

@@ -7,6 +7,7 @@ mod failures;
 mod judges;
 mod majority;
 mod orders;
+mod pairs;
 mod prompts;
 mod schemas;
 mod script;

@@ -77,5 +77,6 @@ pub(crate) fn best_of_n(candidates: u32) -> BestOfNSpec {
         judge_model: None,
         primary_min_weight: 0,
         judge_min_weight: 0,
+        method: tokenhub_domain::RankMethod::Scored,
     }
 }

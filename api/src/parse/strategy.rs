@@ -1,0 +1,242 @@
+//! The `strategy` of a plan: what is to be done, as one typed object, whose fields are those of its type and no others.
+//!
+//! The older `orchestration` says the same in one flat object for all modes and is read in [`super::plan`].
+
+use serde_json::{Map, Value};
+use tokenhub_domain::{RankMethod, StopRule, VoteMethod, limits};
+
+use super::{
+    Fields, model_name,
+    plan::{ChatProfile, Named, Program, VOTERS_MIN},
+};
+use crate::error::Problem;
+
+/// The field of the body.
+pub(crate) const STRATEGY: &str = "strategy";
+/// Where a strategy may name its author.
+const MODEL: &str = "strategy.model";
+const JUDGE_MODEL: &str = "strategy.judge_model";
+const CRITIC_MODEL: &str = "strategy.critic_model";
+/// Where a strategy may name the schema of its answer.
+pub(super) const SCHEMA: &str = "strategy.output_schema";
+
+const TYPES: &str = "must be single, vote, best_of_n, adversarial or refine";
+const STOP_RULE: &str = r#"must be all, decided, {"posterior": 0.95} or {"margin": 2}"#;
+/// A posterior below one half is a leader's by definition; certainty is never reached.
+const POSTERIOR: std::ops::RangeInclusive<f64> = 0.5..=0.9999;
+
+/// A strategy.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Strategy {
+    pub(super) program: Program,
+    pub(super) primary: Option<Named>,
+    pub(super) review: Option<Named>,
+    pub(super) primary_min_weight: u32,
+    pub(super) review_min_weight: u32,
+}
+
+/// The strategy in `body`, if there is one.
+pub(super) fn of(body: &Map<String, Value>) -> Result<Option<Strategy>, Problem> {
+    if body.get(STRATEGY).is_none_or(Value::is_null) {
+        return Ok(None);
+    }
+    if body.get("orchestration").is_some_and(|other| !other.is_null()) {
+        return Err(Problem::invalid(STRATEGY, "cannot be combined with `orchestration`, which says the same"));
+    }
+    let fields = Fields::of(body, STRATEGY)?;
+    let kind = fields.text("type")?;
+    let (known, review_field): (&[&str], &'static str) = match kind {
+        "single" => (&["profile"], JUDGE_MODEL),
+        "vote" => (
+            &["voters", "method", "judge_model", "judge_votes", "judge_min_weight", "parallelism", "stop"],
+            JUDGE_MODEL,
+        ),
+        "best_of_n" => (&["candidates", "method", "judge_model", "judge_min_weight"], JUDGE_MODEL),
+        "adversarial" => (&["rounds", "critic_model", "critic_min_weight", "plan_only"], CRITIC_MODEL),
+        "refine" => (&["rounds"], JUDGE_MODEL),
+        "" => return Err(Problem::MissingField { param: fields.path("type") }),
+        _ => return Err(Problem::invalid(fields.path("type"), TYPES)),
+    };
+    let common = ["type", "min_weight", "output_schema"];
+    // Voters are distinct models, so nobody can be named as their author.
+    let author: &[&str] = if kind == "vote" { &[] } else { &["model"] };
+    fields.only(&[common.as_slice(), author, known].concat())?;
+    let named = |param: &'static str| -> Result<Option<Named>, Problem> {
+        let field = param.strip_prefix("strategy.").unwrap_or(param);
+        Ok(model_name(fields.get(field), param)?.map(|model| Named { param, model }))
+    };
+    let weight = |name: &str| fields.small(name, limits::WEIGHT_MAX);
+    let review_weight = if kind == "adversarial" { "critic_min_weight" } else { "judge_min_weight" };
+    Ok(Some(Strategy {
+        program: program(kind, fields)?,
+        primary: named(MODEL)?,
+        review: named(review_field)?,
+        primary_min_weight: weight("min_weight")?,
+        review_min_weight: weight(review_weight)?,
+    }))
+}
+
+fn program(kind: &str, fields: Fields<'_>) -> Result<Program, Problem> {
+    Ok(match kind {
+        "vote" => vote(fields)?,
+        "best_of_n" => Program::BestOfN {
+            candidates: several(fields, "candidates")?,
+            method: match fields.text("method")? {
+                "" | "scored" => RankMethod::Scored,
+                "pairwise" => RankMethod::Pairwise,
+                _ => return Err(Problem::invalid(fields.path("method"), "must be scored or pairwise")),
+            },
+        },
+        "adversarial" => Program::Adversarial {
+            rounds: rounds(fields, limits::ADVERSARIAL_ROUNDS_DEFAULT)?,
+            return_plan_only: fields.flag("plan_only")?,
+        },
+        "refine" => Program::Refine { rounds: rounds(fields, limits::REFINE_ROUNDS_DEFAULT)? },
+        _ => Program::Chat {
+            profile: match fields.text("profile")? {
+                "" | "policy" => ChatProfile::Policy,
+                "planning" => ChatProfile::Planning,
+                _ => return Err(Problem::invalid(fields.path("profile"), "must be policy or planning")),
+            },
+        },
+    })
+}
+
+fn vote(fields: Fields<'_>) -> Result<Program, Problem> {
+    let method = match fields.text("method")? {
+        "" | "judge" => VoteMethod::Judge,
+        "majority" => VoteMethod::Majority,
+        "weighted" => VoteMethod::Weighted,
+        _ => return Err(Problem::invalid(fields.path("method"), "must be judge, majority or weighted")),
+    };
+    if method != VoteMethod::Judge
+        && let Some(unused) =
+            ["judge_model", "judge_votes", "judge_min_weight"].iter().find(|it| fields.get(it).is_some())
+    {
+        return Err(Problem::invalid(fields.path(unused), "needs the method judge"));
+    }
+    let stop = stop(fields)?;
+    if stop != StopRule::All && method != VoteMethod::Majority {
+        return Err(Problem::invalid(fields.path("stop"), "an early stop needs the method majority"));
+    }
+    let parallelism = fields.small("parallelism", limits::VOTERS_MAX)?;
+    Ok(Program::Vote {
+        voters: several(fields, "voters")?,
+        method,
+        judge_votes: fields.flag("judge_votes")?,
+        parallelism: Some(parallelism).filter(|width| *width > 0),
+        stop,
+    })
+}
+
+fn stop(fields: Fields<'_>) -> Result<StopRule, Problem> {
+    let wrong = || Problem::invalid(fields.path("stop"), STOP_RULE);
+    match fields.get("stop") {
+        None => Ok(StopRule::All),
+        Some(Value::String(name)) if name == "all" => Ok(StopRule::All),
+        Some(Value::String(name)) if name == "decided" => Ok(StopRule::Decided),
+        Some(Value::Object(rule)) if rule.len() == 1 => {
+            if let Some(margin) = rule.get("margin") {
+                let votes = margin.as_u64().and_then(|votes| u32::try_from(votes).ok());
+                let votes = votes.filter(|votes| (1..=limits::VOTERS_MAX).contains(votes)).ok_or_else(wrong)?;
+                return Ok(StopRule::Margin { votes });
+            }
+            let posterior = rule.get("posterior").and_then(Value::as_f64).filter(|it| POSTERIOR.contains(it));
+            per_mille(posterior.ok_or_else(wrong)?).map(|per_mille| StopRule::Posterior { per_mille }).ok_or_else(wrong)
+        }
+        Some(_) => Err(wrong()),
+    }
+}
+
+/// A probability in whole thousandths, so that specifications compare and replay exactly.
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "the range is checked before")]
+fn per_mille(posterior: f64) -> Option<u32> {
+    let thousandths = (posterior * 1_000.0).round();
+    (500.0..=1_000.0).contains(&thousandths).then_some(thousandths as u32)
+}
+
+fn several(fields: Fields<'_>, name: &str) -> Result<u32, Problem> {
+    match fields.small(name, limits::VOTERS_MAX)? {
+        0 if fields.get(name).is_none() => Ok(limits::VOTERS_DEFAULT),
+        count if count < VOTERS_MIN => Err(Problem::invalid(fields.path(name), "must be at least 2")),
+        count => Ok(count),
+    }
+}
+
+fn rounds(fields: Fields<'_>, default: u32) -> Result<u32, Problem> {
+    match fields.small("rounds", limits::ROUNDS_MAX)? {
+        0 if fields.get("rounds").is_none() => Ok(default),
+        0 => Err(Problem::invalid(fields.path("rounds"), "must be at least 1")),
+        rounds => Ok(rounds),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn read(strategy: &Value) -> Result<Strategy, Problem> {
+        of(json!({ "strategy": strategy }).as_object().unwrap()).map(Option::unwrap)
+    }
+
+    fn program_of(strategy: &Value) -> Program {
+        read(strategy).unwrap().program
+    }
+
+    #[test]
+    fn each_type_has_its_program_and_its_defaults() {
+        assert_eq!(program_of(&json!({"type": "single"})), Program::Chat { profile: ChatProfile::Policy });
+        assert_eq!(
+            program_of(&json!({"type": "vote", "method": "majority", "stop": {"posterior": 0.95}, "parallelism": 2})),
+            Program::Vote {
+                voters: 3,
+                method: VoteMethod::Majority,
+                judge_votes: false,
+                parallelism: Some(2),
+                stop: StopRule::Posterior { per_mille: 950 }
+            }
+        );
+        assert_eq!(
+            program_of(&json!({"type": "best_of_n", "candidates": 4, "method": "pairwise"})),
+            Program::BestOfN { candidates: 4, method: RankMethod::Pairwise }
+        );
+        assert_eq!(program_of(&json!({"type": "refine"})), Program::Refine { rounds: 2 });
+        let adversarial = read(&json!({"type": "adversarial", "model": "a", "critic_model": "b", "min_weight": 3}));
+        let Strategy { program, primary, review, primary_min_weight, .. } = adversarial.unwrap();
+        assert_eq!(program, Program::Adversarial { rounds: 1, return_plan_only: false });
+        assert_eq!(primary, Some(Named { param: MODEL, model: "a".to_owned() }));
+        assert_eq!(review, Some(Named { param: CRITIC_MODEL, model: "b".to_owned() }));
+        assert_eq!(primary_min_weight, 3);
+    }
+
+    #[test]
+    fn a_field_of_another_type_and_every_wrong_value_is_refused_by_name() {
+        for (strategy, param) in [
+            (json!({}), "strategy.type"),
+            (json!({"type": "debate"}), "strategy.type"),
+            (json!("vote"), "strategy"),
+            (json!({"type": "refine", "voters": 3}), "strategy.voters"),
+            (json!({"type": "vote", "model": "a"}), "strategy.model"),
+            (json!({"type": "vote", "voters": 1}), "strategy.voters"),
+            (json!({"type": "vote", "voters": 0}), "strategy.voters"),
+            (json!({"type": "vote", "method": "dice"}), "strategy.method"),
+            (json!({"type": "vote", "stop": "decided"}), "strategy.stop"),
+            (json!({"type": "vote", "method": "majority", "stop": {"margin": 0}}), "strategy.stop"),
+            (json!({"type": "vote", "method": "majority", "stop": {"posterior": 1}}), "strategy.stop"),
+            (json!({"type": "vote", "method": "majority", "stop": {"posterior": 0.9, "margin": 1}}), "strategy.stop"),
+            (json!({"type": "vote", "method": "weighted", "judge_model": "j"}), "strategy.judge_model"),
+            (json!({"type": "refine", "rounds": 0}), "strategy.rounds"),
+            (json!({"type": "adversarial", "critic_model": 3}), "strategy.critic_model"),
+            (json!({"type": "best_of_n", "method": "elo"}), "strategy.method"),
+        ] {
+            let problem = read(&strategy).unwrap_err();
+            let named = problem.report(crate::error::Shape::Problem).param.unwrap();
+            assert_eq!(named, param, "{strategy}");
+        }
+        let both = json!({"strategy": {"type": "refine"}, "orchestration": {"mode": "refine"}});
+        assert!(of(both.as_object().unwrap()).is_err());
+        assert_eq!(of(&Map::new()).unwrap(), None);
+    }
+}
