@@ -19,6 +19,7 @@ mod losses;
 mod observed;
 mod presence;
 pub mod prober;
+pub mod rehearsal;
 mod select;
 mod send;
 pub mod stream;

@@ -31,6 +31,24 @@ pub(crate) async fn run(
 /// One shortlist for each wish of `request`, as things are now. Drawn anew each time: of a workflow's lists the history
 /// has the only copy. What was found is kept for those who ask why.
 pub fn shortlists(world: &World, run: &RunContext, request: &SelectRequest) -> Vec<Shortlist> {
+    let (lists, decisions) = ranked(world, request, |lists| world.health.sift(lists));
+    keep(world, run, &decisions);
+    lists
+}
+
+/// The same for a run that is only thought of: nothing is kept, and no trial of a provider is taken.
+pub(crate) fn preview(world: &World, request: &SelectRequest) -> Vec<Shortlist> {
+    let look = |lists: &mut Vec<Shortlist>| {
+        lists.iter_mut().for_each(|list| *list = world.health.preview(std::mem::take(list)));
+    };
+    ranked(world, request, look).0
+}
+
+fn ranked(
+    world: &World,
+    request: &SelectRequest,
+    sift: impl FnOnce(&mut Vec<Shortlist>),
+) -> (Vec<Shortlist>, Vec<Decision>) {
     let catalogue = world.catalogue.load_full();
     let signals = world.observed.signals(&catalogue);
     let warm = world.warm.of(request.prefix);
@@ -47,13 +65,12 @@ pub fn shortlists(world: &World, run: &RunContext, request: &SelectRequest) -> V
     };
     let rankings: Vec<_> = request.wishes.iter().map(situated).collect();
     let mut lists: Vec<_> = rankings.iter().map(|(_, ranking)| ranking.shortlist()).collect();
-    world.health.sift(&mut lists);
+    sift(&mut lists);
     let decided = request.wishes.iter().zip(&rankings).zip(&lists);
-    let decisions: Vec<Decision> = decided
+    let decisions = decided
         .map(|((wish, (situation, ranking)), list)| Decision::of(situation, wish, request, ranking, list, Extent::Kept))
         .collect();
-    keep(world, run, &decisions);
-    lists
+    (lists, decisions)
 }
 
 /// A decision that is not kept costs an explanation and nothing else.

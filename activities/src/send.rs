@@ -9,6 +9,8 @@ mod journaled;
 mod reserve;
 mod shape;
 
+pub(crate) use reserve::output_at_most;
+
 use std::time::Duration;
 
 use tokenhub_domain::{RunContext, SendOutcome, SendRequest, StepKey};

@@ -12,6 +12,7 @@ mod health;
 mod models;
 mod open_stream;
 mod plan;
+mod plan_estimate;
 mod plan_later;
 mod previous_response;
 mod program;
@@ -59,6 +60,7 @@ pub(crate) fn router(state: AppState) -> Router {
         .fold(Router::new(), protocol_routes)
         .route("/v1/chat", post(chat::create))
         .route("/v1/plan", post(plan::create).get(plan_later::list))
+        .route("/v1/plan/estimate", post(plan_estimate::estimate))
         .route("/v1/plan/{id}", get(plan_later::show))
         .route("/v1/plan/{id}/cancel", post(plan_later::cancel))
         .merge(catalogue::router())

@@ -27,6 +27,7 @@ mod cooldown;
 mod crashes;
 mod directives;
 mod early_stop;
+mod estimate;
 mod explain;
 mod failures;
 mod formats;

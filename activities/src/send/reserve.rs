@@ -52,13 +52,19 @@ pub(super) async fn settle<P: Presence>(sending: &Sending<'_, P>, reserved: Opti
     }
 }
 
+/// The output limit of a call to `request`, whose body is `body`, and how many answers it asks for.
+pub(crate) fn output_at_most(catalogue: &Catalogue, request: &SendRequest, body: &str) -> (u64, u64) {
+    let Said { limit, answers } = Said::in_body(body);
+    let models_own = || catalogue.model(&request.deployment).and_then(|model| model.max_output_tokens);
+    let limit = request.max_output_tokens.or(limit).or_else(models_own).unwrap_or(BOUNDED_OUTPUT_TOKENS);
+    (limit, answers)
+}
+
 /// The most that the call can use, and the output limit that makes it so.
 fn at_most(catalogue: &Catalogue, request: &SendRequest, body: &[u8]) -> (Use, u64) {
     let body = std::str::from_utf8(body).unwrap_or_default();
     let model = catalogue.model(&request.deployment);
-    let Said { limit, answers } = Said::in_body(body);
-    let models_own = || model.and_then(|model| model.max_output_tokens);
-    let limit = request.max_output_tokens.or(limit).or_else(models_own).unwrap_or(BOUNDED_OUTPUT_TOKENS);
+    let (limit, answers) = output_at_most(catalogue, request, body);
     let tokens = TokensAtMost { input: input_tokens_max(body), output: limit.saturating_mul(answers) };
     let unpriced = Use { calls: 1, tokens: tokens.input.saturating_add(tokens.output), ..Use::default() };
     (model.map_or(unpriced, |model| model.use_at_most(tokens)), limit)

@@ -1,0 +1,255 @@
+//! A run without its calls: the program itself, over steps that buy nothing, to tell beforehand what it may come to.
+//!
+//! Owns what is assumed of a provider in each course. There is no second description of any program, so an estimate
+//! cannot drift from what is run. Selection is the real one, as things are now; nothing is claimed, called or kept.
+
+use std::{
+    collections::{HashMap, HashSet},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use tokenhub_domain::{
+    AttemptId, ClassifyRequest, Deployment, ErrorClass, FinishRequest, Mismatch, NanoDollars, NextMove, Outcome,
+    PlanSpec, Prompt, ProviderFailure, Reply, Role, Segment, SelectRequest, Selection, SendOutcome, SendRequest,
+    StepError, StepId, Text, TokenUsage, TokensAtMost, UnixMicros, Use, input_tokens_max, limits, render,
+};
+use tokenhub_orchestrate::{Finished, Steps};
+use tokenhub_routing::Jitter;
+
+use crate::{World, select, send::output_at_most};
+
+/// Bytes of text that make a token on average.
+const BYTES_PER_TOKEN: u64 = 4;
+/// An answer that one model counts as so many tokens, another may count as this many times as many.
+const TOKENIZERS_FACTOR: u64 = 2;
+/// What a complaint about an answer may add to a request.
+const COMPLAINT_TOKENS: u64 = 4_096;
+
+/// How the providers behave.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Course {
+    /// Everybody answers at once, alike, and so that it can be read.
+    Smooth,
+    /// Everybody fails as often as the class table allows, the last one answers, no two answers are alike, and none can
+    /// be read the first time.
+    Worst,
+}
+
+/// A call that would be made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RehearsedCall {
+    /// The step.
+    pub step: StepId,
+    /// What it is for.
+    pub role: Role,
+    /// Whom it goes to.
+    pub deployment: Deployment,
+    /// What it takes: an estimate in a smooth course, and the most that it can in the worst.
+    pub takes: Use,
+}
+
+/// What a rehearsal came to.
+#[derive(Clone, Debug)]
+pub struct Rehearsal {
+    /// Every call, in the order in which they would be made.
+    pub calls: Vec<RehearsedCall>,
+    /// The end of the run; its answer means nothing.
+    pub outcome: Option<Outcome>,
+}
+
+impl Rehearsal {
+    /// All calls together.
+    pub fn sum(&self) -> Use {
+        self.calls.iter().fold(Use::default(), |sum, call| sum.plus(call.takes))
+    }
+
+    /// The dearest call, in each respect: what one crash at the worst moment repeats.
+    pub fn dearest(&self) -> Use {
+        self.calls.iter().fold(Use::default(), |most, RehearsedCall { takes, .. }| Use {
+            calls: 1,
+            tokens: most.tokens.max(takes.tokens),
+            cost: most.cost.max(takes.cost),
+        })
+    }
+}
+
+/// Plays `spec` without a call.
+pub async fn rehearse(world: &Arc<World>, spec: PlanSpec, course: Course) -> Rehearsal {
+    let stage = Stage { world: Arc::clone(world), course, spec: Arc::new(spec.clone()), seen: Arc::default() };
+    let outcome = match tokenhub_orchestrate::run(&stage, spec).await {
+        Finished::Outcome(outcome) => Some(*outcome),
+        Finished::ClaimLost => None,
+    };
+    let calls = std::mem::take(&mut stage.seen().calls);
+    Rehearsal { calls, outcome }
+}
+
+#[derive(Clone)]
+struct Stage {
+    world: Arc<World>,
+    course: Course,
+    spec: Arc<PlanSpec>,
+    seen: Arc<Mutex<Seen>>,
+}
+
+#[derive(Default)]
+struct Seen {
+    calls: Vec<RehearsedCall>,
+    /// Tokens that each text that was answered stands for.
+    lengths: HashMap<String, u64>,
+    /// Steps whose next try answers.
+    last_tries: HashSet<StepId>,
+}
+
+impl Stage {
+    /// Nothing panics while it is held, and counts that were half taken would still be counts.
+    fn seen(&self) -> MutexGuard<'_, Seen> {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn take(&self, request: &SendRequest) -> (Use, u64) {
+        let catalogue = self.world.catalogue.load();
+        let model = catalogue.model(&request.deployment);
+        let body = render(&request.prompt, request.dialect).unwrap_or_default();
+        let quoted = quoted(&request.prompt, &self.seen().lengths);
+        let (tokens, output) = match self.course {
+            Course::Worst => {
+                let (limit, answers) = output_at_most(&catalogue, request, &body);
+                let input = input_tokens_max(&body).saturating_add(quoted.saturating_mul(TOKENIZERS_FACTOR));
+                (TokensAtMost { input, output: limit.saturating_mul(answers) }, limit)
+            }
+            Course::Smooth => {
+                let base = self.spec.base();
+                let output = base.estimated_output_tokens.max(1);
+                (TokensAtMost { input: body.len() as u64 / BYTES_PER_TOKEN + quoted, output }, output)
+            }
+        };
+        let sum = tokens.input.saturating_add(tokens.output);
+        let cost = match (model, self.course) {
+            (None, _) => NanoDollars::default(),
+            (Some(model), Course::Smooth) => model.cost_of(tokens.input, tokens.output),
+            (Some(model), Course::Worst) => model.use_at_most(tokens).cost,
+        };
+        (Use { calls: 1, tokens: sum, cost }, output)
+    }
+
+    fn answers(&self, request: &SendRequest) -> bool {
+        match self.course {
+            Course::Smooth => true,
+            Course::Worst => self.seen().last_tries.remove(&request.step),
+        }
+    }
+
+    fn reply(&self, request: &SendRequest, tokens: u64) -> Reply {
+        let mut seen = self.seen();
+        let content = match (self.course, request.role) {
+            (Course::Worst, _) => format!("rehearsed answer {}", seen.calls.len()),
+            (Course::Smooth, Role::Judge) => verdict(&request.prompt),
+            (Course::Smooth, _) => "rehearsed answer".to_owned(),
+        };
+        seen.lengths.insert(content.clone(), tokens);
+        let misses = self.course == Course::Worst && request.output.schema.is_some();
+        let text = Text::from(content.as_str());
+        let mismatch = misses.then(|| Mismatch { violations: String::new(), text: text.clone() });
+        Reply {
+            attempt: AttemptId::new(String::new()),
+            content: text,
+            finish_reason: None,
+            usage: TokenUsage::default(),
+            cost: NanoDollars::default(),
+            latency_ms: 0,
+            duplicate_calls: 0,
+            losses: Vec::new(),
+            mismatch,
+        }
+    }
+}
+
+/// Tokens of the earlier answers that a prompt quotes.
+fn quoted(prompt: &Prompt, lengths: &HashMap<String, u64>) -> u64 {
+    let length = |text: &Text| text.as_inline().and_then(|text| lengths.get(text)).copied().unwrap_or(0);
+    match prompt {
+        Prompt::Original(_) => 0,
+        Prompt::Derived(derived) => {
+            let answers = derived.parts.iter().map(|part| match part {
+                Segment::Answer(text) => length(text),
+                Segment::Literal(_) | Segment::OriginalRequest => 0,
+            });
+            answers.fold(0, u64::saturating_add)
+        }
+        Prompt::Repair(repair) => {
+            quoted(&repair.question, lengths).saturating_add(length(&repair.answer)).saturating_add(COMPLAINT_TOKENS)
+        }
+    }
+}
+
+/// What a judge says whose reply can be read, whichever form it was asked for.
+fn verdict(prompt: &Prompt) -> String {
+    let answers = match prompt {
+        Prompt::Derived(derived) => derived.parts.iter().filter(|part| matches!(part, Segment::Answer(_))).count(),
+        Prompt::Original(_) | Prompt::Repair(_) => 0,
+    };
+    let scores: Vec<usize> = (0..answers).collect();
+    serde_json::json!({"winner": 1, "scores": scores}).to_string()
+}
+
+impl Steps for Stage {
+    async fn select(&self, request: SelectRequest) -> Result<Selection, StepError> {
+        Ok(Selection::Claimed(select::preview(&self.world, &request)))
+    }
+
+    async fn send(&self, request: SendRequest) -> Result<SendOutcome, StepError> {
+        let (takes, output) = self.take(&request);
+        let SendRequest { step, role, deployment, .. } = request.clone();
+        self.seen().calls.push(RehearsedCall { step, role, deployment, takes });
+        // Whoever is asked at the same time is asked before anybody answers.
+        tokio::task::yield_now().await;
+        Ok(if self.answers(&request) {
+            SendOutcome::Answered(self.reply(&request, output))
+        } else {
+            let failure = ProviderFailure::of(ErrorClass::Transport, "rehearsed");
+            SendOutcome::Failed { failure, duplicate_calls: 0, latency_ms: 0 }
+        })
+    }
+
+    async fn classify(&self, request: ClassifyRequest) -> Result<NextMove, StepError> {
+        let next = tokenhub_routing::next_move(&request, Jitter::NONE);
+        let after = ClassifyRequest { tries: request.tries + 1, ..request };
+        if matches!(next, NextMove::Retry { .. }) && tokenhub_routing::next_move(&after, Jitter::NONE) == NextMove::Stop
+        {
+            self.seen().last_tries.insert(after.step);
+        }
+        Ok(next)
+    }
+
+    async fn record(&self, _request: FinishRequest) -> Result<(), StepError> {
+        Ok(())
+    }
+
+    async fn sleep(&self, _millis: u64) -> Result<(), StepError> {
+        Ok(())
+    }
+
+    fn now(&self) -> UnixMicros {
+        // The time of a rehearsal stands still, so no deadline cuts it short.
+        UnixMicros(0)
+    }
+
+    fn group(&self) -> Self {
+        self.clone()
+    }
+
+    fn cancel(&self, _reason: &str) {}
+}
+
+/// Whether the worst course is one: without any limit on its answer a call may take more than is assumed.
+pub fn is_limited(world: &World, spec: &PlanSpec, calls: &[RehearsedCall]) -> bool {
+    let base = spec.base();
+    let limits_itself = base.estimated_output_tokens != limits::ESTIMATED_OUTPUT_TOKENS;
+    let catalogue = world.catalogue.load();
+    let knows_limit = |call: &RehearsedCall| {
+        catalogue.model(&call.deployment).is_some_and(|model| model.max_output_tokens.is_some())
+            || (limits_itself && call.role.writes_for_the_caller())
+    };
+    !base.bounds.is_empty() || calls.iter().all(knows_limit)
+}
