@@ -262,5 +262,10 @@ fn texts_of(answer: &mut Answer) -> Vec<&mut Text> {
         Answer::Vote(answer) => answer.ballots.iter_mut().map(|ballot| &mut ballot.content).collect(),
         Answer::Refine(answer) => vec![&mut answer.refined_response],
         Answer::BestOfN(answer) => answer.candidates.iter_mut().map(|ballot| &mut ballot.content).collect(),
+        Answer::Cascade(answer) => vec![&mut answer.response],
+        Answer::Fuse(answer) => {
+            let panel = answer.panel.iter_mut().map(|ballot| &mut ballot.content);
+            std::iter::once(&mut answer.response).chain(panel).collect()
+        }
     }
 }

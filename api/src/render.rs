@@ -121,7 +121,13 @@ pub(crate) fn completion_body(outcome: &Outcome) -> Result<String, Problem> {
         (
             None
             | Some(
-                Answer::Chat { .. } | Answer::Adversarial(_) | Answer::Vote(_) | Answer::Refine(_) | Answer::BestOfN(_),
+                Answer::Chat { .. }
+                | Answer::Adversarial(_)
+                | Answer::Vote(_)
+                | Answer::Refine(_)
+                | Answer::BestOfN(_)
+                | Answer::Cascade(_)
+                | Answer::Fuse(_),
             ),
             _,
         ) => Err(failed(outcome, Map::new())),
@@ -151,6 +157,8 @@ pub(crate) fn chosen_text(outcome: &Outcome) -> Option<&str> {
         Answer::Vote(answer) => answer.ballots.get(answer.selected)?.content.as_inline(),
         Answer::Refine(answer) => answer.refined_response.as_inline(),
         Answer::BestOfN(answer) => answer.candidates.get(answer.selected)?.content.as_inline(),
+        Answer::Cascade(answer) => answer.response.as_inline(),
+        Answer::Fuse(answer) => answer.response.as_inline(),
     }
 }
 

@@ -14,6 +14,7 @@ mod open_stream;
 mod plan;
 mod plan_estimate;
 mod plan_later;
+mod plan_spec;
 mod previous_response;
 mod program;
 mod protocol;

@@ -8,10 +8,12 @@
 mod alias;
 mod bounds;
 mod capability;
+mod cascade;
 mod catalogue;
 mod content;
 mod dialect;
 mod error_class;
+mod fuse;
 mod ids;
 pub mod limits;
 mod model_choice;
@@ -30,6 +32,7 @@ mod time;
 pub use alias::{Alias, AliasVariant, StickyBy};
 pub use bounds::{BOUNDED_OUTPUT_TOKENS, Bound, Bounds, TokensAtMost, Use, input_tokens_max};
 pub use capability::{Capabilities, Capability};
+pub use cascade::{CascadeAnswer, CascadeCheck, CascadeSpec, CascadeStage, StageVerdict};
 pub use catalogue::{
     Bill, Catalogue, CredentialHeader, Deployment, Model, ModelOrigin, ModelQuirks, PriceSource, Provider,
     ProviderKind, ProviderOrigin,
@@ -37,6 +40,7 @@ pub use catalogue::{
 pub use content::{ContentHash, ContentRef, Text};
 pub use dialect::{Dialect, ForwardedHeader, Operation};
 pub use error_class::{ErrorClass, ProviderFailure};
+pub use fuse::{Analysis, FuseAnswer, FuseSpec};
 pub use ids::{
     ApiKeyId, AttemptId, CredentialId, InstanceId, ModelId, PrincipalId, ProviderId, RequestId, RunId, StepId, StepKey,
     TenantId, WorkflowId,

@@ -31,6 +31,10 @@ pub const ADVERSARIAL_ROUNDS_DEFAULT: u32 = 1;
 pub const REFINE_ROUNDS_DEFAULT: u32 = 2;
 /// Output tokens assumed in a cost estimate when the request sets no limit.
 pub const ESTIMATED_OUTPUT_TOKENS: u64 = 512;
+/// Most models that a cascade asks one after the other: each keeps the caller waiting.
+pub const CASCADE_STAGES_MAX: u32 = 6;
+/// Models of a cascade when the request names no number.
+pub const CASCADE_STAGES_DEFAULT: u32 = 2;
 /// Longest deadline a policy may ask for.
 pub const POLICY_LATENCY_MS_MAX: u64 = 300_000;
 /// Largest budget a policy may ask for, in dollars.

@@ -2,7 +2,10 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{ErrorClass, ModelId, NanoDollars, ProviderFailure, ProviderId, Role, StepId, Text, VoteMethod};
+use crate::{
+    CascadeAnswer, ErrorClass, FuseAnswer, ModelId, NanoDollars, ProviderFailure, ProviderId, Role, StepId, Text,
+    VoteMethod,
+};
 
 /// The state of a run.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -148,6 +151,10 @@ pub enum Answer {
     Refine(RefineAnswer),
     /// See [`BestOfNAnswer`].
     BestOfN(BestOfNAnswer),
+    /// See [`CascadeAnswer`].
+    Cascade(CascadeAnswer),
+    /// See [`FuseAnswer`].
+    Fuse(FuseAnswer),
 }
 
 /// Plans and critiques.

@@ -20,14 +20,26 @@ pub enum RunKind {
     Refine,
     /// Several candidates, scored by a judge.
     BestOfN,
+    /// Cheap models first, until an answer is accepted.
+    Cascade,
+    /// Several answers made into one.
+    Fuse,
     /// The log of a streamed answer.
     StreamLog,
 }
 
 impl RunKind {
     /// Every kind, for tables and tests.
-    pub const ALL: [Self; 6] =
-        [Self::Chat, Self::Adversarial, Self::Vote, Self::Refine, Self::BestOfN, Self::StreamLog];
+    pub const ALL: [Self; 8] = [
+        Self::Chat,
+        Self::Adversarial,
+        Self::Vote,
+        Self::Refine,
+        Self::BestOfN,
+        Self::Cascade,
+        Self::Fuse,
+        Self::StreamLog,
+    ];
 
     /// The stable name.
     pub fn as_str(self) -> &'static str {
@@ -37,6 +49,8 @@ impl RunKind {
             Self::Vote => "vote",
             Self::Refine => "refine",
             Self::BestOfN => "best_of_n",
+            Self::Cascade => "cascade",
+            Self::Fuse => "fuse",
             Self::StreamLog => "stream_log",
         }
     }

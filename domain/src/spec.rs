@@ -6,8 +6,8 @@
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Bounds, Capability, Dialect, DurabilityWish, ForwardedHeader, ModelChoice, ModelId, Operation, OutputWish, Policy,
-    PromptPrefix, RunContext, RunKind, Text, limits,
+    Bounds, Capability, CascadeSpec, Dialect, DurabilityWish, ForwardedHeader, FuseSpec, ModelChoice, ModelId,
+    Operation, OutputWish, Policy, PromptPrefix, RunContext, RunKind, Text, limits,
 };
 
 /// A run of any kind.
@@ -24,6 +24,10 @@ pub enum PlanSpec {
     Refine(RefineSpec),
     /// See [`BestOfNSpec`].
     BestOfN(BestOfNSpec),
+    /// See [`CascadeSpec`].
+    Cascade(CascadeSpec),
+    /// See [`FuseSpec`].
+    Fuse(FuseSpec),
 }
 
 impl PlanSpec {
@@ -35,6 +39,8 @@ impl PlanSpec {
             Self::Vote(spec) => &spec.base,
             Self::Refine(spec) => &spec.base,
             Self::BestOfN(spec) => &spec.base,
+            Self::Cascade(spec) => &spec.base,
+            Self::Fuse(spec) => &spec.base,
         }
     }
 
@@ -45,7 +51,8 @@ impl PlanSpec {
             Self::Adversarial(spec) => spec.primary_model.as_ref(),
             Self::Refine(spec) => spec.primary_model.as_ref(),
             Self::BestOfN(spec) => spec.primary_model.as_ref(),
-            Self::Vote(_) => None,
+            Self::Fuse(spec) => spec.writer_model.as_ref(),
+            Self::Vote(_) | Self::Cascade(_) => None,
         };
         choice?.alias.as_ref()
     }
@@ -58,6 +65,8 @@ impl PlanSpec {
             Self::Vote(spec) => &mut spec.base,
             Self::Refine(spec) => &mut spec.base,
             Self::BestOfN(spec) => &mut spec.base,
+            Self::Cascade(spec) => &mut spec.base,
+            Self::Fuse(spec) => &mut spec.base,
         }
     }
 

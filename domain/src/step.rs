@@ -28,6 +28,8 @@ pub enum Role {
     Refiner,
     /// Answers as one of n candidates.
     Candidate,
+    /// Makes one answer of several.
+    Writer,
 }
 
 impl Role {
@@ -42,13 +44,20 @@ impl Role {
             Self::Judge => "judge",
             Self::Refiner => "refiner",
             Self::Candidate => "candidate",
+            Self::Writer => "writer",
         }
     }
 
     /// Whether the caller may get to read what is written in it. Critics and judges write for the program.
     pub fn writes_for_the_caller(self) -> bool {
         match self {
-            Self::Answer | Self::Planner | Self::Reviser | Self::Voter | Self::Refiner | Self::Candidate => true,
+            Self::Answer
+            | Self::Planner
+            | Self::Reviser
+            | Self::Voter
+            | Self::Refiner
+            | Self::Candidate
+            | Self::Writer => true,
             Self::Critic | Self::Judge => false,
         }
     }

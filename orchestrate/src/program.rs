@@ -7,9 +7,9 @@ use tokenhub_domain::{
 };
 
 use crate::{
-    Steps, adversarial, best_of_n, chat,
+    Steps, adversarial, best_of_n, cascade, chat,
     ending::{self, Ending},
-    refine, vote,
+    fuse, refine, vote,
 };
 
 /// How a program ended.
@@ -33,6 +33,8 @@ pub async fn run<S: Steps>(steps: &S, spec: PlanSpec) -> Finished {
         PlanSpec::Vote(spec) => vote::run(&run, spec).await,
         PlanSpec::Refine(spec) => refine::run(&run, spec).await,
         PlanSpec::BestOfN(spec) => best_of_n::run(&run, spec).await,
+        PlanSpec::Cascade(spec) => cascade::run(&run, spec).await,
+        PlanSpec::Fuse(spec) => fuse::run(&run, spec).await,
     };
     let outcome = match ended {
         Ok(outcome) => outcome,
@@ -51,6 +53,8 @@ fn routing_reason(spec: &PlanSpec) -> &'static str {
         PlanSpec::Vote(_) => vote::ROUTING_REASON,
         PlanSpec::Refine(_) => refine::ROUTING_REASON,
         PlanSpec::BestOfN(_) => best_of_n::ROUTING_REASON,
+        PlanSpec::Cascade(_) => cascade::ROUTING_REASON,
+        PlanSpec::Fuse(_) => fuse::ROUTING_REASON,
     }
 }
 
@@ -90,19 +94,26 @@ impl<'s, S: Steps> Run<'s, S> {
         &self,
         wishes: [ShortlistWish; N],
     ) -> Result<[Shortlist; N], Unselected> {
+        let mut lists = self.select_each(wishes.to_vec()).await?.into_iter();
+        Ok(std::array::from_fn(|_| lists.next().unwrap_or_default()))
+    }
+
+    /// The same for as many wishes as a request names.
+    pub(crate) async fn select_each(&self, wishes: Vec<ShortlistWish>) -> Result<Vec<Shortlist>, Unselected> {
+        let count = wishes.len();
         let request = SelectRequest {
-            wishes: wishes.to_vec(),
+            wishes,
             estimated_input_tokens: self.base.estimated_input_tokens,
             estimated_output_tokens: self.base.estimated_output_tokens,
             policy: self.base.policy.clone(),
             prefix: self.base.prefix,
         };
         let mut lists = match self.steps.select(request).await {
-            Ok(Selection::Claimed(lists)) => lists.into_iter(),
+            Ok(Selection::Claimed(lists)) => lists,
             Ok(Selection::ClaimLost) => return Err(Unselected::ClaimLost),
             Err(error) => return Err(Unselected::Ended(Ending::failed(self, ending::executor_failure(&error)))),
         };
-        let lists: [Shortlist; N] = std::array::from_fn(|_| lists.next().unwrap_or_default());
+        lists.resize(count, Shortlist::default());
         match lists.iter().find(|list| list.candidates.is_empty()) {
             Some(empty) => Err(Unselected::Ended(Ending::failed(self, ending::no_eligible_model(&empty.skipped)))),
             None => Ok(lists),

@@ -1,13 +1,17 @@
 //! Reading a judge: what counts as a verdict and what does not.
 //!
-//! Owns the two reply forms, `{"winner": k}` and `{"scores": [..]}`. A reply is JSON, alone, fenced or as the only JSON
+//! Owns the reply forms, `{"winner": k}`, `{"scores": [..]}`, `{"accept": b}` and the lists of an analysis. A reply is JSON, alone, fenced or as the only JSON
 //! object in a text; a winner may also be a bare number. A number somewhere in a sentence is not a verdict: "2 is better
 //! than 3" and "I pick 1 (3/10)" would each be read two ways.
 
 use serde_json::{Map, Value};
+use tokenhub_domain::Analysis;
 
 /// The best score a judge may give.
 const SCORE_MAX: u64 = 100;
+/// Points of one list of an analysis, and the length of each: a writer reads no more.
+const POINTS_MAX: usize = 32;
+const POINT_CHARS_MAX: usize = 1_000;
 
 /// The winner as an index into the list shown to the judge.
 pub(crate) fn winner(reply: &str, answers: usize) -> Option<usize> {
@@ -31,6 +35,21 @@ pub(crate) fn scores(reply: &str, answers: usize) -> Option<Vec<u32>> {
         return None;
     }
     listed.iter().map(score).collect()
+}
+
+/// Whether an answer will do.
+pub(crate) fn acceptance(reply: &str) -> Option<bool> {
+    only_object(reply)?.get("accept")?.as_bool()
+}
+
+/// What several answers agree on, contradict each other in and lack. Each list is bounded: it goes into a prompt.
+pub(crate) fn analysis(reply: &str) -> Option<Analysis> {
+    let object = only_object(reply)?;
+    let list = |name: &str| -> Option<Vec<String>> {
+        let points = object.get(name)?.as_array()?.iter();
+        points.take(POINTS_MAX).map(|point| Some(point.as_str()?.chars().take(POINT_CHARS_MAX).collect())).collect()
+    };
+    Some(Analysis { consensus: list("consensus")?, contradictions: list("contradictions")?, gaps: list("gaps")? })
 }
 
 fn score(value: &Value) -> Option<u32> {
@@ -127,6 +146,16 @@ mod tests {
         ] {
             assert_eq!(scores(reply, 3), None, "{reply:?}");
         }
+    }
+
+    #[test]
+    fn acceptance_is_a_yes_or_no_and_an_analysis_has_all_three_lists() {
+        assert_eq!(acceptance("Well: {\"accept\": false, \"why\": \"wrong\"}"), Some(false));
+        assert_eq!(acceptance(r#"{"accept": "yes"}"#), None);
+        let read = analysis(r#"{"consensus": ["a"], "contradictions": [], "gaps": ["b", "c"]}"#).unwrap();
+        assert_eq!((read.consensus.len(), read.contradictions.len(), read.gaps.len()), (1, 0, 2));
+        assert_eq!(analysis(r#"{"consensus": ["a"], "gaps": []}"#), None);
+        assert_eq!(analysis(r#"{"consensus": [1], "contradictions": [], "gaps": []}"#), None);
     }
 
     #[test]

@@ -69,6 +69,10 @@ label! {
         Refine => "refine",
         /// Candidates scored by a judge.
         BestOfN => "best_of_n",
+        /// Cheap models first.
+        Cascade => "cascade",
+        /// Several answers made into one.
+        Fuse => "fuse",
         /// Anything else: listings, results, health.
         Other => "other",
     }

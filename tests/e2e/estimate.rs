@@ -41,6 +41,11 @@ fn strategies() -> Vec<Value> {
         json!({"type": "refine", "rounds": 2}),
         json!({"type": "refine", "rounds": 1, "output_schema": schema}),
         json!({"type": "adversarial", "rounds": 2}),
+        json!({"type": "cascade", "models": ["m4", "m1"]}),
+        json!({"type": "cascade", "stages": 3}),
+        json!({"type": "cascade", "check": "schema", "output_schema": schema}),
+        json!({"type": "fuse", "panel": 3, "min_success": 2}),
+        json!({"type": "hedge", "after_ms": 5}),
     ]
 }
 

@@ -14,7 +14,8 @@ use tokenhub_activities::Activities;
 use tokenhub_config::{Settings, TemporalSettings};
 use tokenhub_domain::limits;
 use tokenhub_workflows::{
-    AdversarialWorkflow, BestOfNWorkflow, ChatWorkflow, RefineWorkflow, StreamLogWorkflow, VoteWorkflow,
+    AdversarialWorkflow, BestOfNWorkflow, CascadeWorkflow, ChatWorkflow, FuseWorkflow, RefineWorkflow,
+    StreamLogWorkflow, VoteWorkflow,
 };
 
 /// A workflow whose worker died is offered to others after this long; the default of 10 s is all of a slow recovery.
@@ -46,6 +47,8 @@ pub(crate) fn worker(
         .register_workflow::<VoteWorkflow>()?
         .register_workflow::<RefineWorkflow>()?
         .register_workflow::<BestOfNWorkflow>()?
+        .register_workflow::<CascadeWorkflow>()?
+        .register_workflow::<FuseWorkflow>()?
         .register_workflow::<StreamLogWorkflow>()?
         .tuner(WorkerTuner::TunerHolder(slots))
         .workflow_task_poller_behavior(pollers)

@@ -14,5 +14,8 @@ mod stream_log;
 pub use durable::Durable;
 pub use failure::FAILED_RUN;
 pub use metadata::{RUN_ID, STRATEGY, SearchAttribute, TENANT, search_attributes, summary, workflow_type};
-pub use shells::{AdversarialWorkflow, BestOfNWorkflow, ChatWorkflow, RefineWorkflow, RunOutput, VoteWorkflow};
+pub use shells::{
+    AdversarialWorkflow, BestOfNWorkflow, CascadeWorkflow, ChatWorkflow, FuseWorkflow, RefineWorkflow, RunOutput,
+    VoteWorkflow,
+};
 pub use stream_log::StreamLogWorkflow;

@@ -38,6 +38,8 @@ pub fn workflow_type(kind: RunKind) -> &'static str {
         RunKind::Vote => "VoteWorkflow",
         RunKind::Refine => "RefineWorkflow",
         RunKind::BestOfN => "BestOfNWorkflow",
+        RunKind::Cascade => "CascadeWorkflow",
+        RunKind::Fuse => "FuseWorkflow",
         RunKind::StreamLog => "StreamLogWorkflow",
     }
 }
@@ -69,5 +71,13 @@ pub fn summary(spec: &PlanSpec) -> String {
             named(&best.primary_model),
             named(&best.judge_model)
         ),
+        PlanSpec::Cascade(cascade) if cascade.models.is_empty() => format!("cascade · {} stages", cascade.stages),
+        PlanSpec::Cascade(cascade) => {
+            let models: Vec<String> = cascade.models.iter().map(ToString::to_string).collect();
+            format!("cascade · {}", models.join(", "))
+        }
+        PlanSpec::Fuse(fuse) => {
+            format!("fuse · {} answers · writer {}", fuse.panel, named(&fuse.writer_model))
+        }
     }
 }

@@ -76,3 +76,11 @@ shell!(
     /// Several candidates, scored by a judge.
     BestOfNWorkflow
 );
+shell!(
+    /// Cheap models first, until an answer is accepted.
+    CascadeWorkflow
+);
+shell!(
+    /// Several answers made into one.
+    FuseWorkflow
+);

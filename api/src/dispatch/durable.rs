@@ -12,8 +12,8 @@ use temporalio_common::error::IncomingError;
 use tokenhub_domain::{ErrorClass, Outcome, PlanSpec, ProviderFailure, RunContext, RunStatus, StopReason, WorkflowId};
 use tokenhub_routing::BreakerFailure;
 use tokenhub_workflows::{
-    AdversarialWorkflow, BestOfNWorkflow, ChatWorkflow, FAILED_RUN, RefineWorkflow, RunOutput, StreamLogWorkflow,
-    VoteWorkflow, contract::StreamLog, search_attributes, summary,
+    AdversarialWorkflow, BestOfNWorkflow, CascadeWorkflow, ChatWorkflow, FAILED_RUN, FuseWorkflow, RefineWorkflow,
+    RunOutput, StreamLogWorkflow, VoteWorkflow, contract::StreamLog, search_attributes, summary,
 };
 use tonic::Code;
 
@@ -78,6 +78,8 @@ pub(super) async fn start(
         PlanSpec::Vote(_) => start!(VoteWorkflow).await,
         PlanSpec::Refine(_) => start!(RefineWorkflow).await,
         PlanSpec::BestOfN(_) => start!(BestOfNWorkflow).await,
+        PlanSpec::Cascade(_) => start!(CascadeWorkflow).await,
+        PlanSpec::Fuse(_) => start!(FuseWorkflow).await,
     }
 }
 

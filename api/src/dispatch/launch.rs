@@ -299,7 +299,7 @@ fn new_run(shared: &Shared, job: &Job) -> Result<NewRun, Problem> {
 
 /// A long body, or schema, travels by reference: a history would carry it many times.
 async fn store_original(shared: &Shared, mut spec: PlanSpec) -> Result<PlanSpec, StoreError> {
-    let base = base_mut(&mut spec);
+    let base = spec.base_mut();
     if let Text::Inline(text) = &mut base.original {
         let text = std::mem::take(text);
         base.original = shared.world.store.contents().inline_or_store(&base.run.tenant, text).await?;
@@ -313,18 +313,8 @@ async fn store_original(shared: &Shared, mut spec: PlanSpec) -> Result<PlanSpec,
 
 /// A repeated request works on the run of the first one.
 fn adopt_row(spec: &mut PlanSpec, row: &RunRow) {
-    let run = &mut base_mut(spec).run;
+    let run = &mut spec.base_mut().run;
     run.run_id = row.run_id.clone();
     run.request_id = row.request_id.clone();
     run.config_version = row.config_version;
-}
-
-fn base_mut(spec: &mut PlanSpec) -> &mut tokenhub_domain::SpecBase {
-    match spec {
-        PlanSpec::Chat(spec) => &mut spec.base,
-        PlanSpec::Adversarial(spec) => &mut spec.base,
-        PlanSpec::Vote(spec) => &mut spec.base,
-        PlanSpec::Refine(spec) => &mut spec.base,
-        PlanSpec::BestOfN(spec) => &mut spec.base,
-    }
 }

@@ -1,7 +1,7 @@
 //! The body of `POST /v1/plan`: the shared request object and the `orchestration` that says what to do with it.
 
 use serde_json::{Map, Value};
-use tokenhub_domain::{RankMethod, StopRule, VoteMethod, limits};
+use tokenhub_domain::{CascadeCheck, RankMethod, StopRule, VoteMethod, limits};
 
 use super::{
     Ask, Fields, RunBounds, chat, model_name, object,
@@ -87,6 +87,22 @@ pub(crate) enum Program {
         /// How the best one is found.
         method: RankMethod,
     },
+    /// Cheap models first, until an answer is accepted.
+    Cascade {
+        /// The models, in the order in which they are asked.
+        models: Vec<Named>,
+        /// Models to ask at most where none are named.
+        stages: u32,
+        /// What accepts an answer.
+        check: CascadeCheck,
+    },
+    /// Several answers made into one; the author is the writer.
+    Fuse {
+        /// Answers wished for.
+        panel: u32,
+        /// Answers without which there is no fusion.
+        min_success: u32,
+    },
 }
 
 /// How the model of a single call is ranked.
@@ -150,10 +166,12 @@ pub(crate) fn parse(bytes: &[u8], validation: Validation) -> Result<PlanRequest,
         Some(strategy) => strategy,
     };
     let hint = native.model.map(|model| Named { param: HINT, model });
+    let mut ask = native.ask;
+    ask.policy.hedge_after_ms = chosen.hedge_after_ms.or(ask.policy.hedge_after_ms);
     Ok(PlanRequest {
         program: chosen.program,
         hearing: hearing(&body)?,
-        ask: native.ask,
+        ask,
         primary: chosen.primary.or(hint),
         review: chosen.review,
         primary_min_weight: chosen.primary_min_weight,
@@ -173,6 +191,7 @@ fn flat(orchestration: Fields<'_>, directive: Option<tokenhub_formats::Program>)
         review: review.map(|model| Named { param: REVIEW, model }),
         primary_min_weight: orchestration.small("primary_min_weight", limits::WEIGHT_MAX)?,
         review_min_weight: orchestration.small("review_min_weight", limits::WEIGHT_MAX)?,
+        hedge_after_ms: None,
     })
 }
 

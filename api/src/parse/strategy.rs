@@ -3,7 +3,7 @@
 //! The older `orchestration` says the same in one flat object for all modes and is read in [`super::plan`].
 
 use serde_json::{Map, Value};
-use tokenhub_domain::{RankMethod, StopRule, VoteMethod, limits};
+use tokenhub_domain::{CascadeCheck, RankMethod, StopRule, VoteMethod, limits};
 
 use super::{
     Fields, model_name,
@@ -17,10 +17,12 @@ pub(crate) const STRATEGY: &str = "strategy";
 const MODEL: &str = "strategy.model";
 const JUDGE_MODEL: &str = "strategy.judge_model";
 const CRITIC_MODEL: &str = "strategy.critic_model";
+const WRITER_MODEL: &str = "strategy.writer_model";
+const MODELS: &str = "strategy.models";
 /// Where a strategy may name the schema of its answer.
 pub(super) const SCHEMA: &str = "strategy.output_schema";
 
-const TYPES: &str = "must be single, vote, best_of_n, adversarial or refine";
+const TYPES: &str = "must be single, hedge, vote, best_of_n, adversarial, refine, cascade or fuse";
 const STOP_RULE: &str = r#"must be all, decided, {"posterior": 0.95} or {"margin": 2}"#;
 /// A posterior below one half is a leader's by definition; certainty is never reached.
 const POSTERIOR: std::ops::RangeInclusive<f64> = 0.5..=0.9999;
@@ -33,6 +35,8 @@ pub(super) struct Strategy {
     pub(super) review: Option<Named>,
     pub(super) primary_min_weight: u32,
     pub(super) review_min_weight: u32,
+    /// When the next deployment is asked as well.
+    pub(super) hedge_after_ms: Option<u64>,
 }
 
 /// The strategy in `body`, if there is one.
@@ -45,35 +49,49 @@ pub(super) fn of(body: &Map<String, Value>) -> Result<Option<Strategy>, Problem>
     }
     let fields = Fields::of(body, STRATEGY)?;
     let kind = fields.text("type")?;
-    let (known, review_field): (&[&str], &'static str) = match kind {
-        "single" => (&["profile"], JUDGE_MODEL),
-        "vote" => (
-            &["voters", "method", "judge_model", "judge_votes", "judge_min_weight", "parallelism", "stop"],
-            JUDGE_MODEL,
-        ),
-        "best_of_n" => (&["candidates", "method", "judge_model", "judge_min_weight"], JUDGE_MODEL),
-        "adversarial" => (&["rounds", "critic_model", "critic_min_weight", "plan_only"], CRITIC_MODEL),
-        "refine" => (&["rounds"], JUDGE_MODEL),
+    let known: &[&str] = match kind {
+        "single" => &["model", "profile"],
+        "hedge" => &["model", "after_ms"],
+        "vote" => &["voters", "method", "judge_model", "judge_votes", "judge_min_weight", "parallelism", "stop"],
+        "best_of_n" => &["model", "candidates", "method", "judge_model", "judge_min_weight"],
+        "adversarial" => &["model", "rounds", "critic_model", "critic_min_weight", "plan_only"],
+        "refine" => &["model", "rounds"],
+        "cascade" => &["models", "stages", "check", "judge_model", "judge_min_weight"],
+        "fuse" => &["panel", "min_success", "writer_model", "judge_model", "judge_min_weight"],
         "" => return Err(Problem::MissingField { param: fields.path("type") }),
         _ => return Err(Problem::invalid(fields.path("type"), TYPES)),
     };
-    let common = ["type", "min_weight", "output_schema"];
-    // Voters are distinct models, so nobody can be named as their author.
-    let author: &[&str] = if kind == "vote" { &[] } else { &["model"] };
-    fields.only(&[common.as_slice(), author, known].concat())?;
+    fields.only(&[&["type", "min_weight", "output_schema"], known].concat())?;
     let named = |param: &'static str| -> Result<Option<Named>, Problem> {
         let field = param.strip_prefix("strategy.").unwrap_or(param);
         Ok(model_name(fields.get(field), param)?.map(|model| Named { param, model }))
     };
-    let weight = |name: &str| fields.small(name, limits::WEIGHT_MAX);
-    let review_weight = if kind == "adversarial" { "critic_min_weight" } else { "judge_min_weight" };
+    let (author, reviewer, review_weight) = match kind {
+        "adversarial" => (MODEL, CRITIC_MODEL, "critic_min_weight"),
+        "fuse" => (WRITER_MODEL, JUDGE_MODEL, "judge_min_weight"),
+        _ => (MODEL, JUDGE_MODEL, "judge_min_weight"),
+    };
     Ok(Some(Strategy {
         program: program(kind, fields)?,
-        primary: named(MODEL)?,
-        review: named(review_field)?,
-        primary_min_weight: weight("min_weight")?,
-        review_min_weight: weight(review_weight)?,
+        primary: named(author)?,
+        review: named(reviewer)?,
+        primary_min_weight: fields.small("min_weight", limits::WEIGHT_MAX)?,
+        review_min_weight: fields.small(review_weight, limits::WEIGHT_MAX)?,
+        hedge_after_ms: hedge_after_ms(kind, fields)?,
     }))
+}
+
+/// A hedge that does not say when is a mistake: there is no time that suits every model.
+fn hedge_after_ms(kind: &str, fields: Fields<'_>) -> Result<Option<u64>, Problem> {
+    if kind != "hedge" {
+        return Ok(None);
+    }
+    let after_ms = fields.whole("after_ms", limits::POLICY_LATENCY_MS_MAX)?;
+    match after_ms {
+        Some(0) => Err(Problem::invalid(fields.path("after_ms"), "must be at least 1")),
+        None => Err(Problem::MissingField { param: fields.path("after_ms") }),
+        Some(_) => Ok(after_ms),
+    }
 }
 
 fn program(kind: &str, fields: Fields<'_>) -> Result<Program, Problem> {
@@ -92,6 +110,8 @@ fn program(kind: &str, fields: Fields<'_>) -> Result<Program, Problem> {
             return_plan_only: fields.flag("plan_only")?,
         },
         "refine" => Program::Refine { rounds: rounds(fields, limits::REFINE_ROUNDS_DEFAULT)? },
+        "cascade" => cascade(fields)?,
+        "fuse" => fuse(fields)?,
         _ => Program::Chat {
             profile: match fields.text("profile")? {
                 "" | "policy" => ChatProfile::Policy,
@@ -100,6 +120,54 @@ fn program(kind: &str, fields: Fields<'_>) -> Result<Program, Problem> {
             },
         },
     })
+}
+
+fn cascade(fields: Fields<'_>) -> Result<Program, Problem> {
+    let check = match fields.text("check")? {
+        "" | "judge" => CascadeCheck::Judge,
+        "schema" if fields.get("output_schema").is_some() => CascadeCheck::Schema,
+        "schema" => return Err(Problem::invalid(fields.path("check"), "`schema` needs `output_schema`")),
+        _ => return Err(Problem::invalid(fields.path("check"), "must be judge or schema")),
+    };
+    let several = format!("must be 2 to {} names of models", limits::CASCADE_STAGES_MAX);
+    let wrong = || Problem::invalid(MODELS, several.as_str());
+    let models = match fields.get("models") {
+        None => Vec::new(),
+        Some(Value::Array(names)) => {
+            let name = |name: &Value| Ok(model_name(Some(name), MODELS)?.ok_or_else(wrong)?);
+            names.iter().map(name).collect::<Result<Vec<String>, Problem>>()?
+        }
+        Some(_) => return Err(wrong()),
+    };
+    let most = usize::try_from(limits::CASCADE_STAGES_MAX).unwrap_or(usize::MAX);
+    if fields.get("models").is_some() && !(2..=most).contains(&models.len()) {
+        return Err(wrong());
+    }
+    let stages = match fields.small("stages", limits::CASCADE_STAGES_MAX)? {
+        0 if fields.get("stages").is_none() => limits::CASCADE_STAGES_DEFAULT,
+        stages if stages < 2 => return Err(Problem::invalid(fields.path("stages"), "must be at least 2")),
+        _ if !models.is_empty() => {
+            return Err(Problem::invalid(fields.path("stages"), "cannot be combined with `models`"));
+        }
+        stages => stages,
+    };
+    let models = models.into_iter().map(|model| Named { param: MODELS, model }).collect();
+    Ok(Program::Cascade { models, stages, check })
+}
+
+fn fuse(fields: Fields<'_>) -> Result<Program, Problem> {
+    let panel = several(fields, "panel")?;
+    let min_success = match fields.small("min_success", limits::VOTERS_MAX)? {
+        0 if fields.get("min_success").is_none() => 1,
+        least if least == 0 || least > panel => {
+            return Err(Problem::invalid(
+                fields.path("min_success"),
+                format!("must be a whole number from 1 to {panel}"),
+            ));
+        }
+        least => least,
+    };
+    Ok(Program::Fuse { panel, min_success })
 }
 
 fn vote(fields: Fields<'_>) -> Result<Program, Problem> {
@@ -203,6 +271,13 @@ mod tests {
             Program::BestOfN { candidates: 4, method: RankMethod::Pairwise }
         );
         assert_eq!(program_of(&json!({"type": "refine"})), Program::Refine { rounds: 2 });
+        assert_eq!(program_of(&json!({"type": "fuse"})), Program::Fuse { panel: 3, min_success: 1 });
+        let stage = |model: &str| Named { param: MODELS, model: model.to_owned() };
+        assert_eq!(
+            program_of(&json!({"type": "cascade", "models": ["small", "big"]})),
+            Program::Cascade { models: vec![stage("small"), stage("big")], stages: 2, check: CascadeCheck::Judge }
+        );
+        assert_eq!(read(&json!({"type": "hedge", "after_ms": 300})).unwrap().hedge_after_ms, Some(300));
         let adversarial = read(&json!({"type": "adversarial", "model": "a", "critic_model": "b", "min_weight": 3}));
         let Strategy { program, primary, review, primary_min_weight, .. } = adversarial.unwrap();
         assert_eq!(program, Program::Adversarial { rounds: 1, return_plan_only: false });
@@ -230,6 +305,15 @@ mod tests {
             (json!({"type": "refine", "rounds": 0}), "strategy.rounds"),
             (json!({"type": "adversarial", "critic_model": 3}), "strategy.critic_model"),
             (json!({"type": "best_of_n", "method": "elo"}), "strategy.method"),
+            (json!({"type": "hedge"}), "strategy.after_ms"),
+            (json!({"type": "hedge", "after_ms": 0}), "strategy.after_ms"),
+            (json!({"type": "cascade", "models": ["a"]}), "strategy.models"),
+            (json!({"type": "cascade", "models": ["a", "*"]}), "strategy.models"),
+            (json!({"type": "cascade", "stages": 1}), "strategy.stages"),
+            (json!({"type": "cascade", "models": ["a", "b"], "stages": 2}), "strategy.stages"),
+            (json!({"type": "cascade", "check": "schema"}), "strategy.check"),
+            (json!({"type": "fuse", "panel": 3, "min_success": 4}), "strategy.min_success"),
+            (json!({"type": "fuse", "writer_model": 1}), "strategy.writer_model"),
         ] {
             let problem = read(&strategy).unwrap_err();
             let named = problem.report(crate::error::Shape::Problem).param.unwrap();

@@ -3,8 +3,8 @@
 use chrono::{DateTime, SecondsFormat};
 use serde_json::{Map, Value, json};
 use tokenhub_domain::{
-    AdversarialAnswer, Answer, Ballot, BestOfNAnswer, MatchResult, ModelId, Outcome, RefineAnswer, RunId, RunStatus,
-    StepRecord, Text, UnixMicros, Usage, VoteAnswer, VoteMethod, WorkflowId,
+    AdversarialAnswer, Answer, Ballot, BestOfNAnswer, CascadeAnswer, FuseAnswer, MatchResult, ModelId, Outcome,
+    RefineAnswer, RunId, RunStatus, StepRecord, Text, UnixMicros, Usage, VoteAnswer, VoteMethod, WorkflowId,
 };
 
 /// What surrounds an outcome.
@@ -132,6 +132,8 @@ fn response(answer: &Answer) -> Value {
         Answer::Vote(answer) => vote(answer),
         Answer::Refine(answer) => refine(answer),
         Answer::BestOfN(answer) => best_of_n(answer),
+        Answer::Cascade(answer) => cascade(answer),
+        Answer::Fuse(answer) => fuse(answer),
     }
 }
 
@@ -196,6 +198,26 @@ fn best_of_n(answer: &BestOfNAnswer) -> Value {
         fields.insert("matches".to_owned(), json!(answer.matches));
     }
     object
+}
+
+fn cascade(answer: &CascadeAnswer) -> Value {
+    json!({
+        "content": text(&answer.response),
+        "selected": answer.selected,
+        "stages": answer.stages,
+        "escalations": answer.stages.len().saturating_sub(1),
+    })
+}
+
+fn fuse(answer: &FuseAnswer) -> Value {
+    let panel = answer.panel.iter().map(|ballot| json!({"model": ballot.model, "content": text(&ballot.content)}));
+    json!({
+        "content": text(&answer.response),
+        "panel": panel.collect::<Vec<_>>(),
+        "analysis": answer.analysis,
+        "judge": judge(answer.judge.as_ref()),
+        "writer": judge(answer.writer.as_ref()),
+    })
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]

@@ -5,23 +5,18 @@ use axum::{
     extract::{Request, State},
     response::{IntoResponse, Response},
 };
-use tokenhub_domain::{
-    AdversarialSpec, BestOfNSpec, ChatSpec, DurabilityMark, Outcome, PlanSpec, RefineSpec, RoutingProfile, RunId,
-    RunKind, RunStatus, VoteSpec, limits,
-};
-use tokenhub_telemetry::RequestKind;
+use tokenhub_domain::{DurabilityMark, Outcome, RunStatus, limits};
 
 use super::{
     Answers, entry, plan_later,
+    plan_spec::{counted_as, kind_of, spec_of},
     protocol::headers_of,
-    run_request::{self, Naming},
 };
 use crate::{
     dispatch::{Answered, Job, Readback},
     durability::{self, Delivery},
     error::{Problem, Shape},
-    parse::plan::{self, ChatProfile, Hearing, Named, PRIMARY, PlanRequest, Program},
-    protocol,
+    parse::plan::{self, Hearing},
     render::{self, Identity},
     state::{Gate, Models, Runner},
     validation,
@@ -100,90 +95,4 @@ fn has_no_answer(outcome: &Outcome) -> bool {
 /// Root and namespace of the Temporal UI.
 pub(super) fn temporal_ui(runner: &Runner) -> Option<(&str, &str)> {
     runner.temporal_ui.as_deref().map(|(root, namespace)| (root.as_str(), namespace.as_str()))
-}
-
-/// The kind of run that carries a program.
-pub(super) fn kind_of(program: &Program) -> RunKind {
-    match program {
-        Program::Chat { .. } => RunKind::Chat,
-        Program::Adversarial { .. } => RunKind::Adversarial,
-        Program::Vote { .. } => RunKind::Vote,
-        Program::Refine { .. } => RunKind::Refine,
-        Program::BestOfN { .. } => RunKind::BestOfN,
-    }
-}
-
-/// What a program is counted as.
-pub(super) fn counted_as(program: &Program) -> RequestKind {
-    match program {
-        Program::Chat { .. } => RequestKind::Planning,
-        Program::Adversarial { .. } => RequestKind::Adversarial,
-        Program::Vote { .. } => RequestKind::Vote,
-        Program::Refine { .. } => RequestKind::Refine,
-        Program::BestOfN { .. } => RequestKind::BestOfN,
-    }
-}
-
-/// The specification of a plan, its models looked up.
-pub(super) fn spec_of(
-    models: &Models,
-    entry: &entry::Entry,
-    kind: RunKind,
-    mut request: PlanRequest,
-) -> Result<PlanSpec, Problem> {
-    if request.program == (Program::Chat { profile: ChatProfile::Planning }) {
-        request.ask.policy.profile.get_or_insert(RoutingProfile::Planning);
-    }
-    let demands = request.ask.demands.clone();
-    let mut base = run_request::base(models, entry, kind, RunId::generate_plan(), request.ask, &protocol::PLAN);
-    request.bounds.apply(&mut base);
-    let catalogue = models.world.catalogue.load_full();
-    let find = |named: Option<&Named>, naming: Naming<'_>| {
-        let param = named.map_or(PRIMARY, |named| named.param);
-        let name = named.map(|named| named.model.as_str());
-        run_request::named_model(&catalogue, entry, &base, Naming { param, name, ..naming })
-    };
-    let answering = Naming::of(PRIMARY, None, &demands, &base);
-    let primary = Naming { min_weight: request.primary_min_weight, ..answering };
-    let review = Naming { min_weight: request.review_min_weight, needs: &[], listed: &[], ..answering };
-    let primary_model = find(request.primary.as_ref(), primary)?;
-    let review_model = find(request.review.as_ref(), review)?;
-    let (primary_min_weight, review_min_weight) = (request.primary_min_weight, request.review_min_weight);
-    Ok(match request.program {
-        Program::Chat { .. } => {
-            let mut base = base;
-            base.policy.min_weight = base.policy.min_weight.max(primary_min_weight);
-            PlanSpec::Chat(ChatSpec { base, model: primary_model, background: false })
-        }
-        Program::Adversarial { rounds, return_plan_only } => PlanSpec::Adversarial(AdversarialSpec {
-            base,
-            rounds,
-            primary_model,
-            review_model,
-            primary_min_weight,
-            review_min_weight,
-            return_plan_only,
-        }),
-        Program::Vote { voters, method, judge_votes, parallelism, stop } => PlanSpec::Vote(VoteSpec {
-            parallelism,
-            stop,
-            base,
-            voters,
-            method,
-            judge_model: review_model,
-            voter_min_weight: primary_min_weight,
-            judge_min_weight: review_min_weight,
-            judge_votes,
-        }),
-        Program::Refine { rounds } => PlanSpec::Refine(RefineSpec { base, rounds, primary_model, primary_min_weight }),
-        Program::BestOfN { candidates, method } => PlanSpec::BestOfN(BestOfNSpec {
-            base,
-            candidates,
-            method,
-            primary_model,
-            judge_model: review_model,
-            primary_min_weight,
-            judge_min_weight: review_min_weight,
-        }),
-    })
 }

@@ -13,7 +13,7 @@ use tokenhub_domain::{BOUNDED_OUTPUT_TOKENS, Bound, PlanSpec, RunStatus, Use, li
 
 use super::{
     entry,
-    plan::{kind_of, spec_of},
+    plan_spec::{kind_of, spec_of},
 };
 use crate::{
     error::{Problem, Shape},

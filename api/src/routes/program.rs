@@ -16,7 +16,7 @@ use tokenhub_providers::convert::{self, Abilities, ConvertError, Issuer, ReplyCo
 use super::{
     Answers,
     entry::Entry,
-    plan::{counted_as, kind_of, spec_of},
+    plan_spec::{counted_as, kind_of, spec_of},
     protocol::headers_of,
 };
 use crate::{

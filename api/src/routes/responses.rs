@@ -132,7 +132,9 @@ fn spec_of(row: &RunRow) -> Option<ChatSpec> {
             | PlanSpec::Adversarial(_)
             | PlanSpec::Vote(_)
             | PlanSpec::Refine(_)
-            | PlanSpec::BestOfN(_),
+            | PlanSpec::BestOfN(_)
+            | PlanSpec::Cascade(_)
+            | PlanSpec::Fuse(_),
         )
         | Err(_) => None,
     }

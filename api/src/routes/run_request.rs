@@ -37,7 +37,12 @@ pub(super) fn base(
     let policy = Policy { hedge_after_ms: hedge_after_ms.filter(|millis| *millis > 0), ..wished };
     let default_deadline_ms = match kind {
         RunKind::Chat | RunKind::StreamLog => settings.default_max_latency_ms,
-        RunKind::Adversarial | RunKind::Vote | RunKind::Refine | RunKind::BestOfN => limits::RUN_DEADLINE_MS,
+        RunKind::Adversarial
+        | RunKind::Vote
+        | RunKind::Refine
+        | RunKind::BestOfN
+        | RunKind::Cascade
+        | RunKind::Fuse => limits::RUN_DEADLINE_MS,
     };
     SpecBase {
         run: RunContext {

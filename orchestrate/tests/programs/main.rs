@@ -4,6 +4,7 @@
 
 mod early_stop;
 mod failures;
+mod fusion;
 mod judges;
 mod majority;
 mod orders;
@@ -13,4 +14,5 @@ mod schemas;
 mod script;
 mod sendable;
 mod specs;
+mod stages;
 mod triad;
