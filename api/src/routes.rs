@@ -12,7 +12,9 @@ mod health;
 mod models;
 mod open_stream;
 mod plan;
+mod plan_events;
 mod plan_later;
+mod plan_steps;
 mod previous_response;
 mod program;
 mod protocol;
@@ -61,6 +63,8 @@ pub(crate) fn router(state: AppState) -> Router {
         .route("/v1/plan", post(plan::create).get(plan_later::list))
         .route("/v1/plan/{id}", get(plan_later::show))
         .route("/v1/plan/{id}/cancel", post(plan_later::cancel))
+        .route("/v1/plan/{id}/events", get(plan_events::show))
+        .route("/v1/plan/{id}/steps", get(plan_steps::list))
         .merge(catalogue::router())
         .route("/admin/v1/engine/models", get(routing::engine_models))
         .route("/admin/v1/events", get(events::watch))
