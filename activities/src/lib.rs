@@ -17,6 +17,7 @@ mod health;
 mod log;
 mod losses;
 mod observed;
+pub mod plan_events;
 mod presence;
 pub mod prober;
 pub mod rehearsal;

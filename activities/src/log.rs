@@ -1,10 +1,12 @@
 //! The last step of a run: its row and its line in the request log.
 
-use tokenhub_domain::{DurabilityMark, FinishRequest, Owner, RunContext, RunStatus, StopReason, UnixMicros, Usage};
+use tokenhub_domain::{
+    DurabilityMark, EventKeeping, FinishRequest, Owner, RunContext, RunStatus, StopReason, UnixMicros, Usage,
+};
 use tokenhub_store::{Claim, FinishRow, RequestLogRow};
 use tokenhub_workflows::contract::StreamLog;
 
-use crate::{ActivityFault, Keeping, World, clock, fault_points::FaultPoint};
+use crate::{ActivityFault, Keeping, World, clock, fault_points::FaultPoint, plan_events};
 
 /// Writes what the run came to. Idempotent: a second call changes nothing.
 pub(crate) async fn run(
@@ -30,6 +32,10 @@ pub(crate) async fn run(
                 finished_at: now,
                 negotiated_model: outcome.negotiated_model.clone(),
                 usage: outcome.usage,
+                event: match run.events {
+                    EventKeeping::None => None,
+                    EventKeeping::Kept => plan_events::ended(outcome, durability, now),
+                },
             };
             if !end_run(world, run, owner, &finish).await? {
                 tracing::warn!(run = %run.run_id, %owner, "a run was ended by another owner; this end is not kept");

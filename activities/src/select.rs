@@ -6,7 +6,7 @@ use tokenhub_domain::{Owner, RunContext, SelectRequest, Selection, Shortlist};
 use tokenhub_routing::{Decision, Extent, Situation};
 use tokenhub_store::{Claim, DecisionRow};
 
-use crate::{ActivityFault, Keeping, World, clock, fault_points::FaultPoint};
+use crate::{ActivityFault, Keeping, World, clock, fault_points::FaultPoint, plan_events};
 
 /// Claims `run` for `owner` and makes one shortlist for each wish.
 pub(crate) async fn run(
@@ -25,7 +25,9 @@ pub(crate) async fn run(
         },
     }
     world.faults.reach(FaultPoint::Select, "").await;
-    Ok(Selection::Claimed(shortlists(world, run, request)))
+    let selection = Selection::Claimed(shortlists(world, run, request));
+    plan_events::tell_started(world, run, owner, &selection).await?;
+    Ok(selection)
 }
 
 /// One shortlist for each wish of `request`, as things are now. Drawn anew each time: of a workflow's lists the history

@@ -13,8 +13,10 @@ mod models;
 mod open_stream;
 mod plan;
 mod plan_estimate;
+mod plan_events;
 mod plan_later;
 mod plan_spec;
+mod plan_steps;
 mod previous_response;
 mod program;
 mod protocol;
@@ -64,6 +66,8 @@ pub(crate) fn router(state: AppState) -> Router {
         .route("/v1/plan/estimate", post(plan_estimate::estimate))
         .route("/v1/plan/{id}", get(plan_later::show))
         .route("/v1/plan/{id}/cancel", post(plan_later::cancel))
+        .route("/v1/plan/{id}/events", get(plan_events::show))
+        .route("/v1/plan/{id}/steps", get(plan_steps::list))
         .merge(catalogue::router())
         .route("/admin/v1/engine/models", get(routing::engine_models))
         .route("/admin/v1/events", get(events::watch))

@@ -157,6 +157,7 @@ fn assemble(
             world: Arc::clone(world),
             tasks: tasks.clone(),
             temporal_ui: temporal_ui(&settings),
+            stopping: stop.clone(),
         },
         health: Health {
             world: Arc::clone(world),

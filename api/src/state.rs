@@ -80,6 +80,8 @@ pub(crate) struct Runner {
     pub(crate) tasks: TaskTracker,
     /// Root of the Temporal UI and the namespace, for links.
     pub(crate) temporal_ui: Option<Arc<(String, String)>>,
+    /// The process is about to stop.
+    pub(crate) stopping: CancellationToken,
 }
 
 /// What an operator asks about.

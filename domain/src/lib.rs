@@ -20,6 +20,7 @@ mod model_choice;
 mod money;
 mod outcome;
 mod output;
+mod plan_event;
 mod policy;
 mod prompt;
 mod prompt_prefix;
@@ -52,11 +53,12 @@ pub use outcome::{
     RunStatus, StepRecord, StopReason, Usage, VoteAnswer, VoteDecision,
 };
 pub use output::{Mismatch, OnMismatch, OutputWish, TextFormat};
+pub use plan_event::PlanEvent;
 pub use policy::{Policy, RoutingProfile};
 pub use prompt::{Derived, Prompt, PromptError, Repair, Segment, Voice, answer_text, render, user_text};
 pub use prompt_prefix::PromptPrefix;
 pub use raw_fields::{RawFields, RawText};
-pub use run::{DurabilityMark, DurabilityWish, Owner, RunContext, RunKind};
+pub use run::{DurabilityMark, DurabilityWish, EventKeeping, Owner, RunContext, RunKind};
 pub use spec::{
     AdversarialSpec, BestOfNSpec, ChatSpec, PlanSpec, RankMethod, RefineSpec, SpecBase, StopRule, VoteMethod, VoteSpec,
 };

@@ -29,6 +29,8 @@ pub const VOTERS_DEFAULT: u32 = 3;
 pub const ADVERSARIAL_ROUNDS_DEFAULT: u32 = 1;
 /// Refine rounds when the request names no number.
 pub const REFINE_ROUNDS_DEFAULT: u32 = 2;
+/// Most events that are kept of one plan, its last one included: what a client may have to read again after a break.
+pub const PLAN_EVENTS_MAX: u64 = 10_000;
 /// Output tokens assumed in a cost estimate when the request sets no limit.
 pub const ESTIMATED_OUTPUT_TOKENS: u64 = 512;
 /// Most models that a cascade asks one after the other: each keeps the caller waiting.

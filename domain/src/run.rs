@@ -82,6 +82,28 @@ pub struct RunContext {
     /// The catalogue version at the start.
     #[serde(default)]
     pub config_version: u64,
+    /// Whether its steps are told while they happen.
+    #[serde(default, skip_serializing_if = "EventKeeping::is_default")]
+    pub events: EventKeeping,
+}
+
+/// Whether what happens to a run is written down for those who watch it. Only plans are watched: of a chat nobody would
+/// read it, and every event is a write.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum EventKeeping {
+    /// It is not.
+    #[default]
+    None,
+    /// Each event, with the step that causes it.
+    Kept,
+}
+
+impl EventKeeping {
+    /// Whether it is what holds where nothing is said.
+    pub fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 /// Who holds a run or a journal entry.
@@ -179,6 +201,16 @@ impl DurabilityMark {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_run_without_events_is_written_as_before_there_were_any() {
+        let old = r#"{"run_id":"run_1","kind":"chat","tenant":"default","principal":"","api_key_id":"","request_id":"","config_version":1}"#;
+        let run: RunContext = serde_json::from_str(old).unwrap();
+        assert_eq!(run.events, EventKeeping::None);
+        assert_eq!(serde_json::to_string(&run).unwrap(), old);
+        let kept = serde_json::to_string(&RunContext { events: EventKeeping::Kept, ..run }).unwrap();
+        assert!(kept.ends_with(r#""events":"kept"}"#), "{kept}");
+    }
 
     #[test]
     fn a_process_and_its_calls_expire_and_name_their_process() {

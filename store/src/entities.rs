@@ -12,5 +12,6 @@ pub(crate) mod decisions;
 pub(crate) mod journal;
 pub(crate) mod ledger;
 pub(crate) mod observations;
+pub(crate) mod plan_events;
 pub(crate) mod request_log;
 pub(crate) mod runs;

@@ -12,9 +12,10 @@ use sea_orm::{
 use tokenhub_domain::{AttemptId, Owner, RunId, StepId, StepKey, TenantId, UnixMicros};
 
 use crate::{
-    Store, StoreError,
+    NewEvent, Store, StoreError,
     columns::counted_small,
     entities::journal::{self, Column},
+    plan_events,
 };
 
 const WHAT: &str = "the journal";
@@ -70,6 +71,23 @@ pub enum Completed {
     First,
     /// Another answer came before; this one is wasted.
     AlreadyDone(JournalEntry),
+}
+
+/// The outcome of a try, as its sender hands it in.
+#[derive(Clone, Copy, Debug)]
+pub struct HandedIn<'a> {
+    /// Whose run it is.
+    pub tenant: &'a TenantId,
+    /// The try.
+    pub key: &'a StepKey,
+    /// Who hands it in.
+    pub owner: &'a Owner,
+    /// A serialised `SendOutcome`.
+    pub outcome_json: &'a str,
+    /// The ledger row that paid for it.
+    pub attempt: &'a AttemptId,
+    /// The time.
+    pub now: UnixMicros,
 }
 
 /// The stored outcome of a try.
@@ -199,18 +217,31 @@ impl Journal {
         attempt: &AttemptId,
         now: UnixMicros,
     ) -> Result<Completed, StoreError> {
-        let completed = update_open(tenant, key)
-            .col_expr(Column::State, Expr::value(DONE))
-            .col_expr(Column::OutcomeJson, Expr::value(outcome_json))
-            .col_expr(Column::AttemptId, Expr::value(attempt.as_str()))
-            .col_expr(Column::Owner, Expr::value(owner.0.as_str()))
-            .col_expr(Column::CompletedAt, Expr::value(now.0))
-            .exec(self.store.writer())
-            .await
-            .map_err(StoreError::writing(WHAT))?;
-        if completed.rows_affected > 0 {
+        let outcome = HandedIn { tenant, key, owner, outcome_json, attempt, now };
+        if hand_in(self.store.writer(), &outcome).await? {
             return Ok(Completed::First);
         }
+        self.handed_in_before(&outcome).await
+    }
+
+    /// [`Self::complete`], and together with it what is told of it in the events of `run_id`.
+    pub async fn complete_and_tell(
+        &self,
+        outcome: HandedIn<'_>,
+        run_id: &RunId,
+        event: &NewEvent,
+    ) -> Result<Completed, StoreError> {
+        let transaction = self.store.begin(WHAT).await?;
+        let is_first = hand_in(&transaction, &outcome).await?;
+        if is_first {
+            plan_events::write_next(&transaction, (outcome.tenant, run_id), event).await?;
+        }
+        transaction.commit().await.map_err(StoreError::writing(WHAT))?;
+        if is_first { Ok(Completed::First) } else { self.handed_in_before(&outcome).await }
+    }
+
+    async fn handed_in_before(&self, outcome: &HandedIn<'_>) -> Result<Completed, StoreError> {
+        let HandedIn { tenant, key, attempt, .. } = *outcome;
         match self.read(self.store.writer(), tenant, key).await?.and_then(|row| row.entry) {
             Some(entry) if entry.attempt == *attempt => Ok(Completed::First),
             Some(entry) => Ok(Completed::AlreadyDone(entry)),
@@ -274,6 +305,20 @@ impl Journal {
         let row = journal::Entity::find_by_id(id).one(connection).await.map_err(StoreError::reading(WHAT))?;
         row.map(from_model).transpose()
     }
+}
+
+/// False: there is an outcome already.
+async fn hand_in<C: ConnectionTrait>(connection: &C, outcome: &HandedIn<'_>) -> Result<bool, StoreError> {
+    let completed = update_open(outcome.tenant, outcome.key)
+        .col_expr(Column::State, Expr::value(DONE))
+        .col_expr(Column::OutcomeJson, Expr::value(outcome.outcome_json))
+        .col_expr(Column::AttemptId, Expr::value(outcome.attempt.as_str()))
+        .col_expr(Column::Owner, Expr::value(outcome.owner.0.as_str()))
+        .col_expr(Column::CompletedAt, Expr::value(outcome.now.0))
+        .exec(connection)
+        .await
+        .map_err(StoreError::writing(WHAT))?;
+    Ok(completed.rows_affected > 0)
 }
 
 /// A change of an entry that has no outcome yet.

@@ -3,8 +3,8 @@
 use sea_orm::{ColumnTrait, Condition, ConnectionTrait, EntityTrait, ExprTrait, QueryFilter, QueryOrder, QuerySelect};
 use serde::{Deserialize, Serialize};
 use tokenhub_domain::{
-    ApiKeyId, DurabilityMark, ErrorClass, ModelId, NanoDollars, PrincipalId, ProviderId, RequestId, RunContext, RunId,
-    RunStatus, StopReason, TenantId, UnixMicros, Usage,
+    ApiKeyId, DurabilityMark, ErrorClass, EventKeeping, ModelId, NanoDollars, PrincipalId, ProviderId, RequestId,
+    RunContext, RunId, RunStatus, StopReason, TenantId, UnixMicros, Usage,
 };
 
 use crate::{
@@ -174,6 +174,8 @@ fn from_model(model: request_log::Model) -> Result<RequestLogRow, StoreError> {
             api_key_id: ApiKeyId::new(model.api_key_id),
             request_id: RequestId::new(model.request_id),
             config_version: counted(model.config_version),
+            // A line of the log says nothing of it.
+            events: EventKeeping::None,
         },
         model: model.model.map(ModelId::new),
         provider: model.provider.map(ProviderId::new),

@@ -20,9 +20,10 @@ pub use insert::{IdempotencyScope, Inserted, NewRun};
 pub use row::RunRow;
 
 use crate::{
-    Store, StoreError,
+    NewEvent, Store, StoreError,
     columns::{name_of, stored},
     entities::runs::{self, Column},
+    plan_events,
 };
 
 const WHAT: &str = "runs";
@@ -67,6 +68,8 @@ pub struct FinishRow {
     pub usage: Usage,
     /// When it ended.
     pub finished_at: UnixMicros,
+    /// The last event, for a run that keeps events.
+    pub event: Option<NewEvent>,
 }
 
 /// The table of runs.
@@ -218,8 +221,17 @@ impl Runs {
         for (column, value) in result_columns(result) {
             update = update.col_expr(column, Expr::value(value));
         }
-        let finished = update.exec(self.store.writer()).await.map_err(StoreError::writing(WHAT))?;
-        if finished.rows_affected > 0 {
+        let has_ended = match &result.event {
+            None => {
+                let finished = update.exec(self.store.writer()).await.map_err(StoreError::writing(WHAT))?;
+                finished.rows_affected > 0
+            }
+            Some(event) => {
+                let update = sea_orm::QueryTrait::into_query(update);
+                plan_events::end_run(&self.store, (tenant, run_id), update, event).await?
+            }
+        };
+        if has_ended {
             return Ok(true);
         }
         let row = read(self.store.writer(), tenant, run_id).await?;
@@ -252,7 +264,8 @@ fn lease_end(owner: &Owner, now: UnixMicros) -> Option<i64> {
     owner.expires().then(|| now.plus_millis(limits::LEASE_MS).0)
 }
 
-fn is_open() -> Expr {
+/// The run has no result.
+pub(crate) fn is_open() -> Expr {
     Column::Status.is_in([RunStatus::Pending.as_str(), RunStatus::Running.as_str()])
 }
 

@@ -11,8 +11,8 @@ use sea_orm::{
 };
 
 use crate::{
-    Budgets, CatalogueRecords, Contents, Cooldowns, Decisions, Journal, LedgerRows, Observations, RequestLog, Runs,
-    StoreError,
+    Budgets, CatalogueRecords, Contents, Cooldowns, Decisions, Journal, LedgerRows, Observations, PlanEvents,
+    RequestLog, Runs, StoreError,
 };
 
 /// How long a statement waits for a lock, a connection or a server before it fails.
@@ -95,6 +95,11 @@ impl Store {
     /// The request log.
     pub fn request_log(&self) -> RequestLog {
         RequestLog::new(self.clone())
+    }
+
+    /// What happened to plans.
+    pub fn plan_events(&self) -> PlanEvents {
+        PlanEvents::new(self.clone())
     }
 
     /// What administrators wrote about providers, models and aliases.

@@ -29,6 +29,7 @@ async fn insert_row(hub: &TestHub, spec: &Value, workflow_id: &str) {
         workflow_id: Some(WorkflowId::from(workflow_id)),
         config_version: 1,
         created_at: UnixMicros::default(),
+        first_event: None,
     };
     store.runs().insert(&row).await.unwrap();
 }

@@ -7,14 +7,14 @@ use std::{
 };
 
 use tokenhub_domain::{ErrorClass, Owner, ProviderFailure, SendOutcome, limits};
-use tokenhub_store::{Completed, JournalEntry, Lease, LeaseRequest, Settlement, Waste};
+use tokenhub_store::{Completed, HandedIn, JournalEntry, Lease, LeaseRequest, NewEvent, Settlement, StoreError, Waste};
 
 use super::{
     Sending,
-    attempt::{self, insistently, patiently},
+    attempt::{self, Called, insistently, patiently},
     is_over, unwanted,
 };
-use crate::{ActivityFault, clock, fault_points::FaultPoint, presence::Presence};
+use crate::{ActivityFault, clock, fault_points::FaultPoint, plan_events, presence::Presence};
 
 /// How often a step looks whether the attempt that holds its lease has answered.
 const LEASE_CHECK_INTERVAL: Duration = Duration::from_millis(100);
@@ -53,14 +53,12 @@ pub(super) async fn run<P: Presence>(sending: &Sending<'_, P>) -> Result<SendOut
     }
     sending.world.faults.reach(FaultPoint::Send, sending.request.step.as_str()).await;
     let work = async {
+        let Sending { world, run, request, key, .. } = sending;
+        patiently(|| plan_events::tell_sending(world, run, request, key, held.epoch)).await?;
         let called = attempt::call(sending).await?;
         let outcome_json = serde_json::to_string(&called.outcome)?;
-        let journal = sending.world.store.journal();
-        let complete = || {
-            let (tenant, key) = (&sending.run.tenant, &sending.key);
-            journal.complete(tenant, key, &held.owner, &outcome_json, &called.attempt, clock::now())
-        };
-        let entry = match insistently(complete).await? {
+        let told = plan_events::sent(run, request, (key, held.epoch), &called.outcome, called.settlement.as_ref());
+        let entry = match insistently(|| complete(sending, &held, &called, &outcome_json, told.as_ref())).await? {
             Completed::First if held.epoch == 1 => return Ok(called.outcome),
             Completed::First => return with_duplicates(sending, called.outcome).await,
             Completed::AlreadyDone(entry) => entry,
@@ -77,6 +75,29 @@ pub(super) async fn run<P: Presence>(sending: &Sending<'_, P>) -> Result<SendOut
     };
     sending.world.faults.reach(FaultPoint::Journaled, sending.request.step.as_str()).await;
     Ok(outcome)
+}
+
+/// Hands the outcome in, with the event that tells of it. One that is refused does not cost a paid answer.
+async fn complete<P: Presence>(
+    sending: &Sending<'_, P>,
+    held: &Held,
+    called: &Called,
+    outcome_json: &str,
+    told: Option<&NewEvent>,
+) -> Result<Completed, StoreError> {
+    let journal = sending.world.store.journal();
+    let (tenant, key, owner, attempt) = (&sending.run.tenant, &sending.key, &held.owner, &called.attempt);
+    let now = clock::now();
+    if let Some(event) = told {
+        let outcome = HandedIn { tenant, key, owner, outcome_json, attempt, now };
+        match journal.complete_and_tell(outcome, &sending.run.run_id, event).await {
+            Err(error) if !error.is_unavailable() => {
+                tracing::error!(error = &error as &dyn std::error::Error, %attempt, "an event was refused");
+            }
+            completed => return completed,
+        }
+    }
+    journal.complete(tenant, key, owner, outcome_json, attempt, now).await
 }
 
 async fn acquire<P: Presence>(sending: &Sending<'_, P>, owner: Owner) -> Result<Grant, ActivityFault> {

@@ -5,6 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use tokenhub_activities::plan_events;
 use tokenhub_domain::{
     DurabilityMark, DurabilityWish, Outcome, Owner, PlanSpec, RunId, RunStatus, StopReason, TenantId, Text, WorkflowId,
 };
@@ -260,6 +261,7 @@ pub(super) async fn finish_for_workflow(
 
 /// The row of a run that could not write its own end.
 fn finish_row(outcome: &Outcome, epoch: Option<i64>, durability: DurabilityMark) -> Result<FinishRow, Problem> {
+    let ended_at = now();
     Ok(FinishRow {
         epoch,
         status: outcome.status,
@@ -268,12 +270,14 @@ fn finish_row(outcome: &Outcome, epoch: Option<i64>, durability: DurabilityMark)
         durability,
         negotiated_model: outcome.negotiated_model.clone(),
         usage: outcome.usage,
-        finished_at: now(),
+        finished_at: ended_at,
+        // Kept only where the run keeps events, which its row knows.
+        event: plan_events::ended(outcome, durability, ended_at),
     })
 }
 
 fn new_run(shared: &Shared, job: &Job) -> Result<NewRun, Problem> {
-    let run = &job.spec.base().run;
+    let (run, created_at) = (&job.spec.base().run, now());
     let workflow_id = shared.link.as_ref().map(|_| match &job.identity {
         // The store appends the generation.
         Some(identity) => format!("{}:{}:{}", run.kind.as_str(), run.tenant, identity.scope_hash),
@@ -293,7 +297,8 @@ fn new_run(shared: &Shared, job: &Job) -> Result<NewRun, Problem> {
         spec_json: serde_json::to_string(&job.spec).map_err(|_| Problem::Internal)?,
         workflow_id: workflow_id.map(WorkflowId::new),
         config_version: run.config_version,
-        created_at: now(),
+        created_at,
+        first_event: plan_events::created(run, created_at),
     })
 }
 

@@ -253,6 +253,7 @@ mod tests {
                 api_key_id: "key_1".into(),
                 request_id: "req_1".into(),
                 config_version: 1,
+                events: tokenhub_domain::EventKeeping::None,
             };
             let base = serde_json::json!({"run": run, "original": Text::Inline("{}".to_owned()), "deadline_ms": 5_000});
             let base = SpecBase { wish, ..serde_json::from_value(base).unwrap() };

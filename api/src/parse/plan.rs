@@ -121,6 +121,8 @@ pub(crate) enum Hearing {
     AtTheEnd,
     /// After so many milliseconds at the latest; the rest it reads back.
     Within(u64),
+    /// While it runs, event by event.
+    Streaming,
 }
 
 /// A plan request.
@@ -195,13 +197,14 @@ fn flat(orchestration: Fields<'_>, directive: Option<tokenhub_formats::Program>)
     })
 }
 
-/// `background`, and `wait_ms` with it or alone.
+/// `stream`, or `background`, and `wait_ms` with it or alone.
 fn hearing(body: &Map<String, Value>) -> Result<Hearing, Problem> {
-    let background = match body.get("background") {
-        None | Some(Value::Null) => false,
-        Some(Value::Bool(background)) => *background,
-        Some(_) => return Err(Problem::invalid("background", "must be true or false")),
+    let flag = |name: &str| match body.get(name) {
+        None | Some(Value::Null) => Ok(false),
+        Some(Value::Bool(flag)) => Ok(*flag),
+        Some(_) => Err(Problem::invalid(name, "must be true or false")),
     };
+    let (background, stream) = (flag("background")?, flag("stream")?);
     let wait_ms = match body.get("wait_ms") {
         None | Some(Value::Null) => None,
         Some(value) => {
@@ -209,6 +212,14 @@ fn hearing(body: &Map<String, Value>) -> Result<Hearing, Problem> {
             Some(value.as_u64().filter(|millis| *millis <= WAIT_MS_MAX).ok_or_else(rule)?)
         }
     };
+    if stream {
+        return match (background, wait_ms) {
+            (false, None) => Ok(Hearing::Streaming),
+            (true, _) | (_, Some(_)) => {
+                Err(Problem::invalid("stream", "cannot be combined with background or wait_ms"))
+            }
+        };
+    }
     Ok(match (background, wait_ms) {
         (false, None) => Hearing::AtTheEnd,
         (true, None) => Hearing::Within(0),
@@ -367,6 +378,26 @@ mod tests {
         assert_eq!(refused_param(&json!({"output_schema": "{\"type\":\"objekt\"}"})), "orchestration.output_schema");
         assert!(of(&json!({"output_schema": "{\"type\":\"object\"}"})).unwrap().ask.output.schema.is_some());
         assert!(of(&json!({"output_schema": ""})).is_ok());
+    }
+
+    #[test]
+    fn a_plan_is_heard_of_in_one_way_only() {
+        let heard = |more: Value| {
+            let mut body = json!({"request": {"messages": [{}]}});
+            body.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+            let parsed = parse(body.to_string().as_bytes(), Validation::Unsaid);
+            parsed
+                .map(|plan| plan.hearing)
+                .map_err(|problem| problem.report(crate::error::Shape::Problem).param.unwrap_or_default())
+        };
+        assert_eq!(heard(json!({"stream": false})), Ok(Hearing::AtTheEnd));
+        assert_eq!(heard(json!({"stream": true, "background": false})), Ok(Hearing::Streaming));
+        assert_eq!(heard(json!({"background": true})), Ok(Hearing::Within(0)));
+        for more in
+            [json!({"stream": 1}), json!({"stream": true, "background": true}), json!({"stream": true, "wait_ms": 5})]
+        {
+            assert_eq!(heard(more), Err("stream".to_owned()));
+        }
     }
 
     #[test]

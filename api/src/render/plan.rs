@@ -75,7 +75,7 @@ fn links(identity: Identity<'_>) -> Value {
         let workflow = path_segment(workflow_id.as_str());
         format!("{root}/namespaces/{}/workflows/{workflow}", path_segment(namespace))
     });
-    json!({"temporal_ui": page})
+    json!({"temporal_ui": page, "events": format!("/v1/plan/{}/events", path_segment(identity.run_id.as_str()))})
 }
 
 /// Percent-encodes everything that could end a path segment.
@@ -335,7 +335,7 @@ mod tests {
             json!({"calls": 2, "duplicate_calls": 1, "input_tokens": 10, "output_tokens": 5, "cost_usd": 1.5})
         );
         let link = "http://127.0.0.1:8233/namespaces/default/workflows/vote%3Adefault%3Aa%2Fb";
-        assert_eq!(shown["links"], json!({"temporal_ui": link}));
+        assert_eq!(shown["links"], json!({"temporal_ui": link, "events": "/v1/plan/plan_1/events"}));
         assert_eq!(shown.get("error"), None);
     }
 

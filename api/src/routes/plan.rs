@@ -5,10 +5,10 @@ use axum::{
     extract::{Request, State},
     response::{IntoResponse, Response},
 };
-use tokenhub_domain::{DurabilityMark, Outcome, RunStatus, limits};
+use tokenhub_domain::{DurabilityMark, EventKeeping, Outcome, RunStatus, limits};
 
 use super::{
-    Answers, entry, plan_later,
+    Answers, entry, plan_events, plan_later,
     plan_spec::{counted_as, kind_of, spec_of},
     protocol::headers_of,
 };
@@ -43,19 +43,17 @@ async fn answer(gate: &Gate, models: &Models, runner: &Runner, request: Request)
     let kind = kind_of(&parsed.program);
     let counted = counted_as(&parsed.program);
     let hearing = parsed.hearing;
-    let spec = spec_of(models, &entry, kind, parsed)?;
+    let mut spec = spec_of(models, &entry, kind, parsed)?;
+    spec.base_mut().run.events = EventKeeping::Kept;
     let alias = spec.alias().cloned();
     let job = Job { spec, wish, identity, readback: Readback::Promised };
-    if let Hearing::Within(wait_ms) = hearing {
-        let mut response = plan_later::begin(runner, job, wait_ms).await?;
-        render::write_alias(response.headers_mut(), alias.as_ref());
-        response.extensions_mut().insert(Answers(counted));
-        return Ok(response);
-    }
-    let answered = runner.dispatcher.answer(job).await;
+    let answered = match hearing {
+        Hearing::AtTheEnd => runner.dispatcher.answer(job).await.map(|answered| respond(runner, &answered)),
+        Hearing::Within(wait_ms) => plan_later::begin(runner, job, wait_ms).await,
+        Hearing::Streaming => plan_events::begin(runner, job).await,
+    };
     let mut response = match answered {
-        Ok(answered) => {
-            let mut response = respond(runner, &answered);
+        Ok(mut response) => {
             render::write_alias(response.headers_mut(), alias.as_ref());
             response
         }

@@ -168,7 +168,7 @@ async fn stop(gate: &Gate, runner: &Runner, id: &str, request: Request) -> Resul
     respond(runner, &row, None).await
 }
 
-async fn find(runner: &Runner, caller: &Caller, id: &str) -> Result<RunRow, Problem> {
+pub(super) async fn find(runner: &Runner, caller: &Caller, id: &str) -> Result<RunRow, Problem> {
     let row = dispatch::read_run(&runner.world, &caller.tenant, &RunId::from(id)).await?;
     row.ok_or_else(|| Problem::NoSuchRun { id: id.to_owned() })
 }
@@ -176,14 +176,8 @@ async fn find(runner: &Runner, caller: &Caller, id: &str) -> Result<RunRow, Prob
 /// The run as it stands. Of one that nobody has claimed yet, whoever started it may know the durability.
 async fn respond(runner: &Runner, row: &RunRow, mark: Option<DurabilityMark>) -> Result<Response, Problem> {
     let mark = mark.unwrap_or_else(|| dispatch::mark_of(row));
-    let identity = Identity {
-        run_id: &row.run_id,
-        workflow_id: row.workflow_id.as_ref().filter(|_| mark == DurabilityMark::Durable),
-        is_durable: mark == DurabilityMark::Durable,
-        temporal_ui: temporal_ui(runner),
-    };
-    let mut headers = HeaderMap::new();
-    RunHeaders { run_id: &row.run_id, workflow_id: identity.workflow_id, mark }.write(&mut headers);
+    let identity = identity_of(runner, row, mark);
+    let mut headers = headers_of(row, Some(mark));
     write_etag(&mut headers, row);
     let object = match dispatch::outcome_of(row)? {
         Some(outcome) => {
@@ -194,6 +188,31 @@ async fn respond(runner: &Runner, row: &RunRow, mark: Option<DurabilityMark>) ->
         None => render::unfinished_object(identity, row.status, row.created_at),
     };
     Ok((headers, Json(object)).into_response())
+}
+
+fn identity_of<'a>(runner: &'a Runner, row: &'a RunRow, mark: DurabilityMark) -> Identity<'a> {
+    Identity {
+        run_id: &row.run_id,
+        workflow_id: row.workflow_id.as_ref().filter(|_| mark == DurabilityMark::Durable),
+        is_durable: mark == DurabilityMark::Durable,
+        temporal_ui: temporal_ui(runner),
+    }
+}
+
+/// What the headers of an answer about a run tell before it has an outcome.
+pub(super) fn headers_of(row: &RunRow, mark: Option<DurabilityMark>) -> HeaderMap {
+    let mark = mark.unwrap_or_else(|| dispatch::mark_of(row));
+    let workflow_id = row.workflow_id.as_ref().filter(|_| mark == DurabilityMark::Durable);
+    let mut headers = HeaderMap::new();
+    RunHeaders { run_id: &row.run_id, workflow_id, mark }.write(&mut headers);
+    headers
+}
+
+/// The plan object of a run that has ended.
+pub(super) async fn object_of(runner: &Runner, row: &RunRow) -> Result<Map<String, Value>, Problem> {
+    let outcome = dispatch::outcome_of(row)?.ok_or(Problem::Internal)?;
+    let outcome = runner.dispatcher.inline(outcome).await?;
+    Ok(render::plan_object(identity_of(runner, row, dispatch::mark_of(row)), &outcome))
 }
 
 /// Lists the caller's runs, newest first.

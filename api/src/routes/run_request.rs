@@ -1,8 +1,9 @@
 //! From a parsed request to a specification: models looked up, defaults filled in.
 
 use tokenhub_domain::{
-    Bounds, Capability, Catalogue, Dialect, DurabilityWish, ErrorClass, ModelChoice, Operation, Policy, PromptPrefix,
-    ProviderFailure, RunContext, RunId, RunKind, SelectRequest, ShortlistWish, SpecBase, StopReason, Text, limits,
+    Bounds, Capability, Catalogue, Dialect, DurabilityWish, ErrorClass, EventKeeping, ModelChoice, Operation, Policy,
+    PromptPrefix, ProviderFailure, RunContext, RunId, RunKind, SelectRequest, ShortlistWish, SpecBase, StopReason,
+    Text, limits,
 };
 use tokenhub_routing::{Asker, Ranking, Signals, Situation, Temperature};
 
@@ -53,6 +54,7 @@ pub(super) fn base(
             api_key_id: entry.caller.api_key_id.clone(),
             request_id: entry.request_id.clone(),
             config_version: models.world.catalogue.load().version,
+            events: EventKeeping::None,
         },
         dialect: protocol.dialect,
         operation: Operation::Chat,

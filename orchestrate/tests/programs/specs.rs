@@ -17,6 +17,7 @@ pub(crate) fn base(kind: RunKind) -> SpecBase {
             api_key_id: "key_1".into(),
             request_id: "req_1".into(),
             config_version: 1,
+            events: tokenhub_domain::EventKeeping::None,
         },
         dialect: tokenhub_domain::Dialect::Chat,
         forwarded: Vec::new(),

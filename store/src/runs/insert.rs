@@ -11,9 +11,10 @@ use tokenhub_domain::{ApiKeyId, PrincipalId, RequestId, RunId, RunKind, RunStatu
 
 use super::{RunRow, WHAT, find, read};
 use crate::{
-    Store, StoreError,
+    NewEvent, Store, StoreError,
     columns::stored,
     entities::runs::{self, Column},
+    plan_events,
 };
 
 /// How often an insert is tried again when others change the scope's current run meanwhile.
@@ -53,6 +54,8 @@ pub struct NewRun {
     pub config_version: u64,
     /// The time.
     pub created_at: UnixMicros,
+    /// The first event, for a run that keeps events.
+    pub first_event: Option<NewEvent>,
 }
 
 /// What came of adding a run. The row is the one in the database.
@@ -69,7 +72,7 @@ pub enum Inserted {
 pub(super) async fn insert(store: &Store, run: &NewRun) -> Result<Inserted, StoreError> {
     let mut candidate = to_model(run, 1);
     for _ in 0..INSERT_TRIES {
-        if insert_unless_taken(store.writer(), &candidate).await? {
+        if add(store, &candidate, run.first_event.as_ref()).await? {
             return RunRow::from_model(candidate).map(Inserted::New);
         }
         let Some(current) = current_run(store, run).await? else { continue };
@@ -82,7 +85,7 @@ pub(super) async fn insert(store: &Store, run: &NewRun) -> Result<Inserted, Stor
             return Ok(Inserted::Existing(current));
         }
         candidate = to_model(run, current.generation + 1);
-        if supersede(store, &current, &candidate).await? {
+        if supersede(store, &current, &candidate, run.first_event.as_ref()).await? {
             return RunRow::from_model(candidate).map(Inserted::New);
         }
     }
@@ -94,6 +97,29 @@ fn has_failed(status: RunStatus) -> bool {
         RunStatus::Failed | RunStatus::Cancelled | RunStatus::BudgetExhausted | RunStatus::DeadlineExceeded => true,
         RunStatus::Pending | RunStatus::Running | RunStatus::Completed | RunStatus::CompletedPartial => false,
     }
+}
+
+/// Adds the row, with the first event if there is one. False: another row is in the way.
+async fn add(store: &Store, row: &runs::Model, event: Option<&NewEvent>) -> Result<bool, StoreError> {
+    if event.is_none() {
+        return insert_unless_taken(store.writer(), row).await;
+    }
+    let transaction = store.begin(WHAT).await?;
+    let added = insert_with_event(&transaction, row, event).await?;
+    transaction.commit().await.map_err(StoreError::writing(WHAT))?;
+    Ok(added)
+}
+
+async fn insert_with_event<C: ConnectionTrait>(
+    connection: &C,
+    row: &runs::Model,
+    event: Option<&NewEvent>,
+) -> Result<bool, StoreError> {
+    let added = insert_unless_taken(connection, row).await?;
+    if let Some(event) = event.filter(|_| added) {
+        plan_events::write_first(connection, row, event).await?;
+    }
+    Ok(added)
 }
 
 async fn insert_unless_taken<C: ConnectionTrait>(connection: &C, row: &runs::Model) -> Result<bool, StoreError> {
@@ -117,7 +143,12 @@ async fn current_run(store: &Store, run: &NewRun) -> Result<Option<RunRow>, Stor
 }
 
 /// Replaces the current run of a scope by its next generation. False: somebody else did.
-async fn supersede(store: &Store, current: &RunRow, next: &runs::Model) -> Result<bool, StoreError> {
+async fn supersede(
+    store: &Store,
+    current: &RunRow,
+    next: &runs::Model,
+    event: Option<&NewEvent>,
+) -> Result<bool, StoreError> {
     let transaction = store.begin(WHAT).await?;
     let released = runs::Entity::update_many()
         .col_expr(Column::SupersededScope, Expr::col(Column::IdempotencyScope))
@@ -128,7 +159,7 @@ async fn supersede(store: &Store, current: &RunRow, next: &runs::Model) -> Resul
         .exec(&transaction)
         .await
         .map_err(StoreError::writing(WHAT))?;
-    let replaced = released.rows_affected > 0 && insert_unless_taken(&transaction, next).await?;
+    let replaced = released.rows_affected > 0 && insert_with_event(&transaction, next, event).await?;
     if replaced {
         transaction.commit().await.map_err(StoreError::writing(WHAT))?;
     } else {
@@ -169,7 +200,7 @@ fn to_model(run: &NewRun, generation: u32) -> runs::Model {
         input_tokens: 0,
         output_tokens: 0,
         cost: 0,
-        last_seq: 0,
+        last_seq: i64::from(run.first_event.is_some()),
         created_at: run.created_at.0,
         started_at: None,
         finished_at: None,

@@ -10,6 +10,7 @@ mod killed;
 mod ledger;
 mod migrating;
 mod observations;
+mod plan_events;
 mod rows;
 mod runs;
 mod spool;

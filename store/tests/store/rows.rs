@@ -34,6 +34,7 @@ pub(crate) fn run(run_id: &RunId) -> NewRun {
         workflow_id: Some(WorkflowId::from("vote:default")),
         config_version: 7,
         created_at: NOW,
+        first_event: None,
     }
 }
 
@@ -52,6 +53,7 @@ pub(crate) fn result(status: RunStatus) -> FinishRow {
         negotiated_model: Some("org/model:1".into()),
         usage: Usage { calls: 4, duplicate_calls: 1, input_tokens: 10, output_tokens: 20, cost: NanoDollars(30) },
         finished_at: NOW.plus_millis(500),
+        event: None,
     }
 }
 

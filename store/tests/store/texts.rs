@@ -59,6 +59,7 @@ fn line(number: i64) -> RequestLogRow {
             api_key_id: "key_1".into(),
             request_id: "req_1".into(),
             config_version: 3,
+            events: tokenhub_domain::EventKeeping::None,
         },
         model: Some("org/model:1".into()),
         provider: None,

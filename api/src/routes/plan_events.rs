@@ -1,0 +1,336 @@
+//! `GET /v1/plan/{id}/events`: what happens to a plan, from any event on, and `stream: true` of `POST /v1/plan`, which
+//! answers with the same.
+//!
+//! Everything is read from the database, so any process can tell it, and a client whose connection or process has gone
+//! goes on elsewhere behind the last number that it has seen.
+
+use std::{collections::VecDeque, convert::Infallible, time::Duration};
+
+use axum::{
+    Json,
+    extract::{Path, Query, State, rejection::QueryRejection},
+    http::{
+        HeaderMap, HeaderValue,
+        header::{ACCEPT, LOCATION},
+    },
+    response::{
+        IntoResponse, Response,
+        sse::{Event, KeepAlive, Sse},
+    },
+};
+use futures_util::stream;
+use serde::Deserialize;
+use serde_json::{Map, Value, json};
+use tokenhub_activities::plan_events;
+use tokenhub_domain::{PlanEvent, RunId, TenantId};
+use tokenhub_store::{EventRow, RunRow, StoreError};
+
+use super::plan_later::{find, headers_of, object_of};
+use crate::{
+    dispatch::{self, Job},
+    error::{Problem, Shape},
+    render::time,
+    state::{Gate, Runner},
+};
+
+/// Proxies cut connections on which nothing moves for a minute or less.
+const KEEP_ALIVE: Duration = Duration::from_secs(15);
+/// Between two looks for the next event, right after one and in a long silence.
+const LOOK_INTERVAL: Duration = Duration::from_millis(50);
+const LOOK_INTERVAL_MAX: Duration = Duration::from_millis(400);
+/// Events that are read at once, and those of the largest page.
+const BATCH: u64 = 100;
+const PAGE: u64 = 1_000;
+/// The header with which clients of event streams go on.
+const LAST_EVENT_ID: &str = "last-event-id";
+const LAST_EVENT_ID_SHOWN: &str = "Last-Event-ID";
+
+/// From where on, and in which form.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct Reading {
+    after: Option<String>,
+    format: Option<String>,
+}
+
+/// How events are handed out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Form {
+    /// As they happen.
+    Stream,
+    /// Those that there are.
+    List,
+}
+
+/// Tells the events of a plan.
+pub(super) async fn show(
+    State(gate): State<Gate>,
+    State(runner): State<Runner>,
+    Path(id): Path<String>,
+    reading: Result<Query<Reading>, QueryRejection>,
+    headers: HeaderMap,
+) -> Response {
+    let told = tell(&gate, &runner, &id, reading, &headers).await;
+    told.unwrap_or_else(|problem| problem.into_response(Shape::Problem))
+}
+
+async fn tell(
+    gate: &Gate,
+    runner: &Runner,
+    id: &str,
+    reading: Result<Query<Reading>, QueryRejection>,
+    headers: &HeaderMap,
+) -> Result<Response, Problem> {
+    let caller = gate.key.load().authenticate(headers)?;
+    let Query(reading) = reading.map_err(|_| Problem::invalid("after", "must be given once"))?;
+    let form = form_of(reading.format.as_deref(), headers)?;
+    let row = find(runner, &caller, id).await?;
+    // One that keeps no events, or was ended by an older version, is told an end that is not stored.
+    let last = row.last_seq + u64::from(row.status.is_final());
+    let after = after_of(reading.after.as_deref(), headers, last)?;
+    match form {
+        Form::Stream => Ok(events_of(runner, &row, after)),
+        Form::List => list(runner, &row, after).await,
+    }
+}
+
+/// Accepts a run and tells its events, which end with the run.
+pub(super) async fn begin(runner: &Runner, job: Job) -> Result<Response, Problem> {
+    let tenant = job.spec.base().run.tenant.clone();
+    let (run_id, mark) = runner.dispatcher.launch(job).await?;
+    let row = dispatch::read_run(&runner.world, &tenant, &run_id).await?.ok_or(Problem::Internal)?;
+    let mut response = events_of(runner, &row, 0);
+    let headers = response.headers_mut();
+    headers.extend(headers_of(&row, mark));
+    if let Ok(location) = HeaderValue::from_str(&format!("/v1/plan/{run_id}")) {
+        headers.insert(LOCATION, location);
+    }
+    Ok(response)
+}
+
+/// The query wins over what a browser, a proxy or a library says by itself.
+fn form_of(format: Option<&str>, headers: &HeaderMap) -> Result<Form, Problem> {
+    match format {
+        Some("json") => Ok(Form::List),
+        Some("sse") => Ok(Form::Stream),
+        Some(_) => Err(Problem::invalid("format", "must be sse or json")),
+        None => {
+            let accepted = headers.get(ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default();
+            let is_list = accepted.contains("application/json") && !accepted.contains("text/event-stream");
+            Ok(if is_list { Form::List } else { Form::Stream })
+        }
+    }
+}
+
+/// The number of the last event that the client has. A client that reconnects repeats its query, so the header wins.
+fn after_of(after: Option<&str>, headers: &HeaderMap, last: u64) -> Result<u64, Problem> {
+    let rule = format!("must be the number of an event, at most {last} by now");
+    let number = |text: &str| {
+        let is_plain = !text.is_empty() && text.bytes().all(|digit| digit.is_ascii_digit());
+        text.parse::<u64>().ok().filter(|number| is_plain && *number <= last)
+    };
+    match (headers.get(LAST_EVENT_ID), after) {
+        (Some(value), _) => {
+            let seen = value.to_str().ok().and_then(number);
+            seen.ok_or(Problem::InvalidHeader { header: LAST_EVENT_ID_SHOWN, reason: rule })
+        }
+        (None, Some(text)) => number(text).ok_or_else(|| Problem::invalid("after", rule)),
+        (None, None) => Ok(0),
+    }
+}
+
+async fn list(runner: &Runner, row: &RunRow, after: u64) -> Result<Response, Problem> {
+    let events = runner.world.store.plan_events();
+    // One more than a page tells whether there are more.
+    let mut rows = events.after(&row.tenant, &row.run_id, after, PAGE + 1).await.map_err(|error| away(&error))?;
+    let has_more = rows.len() as u64 > PAGE;
+    rows.truncate(usize::try_from(PAGE).unwrap_or(usize::MAX));
+    let data: Vec<Value> = rows
+        .iter()
+        .map(|event| json!({"id": event.seq, "event": event.name, "data": data_of(&row.run_id, event)}))
+        .collect();
+    let last_id = rows.last().map(|event| event.seq);
+    Ok(Json(json!({"object": "list", "data": data, "has_more": has_more, "last_id": last_id})).into_response())
+}
+
+fn away(error: &StoreError) -> Problem {
+    tracing::error!(error = error as &dyn std::error::Error, "the events of a plan could not be read");
+    Problem::StoreAway
+}
+
+/// The same for a stream, which looks again and again and would fill the log.
+fn out_of_reach(error: &StoreError) -> Problem {
+    tracing::debug!(error = error as &dyn std::error::Error, "the events of a plan could not be read");
+    Problem::StoreAway
+}
+
+/// The stream of the events behind `after`.
+fn events_of(runner: &Runner, row: &RunRow, after: u64) -> Response {
+    let watch = Watch {
+        runner: runner.clone(),
+        tenant: row.tenant.clone(),
+        run_id: row.run_id.clone(),
+        after,
+        read: VecDeque::new(),
+        is_over: false,
+    };
+    let events = stream::unfold(watch, |mut watch| async move {
+        let stopping = watch.runner.stopping.clone();
+        // A process that stops waits for its connections; the client goes on at another one.
+        let event = stopping.run_until_cancelled(watch.next()).await.flatten()?;
+        Some((Ok::<_, Infallible>(event), watch))
+    });
+    let mut response = Sse::new(events).keep_alive(KeepAlive::new().interval(KEEP_ALIVE)).into_response();
+    response.headers_mut().insert("x-accel-buffering", HeaderValue::from_static("no"));
+    response
+}
+
+/// One client's place in the events of a plan.
+struct Watch {
+    runner: Runner,
+    tenant: TenantId,
+    run_id: RunId,
+    /// The last event that was told.
+    after: u64,
+    /// What was read and not told yet.
+    read: VecDeque<EventRow>,
+    is_over: bool,
+}
+
+/// What a look brought.
+enum Look {
+    Event(Event),
+    Nothing,
+    Over,
+}
+
+impl Watch {
+    async fn next(&mut self) -> Option<Event> {
+        let mut interval = LOOK_INTERVAL;
+        while !self.is_over {
+            match self.look().await {
+                Ok(Look::Event(event)) => return Some(event),
+                Ok(Look::Over) => return None,
+                Ok(Look::Nothing) => {}
+                // Whatever is away may come back, and the client has nothing better to do than to wait for it.
+                Err(problem) => tracing::debug!(%problem, run = %self.run_id, "the events of a plan are out of reach"),
+            }
+            tokio::time::sleep(interval).await;
+            interval = (interval * 2).min(LOOK_INTERVAL_MAX);
+        }
+        None
+    }
+
+    async fn look(&mut self) -> Result<Look, Problem> {
+        if self.read.is_empty() {
+            let events = self.runner.world.store.plan_events();
+            let progress = events.progress(&self.tenant, &self.run_id).await.map_err(|error| out_of_reach(&error))?;
+            let Some(progress) = progress else { return Ok(Look::Over) };
+            if progress.last_seq > self.after {
+                let read = events.after(&self.tenant, &self.run_id, self.after, BATCH).await;
+                self.read = read.map_err(|error| out_of_reach(&error))?.into();
+            }
+            if self.read.is_empty() && progress.status.is_final() {
+                return self.unwritten_end(progress.last_seq).await;
+            }
+        }
+        let Some(next) = self.read.front() else { return Ok(Look::Nothing) };
+        let is_last = is_last(next);
+        let mut data = data_of(&self.run_id, next);
+        if is_last {
+            data.insert("plan".to_owned(), self.plan().await?.into());
+        }
+        let Some(next) = self.read.pop_front() else { return Ok(Look::Nothing) };
+        Ok(self.told(next.seq, &next.name, data, is_last))
+    }
+
+    /// The end of a run that has ended and has no more events: its last one was told, or it has none.
+    async fn unwritten_end(&mut self, last_seq: u64) -> Result<Look, Problem> {
+        let store = &self.runner.world.store;
+        if let Some(before) = last_seq.checked_sub(1) {
+            let last = store.plan_events().after(&self.tenant, &self.run_id, before, 1).await;
+            if last.map_err(|error| out_of_reach(&error))?.iter().any(is_last) {
+                return Ok(Look::Over);
+            }
+        }
+        if self.after > last_seq {
+            return Ok(Look::Over);
+        }
+        let row = dispatch::read_run(&self.runner.world, &self.tenant, &self.run_id).await?;
+        let Some(row) = row else { return Ok(Look::Over) };
+        let Some(outcome) = dispatch::outcome_of(&row)? else { return Ok(Look::Over) };
+        let ended_at = row.finished_at.unwrap_or(row.updated_at);
+        let Some(end) = plan_events::ended(&outcome, dispatch::mark_of(&row), ended_at) else { return Ok(Look::Over) };
+        let event = EventRow { seq: last_seq + 1, name: end.name.as_str().to_owned(), data: end.data, at: end.at };
+        let mut data = data_of(&self.run_id, &event);
+        data.insert("plan".to_owned(), object_of(&self.runner, &row).await?.into());
+        Ok(self.told(event.seq, &event.name, data, true))
+    }
+
+    async fn plan(&self) -> Result<Map<String, Value>, Problem> {
+        let row = dispatch::read_run(&self.runner.world, &self.tenant, &self.run_id).await?;
+        object_of(&self.runner, &row.ok_or(Problem::Internal)?).await
+    }
+
+    fn told(&mut self, seq: u64, name: &str, data: Map<String, Value>, is_last: bool) -> Look {
+        self.after = seq;
+        self.is_over = is_last;
+        Look::Event(shown(seq, name, data))
+    }
+}
+
+fn is_last(event: &EventRow) -> bool {
+    PlanEvent::parse(&event.name).is_some_and(PlanEvent::is_last)
+}
+
+fn shown(seq: u64, name: &str, data: Map<String, Value>) -> Event {
+    Event::default().id(seq.to_string()).event(name).data(Value::Object(data).to_string())
+}
+
+/// What an event says, with the plan that it is of, its number and its time.
+fn data_of(run_id: &RunId, event: &EventRow) -> Map<String, Value> {
+    let mut data = Map::from_iter([
+        ("plan_id".to_owned(), json!(run_id)),
+        ("seq".to_owned(), event.seq.into()),
+        ("at".to_owned(), time(event.at).into()),
+    ]);
+    let own: Map<String, Value> = serde_json::from_str(&event.data).unwrap_or_default();
+    data.extend(own);
+    data
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::http::HeaderName;
+
+    use super::*;
+
+    fn headers(name: &'static str, value: &'static str) -> HeaderMap {
+        HeaderMap::from_iter([(HeaderName::from_static(name), HeaderValue::from_static(value))])
+    }
+
+    #[test]
+    fn a_client_goes_on_behind_an_event_that_there_is_and_the_header_wins() {
+        let none = HeaderMap::new();
+        assert_eq!(after_of(None, &none, 5).unwrap(), 0);
+        assert_eq!(after_of(Some("5"), &none, 5).unwrap(), 5);
+        assert_eq!(after_of(Some("1"), &headers(LAST_EVENT_ID, "3"), 5).unwrap(), 3);
+        for wrong in ["", "6", "-1", "+1", "1.0", " 1", "abc", "18446744073709551616"] {
+            let refused = after_of(Some(wrong), &none, 5).unwrap_err().report(Shape::Problem);
+            assert_eq!((refused.status.as_u16(), refused.param.as_deref()), (400, Some("after")), "{wrong}");
+        }
+        let refused = after_of(Some("1"), &headers(LAST_EVENT_ID, "x"), 5).unwrap_err().report(Shape::Problem);
+        assert_eq!(refused.param.as_deref(), Some(LAST_EVENT_ID_SHOWN));
+    }
+
+    #[test]
+    fn events_are_streamed_unless_json_alone_is_wanted() {
+        let of = |format, accept| form_of(format, &headers("accept", accept)).ok();
+        assert_eq!(of(None, "*/*"), Some(Form::Stream));
+        assert_eq!(of(None, "application/json, text/event-stream"), Some(Form::Stream));
+        assert_eq!(of(None, "application/json"), Some(Form::List));
+        assert_eq!(of(Some("sse"), "application/json"), Some(Form::Stream));
+        assert_eq!(of(Some("json"), "text/event-stream"), Some(Form::List));
+        assert_eq!(of(Some("xml"), "*/*"), None);
+    }
+}

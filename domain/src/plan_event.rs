@@ -1,0 +1,126 @@
+//! The names of what is told of a plan while it runs.
+//!
+//! Clients know them, so they never change. Must not know how events are kept or sent.
+
+use crate::RunStatus;
+
+/// Something that happened to a plan.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum PlanEvent {
+    /// It was accepted.
+    PlanCreated,
+    /// Somebody carries it, and its models are chosen.
+    PlanStarted,
+    /// A provider is called.
+    StepStarted,
+    /// It is called again, because the process that waited for the answer has died.
+    StepRestarted,
+    /// It has answered.
+    StepCompleted,
+    /// It has not.
+    StepFailed,
+    /// The end: everything that was asked for.
+    PlanCompleted,
+    /// The end: an answer, but less than was asked for.
+    PlanCompletedPartial,
+    /// The end: stopped from outside.
+    PlanCancelled,
+    /// The end: no answer.
+    PlanFailed,
+    /// The end: no answer, because the limits of the run left no room for it.
+    PlanBudgetExhausted,
+    /// The end: no answer in time.
+    PlanDeadlineExceeded,
+}
+
+impl PlanEvent {
+    /// Every event, for tables and tests.
+    pub const ALL: [Self; 12] = [
+        Self::PlanCreated,
+        Self::PlanStarted,
+        Self::StepStarted,
+        Self::StepRestarted,
+        Self::StepCompleted,
+        Self::StepFailed,
+        Self::PlanCompleted,
+        Self::PlanCompletedPartial,
+        Self::PlanCancelled,
+        Self::PlanFailed,
+        Self::PlanBudgetExhausted,
+        Self::PlanDeadlineExceeded,
+    ];
+
+    /// The stable name.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::PlanCreated => "plan.created",
+            Self::PlanStarted => "plan.started",
+            Self::StepStarted => "step.started",
+            Self::StepRestarted => "step.restarted",
+            Self::StepCompleted => "step.completed",
+            Self::StepFailed => "step.failed",
+            Self::PlanCompleted => "plan.completed",
+            Self::PlanCompletedPartial => "plan.completed_partial",
+            Self::PlanCancelled => "plan.cancelled",
+            Self::PlanFailed => "plan.failed",
+            Self::PlanBudgetExhausted => "plan.budget_exhausted",
+            Self::PlanDeadlineExceeded => "plan.deadline_exceeded",
+        }
+    }
+
+    /// The event named `name`.
+    pub fn parse(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|event| event.as_str() == name)
+    }
+
+    /// The last event of a run with this status; nothing while it lasts.
+    pub fn end_of(status: RunStatus) -> Option<Self> {
+        match status {
+            RunStatus::Pending | RunStatus::Running => None,
+            RunStatus::Completed => Some(Self::PlanCompleted),
+            RunStatus::CompletedPartial => Some(Self::PlanCompletedPartial),
+            RunStatus::Cancelled => Some(Self::PlanCancelled),
+            RunStatus::Failed => Some(Self::PlanFailed),
+            RunStatus::BudgetExhausted => Some(Self::PlanBudgetExhausted),
+            RunStatus::DeadlineExceeded => Some(Self::PlanDeadlineExceeded),
+        }
+    }
+
+    /// Whether no other follows.
+    pub fn is_last(self) -> bool {
+        match self {
+            Self::PlanCompleted
+            | Self::PlanCompletedPartial
+            | Self::PlanCancelled
+            | Self::PlanFailed
+            | Self::PlanBudgetExhausted
+            | Self::PlanDeadlineExceeded => true,
+            Self::PlanCreated
+            | Self::PlanStarted
+            | Self::StepStarted
+            | Self::StepRestarted
+            | Self::StepCompleted
+            | Self::StepFailed => false,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_end_of_a_run_has_an_event_of_its_own_that_is_the_last() {
+        let last: Vec<PlanEvent> = PlanEvent::ALL.into_iter().filter(|event| event.is_last()).collect();
+        let ends: Vec<RunStatus> = RunStatus::ALL.into_iter().filter(|status| status.is_final()).collect();
+        let told: Vec<PlanEvent> = ends.iter().copied().filter_map(PlanEvent::end_of).collect();
+        assert_eq!(told.len(), ends.len());
+        assert!(last.iter().all(|event| told.contains(event)) && last.len() == told.len());
+        for status in ends {
+            let name = PlanEvent::end_of(status).unwrap().as_str();
+            assert_eq!(name, format!("plan.{}", status.as_str()));
+            assert_eq!(PlanEvent::parse(name), PlanEvent::end_of(status));
+        }
+        assert_eq!(PlanEvent::end_of(RunStatus::Running), None);
+    }
+}
