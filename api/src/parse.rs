@@ -13,6 +13,7 @@ pub(crate) mod protocol;
 mod raw;
 pub(crate) mod record;
 pub(crate) mod simulation;
+mod webhook;
 pub(crate) mod wishes;
 
 use raw::RawObject;

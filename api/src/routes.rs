@@ -20,6 +20,7 @@ mod provider_health;
 mod responses;
 mod routing;
 mod run_request;
+mod webhook_deliveries;
 
 use std::{sync::Arc, time::Instant};
 
@@ -62,6 +63,7 @@ pub(crate) fn router(state: AppState) -> Router {
         .route("/v1/plan/{id}", get(plan_later::show))
         .route("/v1/plan/{id}/cancel", post(plan_later::cancel))
         .merge(catalogue::router())
+        .merge(webhook_deliveries::router())
         .route("/admin/v1/engine/models", get(routing::engine_models))
         .route("/admin/v1/events", get(events::watch))
         .route("/admin/v1/health", get(engine_health::list))

@@ -13,13 +13,13 @@ use secrecy::SecretString;
 use tokenhub_domain::{Catalogue, NanoDollars, ProviderOrigin, RoutingProfile, limits};
 
 use crate::{
-    ConfigError, Configured, CorsOrigins, Environment, Flags, Origin, Origins, Secrets, credentials,
+    ConfigError, Configured, CorsOrigins, Environment, Flags, Origin, Origins, Secrets, WebhookSettings, credentials,
     file::ConfigFile,
     key::KEYS,
     layers::Layers,
     origin::MASK,
     parse::{Values, boolean, budget, processors, socket_addr, temperature, threads},
-    temporal, variables,
+    temporal, variables, webhooks,
 };
 
 /// How log lines are written.
@@ -169,6 +169,8 @@ pub struct Settings {
     pub configured: Configured,
     /// Seals what must not be read in the database, when it is not the data directory's (see [`crate::keys::secret_key`]).
     pub secret_key: Option<SecretString>,
+    /// How the ends of plans are told.
+    pub webhooks: WebhookSettings,
     /// `tokenhub up`.
     pub up: UpSettings,
     /// The process was started by `tokenhub up` with a pipe as standard input: its end means that the parent is gone.
@@ -256,6 +258,7 @@ impl Settings {
             credentials: built.credentials,
             configured,
             secret_key: secret(&values, "secret_key")?,
+            webhooks: webhooks::read(&values)?,
             up: up(&values)?,
             stop_at_end_of_stdin: environment.get("TOKENHUB_PARENT_PIPE") == Some("1"),
         };

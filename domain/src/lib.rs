@@ -25,6 +25,7 @@ mod run;
 mod spec;
 mod step;
 mod time;
+mod webhook;
 
 pub use alias::{Alias, AliasVariant, StickyBy};
 pub use capability::{Capabilities, Capability};
@@ -36,8 +37,8 @@ pub use content::{ContentHash, ContentRef, Text};
 pub use dialect::{Dialect, ForwardedHeader, Operation};
 pub use error_class::{ErrorClass, ProviderFailure};
 pub use ids::{
-    ApiKeyId, AttemptId, CredentialId, InstanceId, ModelId, PrincipalId, ProviderId, RequestId, RunId, StepId, StepKey,
-    TenantId, WorkflowId,
+    ApiKeyId, AttemptId, CredentialId, DeliveryId, InstanceId, ModelId, PrincipalId, ProviderId, RequestId, RunId,
+    StepId, StepKey, TenantId, WorkflowId,
 };
 pub use model_choice::{ModelChoice, Target};
 pub use money::{NanoDollars, PricePerMillion};
@@ -59,3 +60,4 @@ pub use step::{
     SendRequest, Shortlist, ShortlistWish, StepError, TokenUsage,
 };
 pub use time::UnixMicros;
+pub use webhook::{Webhook, WebhookEvent};

@@ -16,6 +16,7 @@ mod m20260102_000001_cooldowns;
 mod m20260103_000001_observations;
 mod m20260104_000001_decisions;
 mod m20260105_000001_catalogue;
+mod m20260106_000001_webhooks;
 
 /// The key of the advisory lock that migrating processes queue up at on `PostgreSQL`: "tokenhub" in ASCII.
 const ADVISORY_LOCK_KEY: i64 = 0x746f_6b65_6e68_7562;
@@ -31,6 +32,7 @@ impl MigratorTrait for Migrator {
             Box::new(m20260103_000001_observations::Migration),
             Box::new(m20260104_000001_decisions::Migration),
             Box::new(m20260105_000001_catalogue::Migration),
+            Box::new(m20260106_000001_webhooks::Migration),
         ]
     }
 }

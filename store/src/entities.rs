@@ -13,3 +13,4 @@ pub(crate) mod ledger;
 pub(crate) mod observations;
 pub(crate) mod request_log;
 pub(crate) mod runs;
+pub(crate) mod webhook_deliveries;

@@ -20,6 +20,7 @@ mod request_log;
 mod runs;
 mod seal;
 mod store;
+mod webhook_deliveries;
 
 pub use catalogue_records::{CatalogueChange, CatalogueRecords, Changed, RecordRow};
 pub use contents::Contents;
@@ -34,3 +35,4 @@ pub use request_log::{Keyset, RequestLog, RequestLogRow};
 pub use runs::{Claim, FinishRow, IdempotencyScope, Inserted, NewRun, RunRow, Runs};
 pub use seal::{Seal, SealError};
 pub use store::Store;
+pub use webhook_deliveries::{AfterTry, DeliveryRow, DeliveryState, Redelivery, TryEnd, WebhookDeliveries};

@@ -293,6 +293,7 @@ fn new_run(shared: &Shared, job: &Job) -> Result<NewRun, Problem> {
         spec_json: serde_json::to_string(&job.spec).map_err(|_| Problem::Internal)?,
         workflow_id: workflow_id.map(WorkflowId::new),
         config_version: run.config_version,
+        webhook: job.webhook.clone(),
         created_at: now(),
     })
 }

@@ -1,9 +1,9 @@
 //! The body of `POST /v1/plan`: the shared request object and the `orchestration` that says what to do with it.
 
 use serde_json::{Map, Value};
-use tokenhub_domain::{StopRule, VoteMethod, limits};
+use tokenhub_domain::{StopRule, VoteMethod, Webhook, limits};
 
-use super::{Ask, Fields, chat, model_name, object};
+use super::{Ask, Fields, chat, model_name, object, webhook};
 use crate::{durability::Delivery, error::Problem, validation::Validation};
 
 /// Where an author may be named; errors name the one that was used.
@@ -119,6 +119,8 @@ pub(crate) struct PlanRequest {
     pub(crate) primary_min_weight: u32,
     /// Smallest weight of critic or judge.
     pub(crate) review_min_weight: u32,
+    /// Who is told of its end.
+    pub(crate) webhook: Option<Webhook>,
 }
 
 /// Reads the body of `POST /v1/plan`.
@@ -144,6 +146,7 @@ pub(crate) fn parse(bytes: &[u8], validation: Validation) -> Result<PlanRequest,
         review: review.map(|model| Named { param: REVIEW, model }),
         primary_min_weight: orchestration.small("primary_min_weight", limits::WEIGHT_MAX)?,
         review_min_weight: orchestration.small("review_min_weight", limits::WEIGHT_MAX)?,
+        webhook: webhook::parse(&body)?,
     })
 }
 

@@ -24,7 +24,7 @@ use crate::{
     protocol,
     render::{self, Identity},
     state::{Gate, Models, Runner},
-    validation,
+    validation, webhooks,
 };
 
 /// Runs a program.
@@ -42,7 +42,8 @@ pub(super) async fn create(
 
 async fn answer(gate: &Gate, models: &Models, runner: &Runner, request: Request) -> Result<Response, Problem> {
     let entry = entry::enter(gate, request, limits::PLAN_BODY_BYTES).await?;
-    let parsed = plan::parse(&entry.body, validation::wish(&entry.headers)?)?;
+    let mut parsed = plan::parse(&entry.body, validation::wish(&entry.headers)?)?;
+    let webhook = webhooks::accept(&models.live.settings().webhooks, parsed.webhook.take())?;
     let wish = durability::wish(&entry.headers, Delivery::Whole)?;
     let identity = entry.identity()?;
     let kind = kind_of(&parsed.program);
@@ -50,7 +51,7 @@ async fn answer(gate: &Gate, models: &Models, runner: &Runner, request: Request)
     let hearing = parsed.hearing;
     let spec = spec_of(models, &entry, kind, parsed)?;
     let alias = spec.alias().cloned();
-    let job = Job { spec, wish, identity, readback: Readback::Promised };
+    let job = Job { spec, wish, identity, readback: Readback::Promised, webhook };
     if let Hearing::Within(wait_ms) = hearing {
         let mut response = plan_later::begin(runner, job, wait_ms).await?;
         render::write_alias(response.headers_mut(), alias.as_ref());

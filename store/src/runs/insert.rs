@@ -7,13 +7,16 @@ use sea_orm::{
     ColumnTrait, ConnectionTrait, EntityTrait, IntoActiveModel, QueryFilter,
     sea_query::{Expr, OnConflict},
 };
-use tokenhub_domain::{ApiKeyId, PrincipalId, RequestId, RunId, RunKind, RunStatus, TenantId, UnixMicros, WorkflowId};
+use tokenhub_domain::{
+    ApiKeyId, PrincipalId, RequestId, RunId, RunKind, RunStatus, TenantId, UnixMicros, Webhook, WorkflowId,
+};
 
 use super::{RunRow, WHAT, find, read};
 use crate::{
     Store, StoreError,
     columns::stored,
     entities::runs::{self, Column},
+    webhook_deliveries::insert_waiting,
 };
 
 /// How often an insert is tried again when others change the scope's current run meanwhile.
@@ -51,6 +54,8 @@ pub struct NewRun {
     pub workflow_id: Option<WorkflowId>,
     /// The catalogue version.
     pub config_version: u64,
+    /// Who is told when it has ended.
+    pub webhook: Option<Webhook>,
     /// The time.
     pub created_at: UnixMicros,
 }
@@ -69,7 +74,7 @@ pub enum Inserted {
 pub(super) async fn insert(store: &Store, run: &NewRun) -> Result<Inserted, StoreError> {
     let mut candidate = to_model(run, 1);
     for _ in 0..INSERT_TRIES {
-        if insert_unless_taken(store.writer(), &candidate).await? {
+        if add(store, &candidate, run.webhook.as_ref()).await? {
             return RunRow::from_model(candidate).map(Inserted::New);
         }
         let Some(current) = current_run(store, run).await? else { continue };
@@ -82,7 +87,7 @@ pub(super) async fn insert(store: &Store, run: &NewRun) -> Result<Inserted, Stor
             return Ok(Inserted::Existing(current));
         }
         candidate = to_model(run, current.generation + 1);
-        if supersede(store, &current, &candidate).await? {
+        if supersede(store, &current, &candidate, run.webhook.as_ref()).await? {
             return RunRow::from_model(candidate).map(Inserted::New);
         }
     }
@@ -94,6 +99,19 @@ fn has_failed(status: RunStatus) -> bool {
         RunStatus::Failed | RunStatus::Cancelled => true,
         RunStatus::Pending | RunStatus::Running | RunStatus::Completed | RunStatus::CompletedPartial => false,
     }
+}
+
+/// Adds the run, and its webhook with it or not at all. False: something stands in the way.
+async fn add(store: &Store, row: &runs::Model, webhook: Option<&Webhook>) -> Result<bool, StoreError> {
+    let Some(webhook) = webhook else { return insert_unless_taken(store.writer(), row).await };
+    let transaction = store.begin(WHAT).await?;
+    if !insert_unless_taken(&transaction, row).await? {
+        transaction.rollback().await.map_err(StoreError::writing(WHAT))?;
+        return Ok(false);
+    }
+    insert_waiting(&transaction, row, webhook).await?;
+    transaction.commit().await.map_err(StoreError::writing(WHAT))?;
+    Ok(true)
 }
 
 async fn insert_unless_taken<C: ConnectionTrait>(connection: &C, row: &runs::Model) -> Result<bool, StoreError> {
@@ -117,7 +135,12 @@ async fn current_run(store: &Store, run: &NewRun) -> Result<Option<RunRow>, Stor
 }
 
 /// Replaces the current run of a scope by its next generation. False: somebody else did.
-async fn supersede(store: &Store, current: &RunRow, next: &runs::Model) -> Result<bool, StoreError> {
+async fn supersede(
+    store: &Store,
+    current: &RunRow,
+    next: &runs::Model,
+    webhook: Option<&Webhook>,
+) -> Result<bool, StoreError> {
     let transaction = store.begin(WHAT).await?;
     let released = runs::Entity::update_many()
         .col_expr(Column::SupersededScope, Expr::col(Column::IdempotencyScope))
@@ -130,6 +153,9 @@ async fn supersede(store: &Store, current: &RunRow, next: &runs::Model) -> Resul
         .map_err(StoreError::writing(WHAT))?;
     let replaced = released.rows_affected > 0 && insert_unless_taken(&transaction, next).await?;
     if replaced {
+        if let Some(webhook) = webhook {
+            insert_waiting(&transaction, next, webhook).await?;
+        }
         transaction.commit().await.map_err(StoreError::writing(WHAT))?;
     } else {
         transaction.rollback().await.map_err(StoreError::writing(WHAT))?;

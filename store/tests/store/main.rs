@@ -13,3 +13,4 @@ mod rows;
 mod runs;
 mod spool;
 mod texts;
+mod webhooks;
