@@ -6,6 +6,7 @@
 use std::{
     fmt,
     net::SocketAddr,
+    ops::RangeInclusive,
     path::{Path, PathBuf},
 };
 
@@ -246,11 +247,7 @@ impl Settings {
             exploration_temperature: values.required("routing.exploration_temperature", "0 to 10", temperature)?,
             default_profile: values.required("routing.default_profile", PROFILES, RoutingProfile::parse)?,
             default_max_budget: max_budget(&values)?,
-            default_max_latency_ms: values.number(
-                "routing.default_max_latency_ms",
-                1..=limits::POLICY_LATENCY_MS_MAX,
-                "1 to 300000 milliseconds",
-            )?,
+            default_max_latency_ms: values.number("routing.default_max_latency_ms", LATENCIES_MS, LATENCIES_RULE)?,
             client_key: secret(&values, "client_key")?,
             admin_token: secret(&values, "admin_token")?,
             credentials_file,
@@ -349,6 +346,8 @@ fn hedge_after_ms(values: &Values) -> Result<Option<u64>, ConfigError> {
     Ok(given.filter(|millis| *millis > 0))
 }
 
+const LATENCIES_MS: RangeInclusive<u64> = 1..=limits::POLICY_LATENCY_MS_MAX;
+const LATENCIES_RULE: &str = "1 to 300000 milliseconds";
 const PROFILES: &str = "cheap, normal, high_confidence, planning, adversarial or thompson";
 
 fn worker(values: &Values) -> Result<WorkerSettings, ConfigError> {

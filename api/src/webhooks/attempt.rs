@@ -197,7 +197,7 @@ mod tests {
 
     #[test]
     fn a_wish_to_be_left_alone_is_seconds_or_a_date() {
-        let now = UNIX_EPOCH + Duration::from_secs(60);
+        let now = UNIX_EPOCH + Duration::from_mins(1);
         assert_eq!(retry_after_ms("7", now), Some(7_000));
         assert_eq!(retry_after_ms("Thu, 01 Jan 1970 00:01:30 GMT", now), Some(30_000));
         assert_eq!(retry_after_ms("Thu, 01 Jan 1970 00:00:30 GMT", now), Some(0));

@@ -98,23 +98,20 @@ fn is_public(address: IpAddr) -> bool {
 }
 
 fn is_public_v4(address: Ipv4Addr) -> bool {
-    let special = match address.octets() {
-        // This network, 6to4 relays, and what is reserved.
-        [0, ..] | [192, 88, 99, _] | [240..=255, ..] => true,
+    let is_special = match address.octets() {
+        // This network, protocol assignments, relays of 6to4, and what is reserved.
+        [0 | 240..=255, ..] | [192, 0, 0, _] | [192, 88, 99, _] => true,
         // Shared between carriers and their customers.
         [100, second, ..] => (64..128).contains(&second),
-        // Protocol assignments.
-        [192, 0, 0, _] => true,
         // Benchmarks.
-        [198, second, ..] => (18..20).contains(&second) || address.is_documentation(),
+        [198, second, ..] => (18..20).contains(&second),
         [..] => false,
     };
-    !(special
+    !(is_special
         || address.is_private()
         || address.is_loopback()
         || address.is_link_local()
         || address.is_multicast()
-        || address.is_broadcast()
         || address.is_documentation())
 }
 

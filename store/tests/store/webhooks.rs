@@ -21,8 +21,8 @@ on_both_databases!(
     webhooks_are_listed_newest_first_by_state_and_page,
 );
 
-fn webhook(events: &[WebhookEvent]) -> Option<Webhook> {
-    Some(Webhook { url: "https://hooks.example/a".to_owned(), events: events.to_vec() })
+fn webhook(events: &[WebhookEvent]) -> Webhook {
+    Webhook { url: "https://hooks.example/a".to_owned(), events: events.to_vec() }
 }
 
 fn process(name: &str) -> InstanceId {
@@ -31,7 +31,7 @@ fn process(name: &str) -> InstanceId {
 
 async fn new_run(store: &Store, events: &[WebhookEvent]) -> RunId {
     let run_id = RunId::generate_plan();
-    store.runs().insert(&NewRun { webhook: webhook(events), ..run(&run_id) }).await.unwrap();
+    store.runs().insert(&NewRun { webhook: Some(webhook(events)), ..run(&run_id) }).await.unwrap();
     run_id
 }
 
@@ -99,7 +99,7 @@ async fn a_webhook_of_an_end_that_nobody_wants_to_hear_of_goes_away(database: Da
 
 async fn a_repeated_request_makes_no_second_webhook_and_the_next_generation_one_of_its_own(database: Database) {
     let store = database.store().await;
-    let asked = || NewRun { webhook: webhook(&[]), ..scoped_run("scope", "body") };
+    let asked = || NewRun { webhook: Some(webhook(&[])), ..scoped_run("scope", "body") };
     let Inserted::New(first) = store.runs().insert(&asked()).await.unwrap() else { panic!("not new") };
     assert!(matches!(store.runs().insert(&asked()).await.unwrap(), Inserted::Existing(_)));
     assert_eq!(all(&store).await.len(), 1);
