@@ -164,7 +164,7 @@ impl Deliverer {
                     retry_after_ms,
                 };
                 let base_ms = self.live.settings().webhooks.retry_ms;
-                let pause_ms = schedule::pause_ms(failure, base_ms, schedule::jitter());
+                let pause_ms = schedule::pause_ms(failure, base_ms, rand::random_range(0..=schedule::DRAW_MAX));
                 (
                     pause_ms.map_or(AfterTry::Dead, |millis| AfterTry::Again(at.plus_millis(millis))),
                     status,
