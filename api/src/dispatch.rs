@@ -20,7 +20,7 @@ use std::{
 
 use tokenhub_activities::World;
 use tokenhub_domain::{
-    Answer, DurabilityMark, DurabilityWish, Outcome, PlanSpec, RunId, TenantId, Text, UnixMicros, WorkflowId,
+    Answer, DurabilityMark, DurabilityWish, Outcome, PlanSpec, RunId, TenantId, Text, UnixMicros, Webhook, WorkflowId,
 };
 use tokenhub_store::RunRow;
 use tokenhub_telemetry::{FallbackReason, Metrics};
@@ -49,6 +49,8 @@ pub(crate) struct Job {
     pub(crate) identity: Option<Identity>,
     /// Whether the answer tells an id that can be read back.
     pub(crate) readback: Readback,
+    /// Who is told of its end.
+    pub(crate) webhook: Option<Webhook>,
 }
 
 /// Whether a run can be read back even when no durability is asked for.

@@ -118,6 +118,18 @@ pub(crate) enum Problem {
         /// The id.
         id: String,
     },
+    /// No webhook has this id.
+    #[error("there is no webhook `{id}`")]
+    NoSuchDelivery {
+        /// The id.
+        id: String,
+    },
+    /// The run of the webhook has not ended.
+    #[error("the webhook `{id}` is sent when its run has ended")]
+    DeliveryTooEarly {
+        /// The id.
+        id: String,
+    },
     /// No response is kept under this id.
     #[error("there is no response `{id}`: whole answers of durable runs are kept, under the id of their run")]
     NoSuchResponse {
@@ -275,6 +287,8 @@ impl Problem {
             Self::NoSuchRoute { .. } => (StatusCode::NOT_FOUND, INVALID, "not_found"),
             Self::MethodNotAllowed { .. } => (StatusCode::METHOD_NOT_ALLOWED, INVALID, "method_not_allowed"),
             Self::NoSuchRun { .. } => (StatusCode::NOT_FOUND, INVALID, "run_not_found"),
+            Self::NoSuchDelivery { .. } => (StatusCode::NOT_FOUND, INVALID, "webhook_not_found"),
+            Self::DeliveryTooEarly { .. } => (StatusCode::CONFLICT, INVALID, "webhook_too_early"),
             Self::NoSuchResponse { .. } => (StatusCode::NOT_FOUND, INVALID, "response_not_found"),
             Self::NotBackground { .. } => (StatusCode::BAD_REQUEST, INVALID, "response_not_background"),
             Self::CancelAway => (StatusCode::SERVICE_UNAVAILABLE, UNAVAILABLE, "cancel_unavailable"),
@@ -304,6 +318,8 @@ impl Problem {
             | Self::NoSuchRoute { .. }
             | Self::MethodNotAllowed { .. }
             | Self::NoSuchRun { .. }
+            | Self::NoSuchDelivery { .. }
+            | Self::DeliveryTooEarly { .. }
             | Self::NoSuchResponse { .. }
             | Self::NotBackground { .. }
             | Self::CancelAway

@@ -24,5 +24,6 @@ mod state;
 mod stream;
 mod trace;
 mod validation;
+mod webhooks;
 
 pub use serve::{serve, serve_with};

@@ -15,6 +15,7 @@ mod raw;
 pub(crate) mod record;
 pub(crate) mod simulation;
 mod strategy;
+mod webhook;
 pub(crate) mod wishes;
 
 use raw::RawObject;

@@ -13,7 +13,7 @@ use tokenhub_domain::{
 
 use crate::error::{FailedRun, Problem};
 
-pub(crate) use plan::{Identity, plan_object, unfinished_object};
+pub(crate) use plan::{Identity, plan_object, unfinished_object, usage};
 pub(crate) use response::{ResponseRun, response_body};
 
 const DURABILITY: HeaderName = HeaderName::from_static("x-tokenhub-durability");

@@ -24,6 +24,7 @@ mod provider_health;
 mod responses;
 mod routing;
 mod run_request;
+mod webhook_deliveries;
 
 use std::{sync::Arc, time::Instant};
 
@@ -69,6 +70,7 @@ pub(crate) fn router(state: AppState) -> Router {
         .route("/v1/plan/{id}/events", get(plan_events::show))
         .route("/v1/plan/{id}/steps", get(plan_steps::list))
         .merge(catalogue::router())
+        .merge(webhook_deliveries::router())
         .route("/admin/v1/engine/models", get(routing::engine_models))
         .route("/admin/v1/events", get(events::watch))
         .route("/admin/v1/health", get(engine_health::list))

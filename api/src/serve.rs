@@ -30,6 +30,7 @@ use crate::{
     lanes::Lanes,
     routes,
     state::{Admin, AppState, Draining, Gate, Health, Models, Parts, Runner},
+    webhooks::Deliverer,
 };
 
 /// Between two tries to open a database that is not there yet.
@@ -69,6 +70,7 @@ pub async fn serve_with(
     let interval = Duration::from_secs(settings.probe_interval_secs);
     background.spawn(tokenhub_activities::prober::keep_probing(Arc::clone(&world), interval, stop.clone()));
     background.spawn(tokenhub_activities::discovery::keep_discovering(Arc::clone(&world), stop.clone()));
+    background.spawn(Deliverer::new(&world, &live, &parts.metrics).keep_delivering(stop.clone()));
 
     let drain = Duration::from_secs(settings.shutdown_drain_secs);
     let mut lanes =

@@ -128,7 +128,7 @@ impl ConfigFile {
 }
 
 fn known_names() -> impl Iterator<Item = &'static str> {
-    let sections = ["log", "temporal", "breaker", "timeouts", "routing", "worker", "up"];
+    let sections = ["log", "temporal", "breaker", "timeouts", "routing", "webhooks", "worker", "up"];
     KEYS.iter().map(|key| key.name).chain(ARRAYS).chain(sections)
 }
 

@@ -25,6 +25,7 @@ pub mod published;
 mod settings;
 mod temporal;
 mod variables;
+mod webhooks;
 
 pub use catalogue::Secrets;
 pub use configured::{Configured, Record, RecordKey, RecordKind, RecordSecrets, misread_field};
@@ -39,3 +40,4 @@ pub use settings::{
     BreakerSettings, Loaded, LogFormat, Settings, TemporalSettings, Timeouts, UpSettings, WorkerSettings,
 };
 pub use variables::KNOWN_VARIABLES;
+pub use webhooks::{AllowedHosts, WebhookSecret, WebhookSettings};

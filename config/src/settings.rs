@@ -6,6 +6,7 @@
 use std::{
     fmt,
     net::SocketAddr,
+    ops::RangeInclusive,
     path::{Path, PathBuf},
 };
 
@@ -13,13 +14,13 @@ use secrecy::SecretString;
 use tokenhub_domain::{Catalogue, NanoDollars, ProviderOrigin, RoutingProfile, limits};
 
 use crate::{
-    ConfigError, Configured, CorsOrigins, Environment, Flags, Origin, Origins, Secrets, credentials,
+    ConfigError, Configured, CorsOrigins, Environment, Flags, Origin, Origins, Secrets, WebhookSettings, credentials,
     file::ConfigFile,
     key::KEYS,
     layers::Layers,
     origin::MASK,
     parse::{Values, boolean, budget, processors, socket_addr, temperature, threads},
-    temporal, variables,
+    temporal, variables, webhooks,
 };
 
 /// How log lines are written.
@@ -169,6 +170,8 @@ pub struct Settings {
     pub configured: Configured,
     /// Seals what must not be read in the database, when it is not the data directory's (see [`crate::keys::secret_key`]).
     pub secret_key: Option<SecretString>,
+    /// How the ends of plans are told.
+    pub webhooks: WebhookSettings,
     /// `tokenhub up`.
     pub up: UpSettings,
     /// The process was started by `tokenhub up` with a pipe as standard input: its end means that the parent is gone.
@@ -244,11 +247,7 @@ impl Settings {
             exploration_temperature: values.required("routing.exploration_temperature", "0 to 10", temperature)?,
             default_profile: values.required("routing.default_profile", PROFILES, RoutingProfile::parse)?,
             default_max_budget: max_budget(&values)?,
-            default_max_latency_ms: values.number(
-                "routing.default_max_latency_ms",
-                1..=limits::POLICY_LATENCY_MS_MAX,
-                "1 to 300000 milliseconds",
-            )?,
+            default_max_latency_ms: values.number("routing.default_max_latency_ms", LATENCIES_MS, LATENCIES_RULE)?,
             client_key: secret(&values, "client_key")?,
             admin_token: secret(&values, "admin_token")?,
             credentials_file,
@@ -256,6 +255,7 @@ impl Settings {
             credentials: built.credentials,
             configured,
             secret_key: secret(&values, "secret_key")?,
+            webhooks: webhooks::read(&values)?,
             up: up(&values)?,
             stop_at_end_of_stdin: environment.get("TOKENHUB_PARENT_PIPE") == Some("1"),
         };
@@ -346,6 +346,8 @@ fn hedge_after_ms(values: &Values) -> Result<Option<u64>, ConfigError> {
     Ok(given.filter(|millis| *millis > 0))
 }
 
+const LATENCIES_MS: RangeInclusive<u64> = 1..=limits::POLICY_LATENCY_MS_MAX;
+const LATENCIES_RULE: &str = "1 to 300000 milliseconds";
 const PROFILES: &str = "cheap, normal, high_confidence, planning, adversarial or thompson";
 
 fn worker(values: &Values) -> Result<WorkerSettings, ConfigError> {

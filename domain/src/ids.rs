@@ -123,6 +123,12 @@ text_id!(
     InstanceId
 );
 
+text_id!(
+    /// One webhook on its way: the same over all tries, so that a receiver knows a repetition.
+    DeliveryId
+);
+
+generated_id!(DeliveryId, "msg_");
 generated_id!(RequestId, "req_");
 generated_id!(AttemptId, "att_");
 generated_id!(InstanceId, "inst_");

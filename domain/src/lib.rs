@@ -29,6 +29,7 @@ mod run;
 mod spec;
 mod step;
 mod time;
+mod webhook;
 
 pub use alias::{Alias, AliasVariant, StickyBy};
 pub use bounds::{BOUNDED_OUTPUT_TOKENS, Bound, Bounds, TokensAtMost, Use, input_tokens_max};
@@ -43,8 +44,8 @@ pub use dialect::{Dialect, ForwardedHeader, Operation};
 pub use error_class::{ErrorClass, ProviderFailure};
 pub use fuse::{Analysis, FuseAnswer, FuseSpec};
 pub use ids::{
-    ApiKeyId, AttemptId, CredentialId, InstanceId, ModelId, PrincipalId, ProviderId, RequestId, RunId, StepId, StepKey,
-    TenantId, WorkflowId,
+    ApiKeyId, AttemptId, CredentialId, DeliveryId, InstanceId, ModelId, PrincipalId, ProviderId, RequestId, RunId,
+    StepId, StepKey, TenantId, WorkflowId,
 };
 pub use model_choice::{ModelChoice, Target};
 pub use money::{NanoDollars, PricePerMillion};
@@ -67,3 +68,4 @@ pub use step::{
     SendRequest, Shortlist, ShortlistWish, StepError, TokenUsage,
 };
 pub use time::UnixMicros;
+pub use webhook::Webhook;

@@ -55,5 +55,7 @@ pub const LEASE_RENEW_MS: u64 = 1_000;
 pub const LEASE_MS: u64 = 3_000;
 /// Longest run without a deadline of its own.
 pub const RUN_DEADLINE_MS: u64 = 1_800_000;
+/// Longest address of a webhook: longer ones carry data that belongs elsewhere.
+pub const WEBHOOK_URL_BYTES: usize = 2_048;
 /// Most bytes of a spool that may wait for the database; beyond it new calls are refused.
 pub const SPOOL_BYTES: u64 = 64 * 1024 * 1024;

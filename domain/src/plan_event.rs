@@ -86,6 +86,11 @@ impl PlanEvent {
         }
     }
 
+    /// The last event of that name.
+    pub fn parse_end(name: &str) -> Option<Self> {
+        Self::parse(name).filter(|event| event.is_last())
+    }
+
     /// Whether no other follows.
     pub fn is_last(self) -> bool {
         match self {

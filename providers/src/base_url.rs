@@ -52,8 +52,12 @@ pub(crate) fn is_loopback(url: &Url) -> bool {
 }
 
 fn is_forbidden_host(host: &str) -> bool {
-    let name = host.trim_end_matches('.').to_ascii_lowercase();
-    METADATA_HOSTS.contains(&name.as_str()) || address_of(&name).is_some_and(is_forbidden_address)
+    is_metadata_host(host) || address_of(host.trim_end_matches('.')).is_some_and(is_forbidden_address)
+}
+
+/// Whether a cloud serves the credentials of its machines under this name.
+pub fn is_metadata_host(host: &str) -> bool {
+    METADATA_HOSTS.contains(&host.trim_end_matches('.').to_ascii_lowercase().as_str())
 }
 
 fn address_of(host: &str) -> Option<IpAddr> {

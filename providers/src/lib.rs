@@ -20,7 +20,7 @@ mod stream;
 mod usage;
 mod wire;
 
-pub use base_url::{LinkLocal, normalise_base_url};
+pub use base_url::{LinkLocal, is_metadata_host, normalise_base_url};
 pub use call::{Call, Completion, EventKind, ListedModel, StreamEvent, Streaming, Timeouts, Upstream};
 pub use classify::{ErrorEvidence, classify};
 pub use error::{BaseUrlError, ProvidersError};

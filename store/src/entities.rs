@@ -15,3 +15,4 @@ pub(crate) mod observations;
 pub(crate) mod plan_events;
 pub(crate) mod request_log;
 pub(crate) mod runs;
+pub(crate) mod webhook_deliveries;

@@ -22,6 +22,7 @@ mod request_log;
 mod runs;
 mod seal;
 mod store;
+mod webhook_deliveries;
 
 pub use budgets::{Budgets, Room};
 pub use catalogue_records::{CatalogueChange, CatalogueRecords, Changed, RecordRow};
@@ -38,3 +39,4 @@ pub use request_log::{Keyset, RequestLog, RequestLogRow};
 pub use runs::{Claim, FinishRow, IdempotencyScope, Inserted, NewRun, RunRow, Runs};
 pub use seal::{Seal, SealError};
 pub use store::Store;
+pub use webhook_deliveries::{AfterTry, DeliveryRow, DeliveryState, Redelivery, TryEnd, WebhookDeliveries};

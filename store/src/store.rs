@@ -12,7 +12,7 @@ use sea_orm::{
 
 use crate::{
     Budgets, CatalogueRecords, Contents, Cooldowns, Decisions, Journal, LedgerRows, Observations, PlanEvents,
-    RequestLog, Runs, StoreError,
+    RequestLog, Runs, StoreError, WebhookDeliveries,
 };
 
 /// How long a statement waits for a lock, a connection or a server before it fails.
@@ -115,6 +115,11 @@ impl Store {
     /// The ledger's rows as they are in the database; what is still in a spool is not among them.
     pub fn ledger_rows(&self) -> LedgerRows {
         LedgerRows::new(self.clone())
+    }
+
+    /// The webhooks on their way.
+    pub fn webhook_deliveries(&self) -> WebhookDeliveries {
+        WebhookDeliveries::new(self.clone())
     }
 
     pub(crate) fn reader(&self) -> &DatabaseConnection {

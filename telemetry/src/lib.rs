@@ -7,5 +7,7 @@ mod logs;
 pub mod metrics;
 
 pub use logs::{InitError, init};
-pub use metrics::{CircuitState, DeploymentCondition, FallbackReason, Metrics, RequestKind, RequestStatus};
+pub use metrics::{
+    CircuitState, DeploymentCondition, FallbackReason, Metrics, RequestKind, RequestStatus, WebhookResult,
+};
 pub use tokenhub_config::LogFormat;

@@ -25,6 +25,9 @@ pub const DEPLOYMENTS: &str = "tokenhub_deployments";
 /// Steps answered from the journal instead of by a provider.
 pub const JOURNAL_HITS: &str = "tokenhub_journal_hits";
 
+/// Tries to deliver a webhook, by what came of them.
+pub const WEBHOOK_DELIVERIES: &str = "tokenhub_webhook_deliveries";
+
 /// Upper bounds in seconds, those of the OpenTelemetry conventions for generative models.
 pub const SECONDS_BUCKETS: [f64; 14] =
     [0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92];
@@ -106,6 +109,18 @@ label! {
     }
 }
 
+label! {
+    /// What came of a try to deliver a webhook.
+    WebhookResult {
+        /// Its receiver took it.
+        Delivered => "delivered",
+        /// It is tried again.
+        Retried => "retried",
+        /// It was given up.
+        Dead => "dead",
+    }
+}
+
 impl RequestStatus {
     /// The class of an HTTP status.
     pub fn of_http(status: u16) -> Self {
@@ -178,6 +193,11 @@ struct ReasonLabel {
     reason: FallbackReason,
 }
 
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ResultLabel {
+    result: WebhookResult,
+}
+
 /// Every metric of a process, and how they are written out.
 #[derive(Debug)]
 pub struct Metrics {
@@ -190,6 +210,7 @@ pub struct Metrics {
     journal_hits: Counter,
     spool_bytes: Gauge,
     deployments: Family<ConditionLabel, Gauge>,
+    webhooks: Family<ResultLabel, Counter>,
 }
 
 impl Default for Metrics {
@@ -211,6 +232,7 @@ impl Metrics {
             journal_hits: Counter::default(),
             spool_bytes: Gauge::default(),
             deployments: Family::default(),
+            webhooks: Family::default(),
         };
         let registry = &mut metrics.registry;
         registry.register(REQUESTS, "Requests answered", metrics.requests.clone());
@@ -222,6 +244,7 @@ impl Metrics {
         registry.register(JOURNAL_HITS, "Steps answered from the journal", metrics.journal_hits.clone());
         registry.register(LEDGER_SPOOL_BYTES, "Bytes waiting in the ledger spool", metrics.spool_bytes.clone());
         registry.register(DEPLOYMENTS, "Deployments by how they do", metrics.deployments.clone());
+        registry.register(WEBHOOK_DELIVERIES, "Tries to deliver a webhook", metrics.webhooks.clone());
         metrics
     }
 
@@ -261,6 +284,11 @@ impl Metrics {
         self.deployments.get_or_create(&ConditionLabel { state }).set(i64::try_from(count).unwrap_or(i64::MAX));
     }
 
+    /// Counts a try to deliver a webhook.
+    pub fn webhook(&self, result: WebhookResult) {
+        self.webhooks.get_or_create(&ResultLabel { result }).inc();
+    }
+
     /// Everything in the text form of Prometheus; content type `application/openmetrics-text; version=1.0.0`.
     pub fn render(&self) -> String {
         let mut out = String::new();
@@ -285,6 +313,7 @@ mod tests {
         metrics.journal_hit();
         metrics.spool_bytes(77);
         metrics.deployments(DeploymentCondition::Down, 3);
+        metrics.webhook(WebhookResult::Dead);
         let text = metrics.render();
         for line in [
             "tokenhub_requests_total{kind=\"vote\",status=\"ok\"} 1",
@@ -295,6 +324,7 @@ mod tests {
             "tokenhub_journal_hits_total 1",
             "tokenhub_ledger_spool_bytes 77",
             "tokenhub_deployments{state=\"down\"} 3",
+            "tokenhub_webhook_deliveries_total{result=\"dead\"} 1",
             "tokenhub_request_seconds_bucket{le=\"0.02\",kind=\"vote\"} 0",
             "tokenhub_request_seconds_bucket{le=\"0.04\",kind=\"vote\"} 1",
             "tokenhub_request_seconds_count{kind=\"vote\"} 2",

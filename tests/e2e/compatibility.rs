@@ -28,6 +28,7 @@ async fn insert_row(hub: &TestHub, spec: &Value, workflow_id: &str) {
         spec_json: spec.to_string(),
         workflow_id: Some(WorkflowId::from(workflow_id)),
         config_version: 1,
+        webhook: None,
         created_at: UnixMicros::default(),
         first_event: None,
     };

@@ -52,3 +52,4 @@ mod smoke;
 mod stream_clients;
 mod stream_faults;
 mod stream_usage;
+mod webhooks;

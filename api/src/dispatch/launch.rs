@@ -297,6 +297,7 @@ fn new_run(shared: &Shared, job: &Job) -> Result<NewRun, Problem> {
         spec_json: serde_json::to_string(&job.spec).map_err(|_| Problem::Internal)?,
         workflow_id: workflow_id.map(WorkflowId::new),
         config_version: run.config_version,
+        webhook: job.webhook.clone(),
         created_at,
         first_event: plan_events::created(run, created_at),
     })

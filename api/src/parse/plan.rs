@@ -1,11 +1,12 @@
 //! The body of `POST /v1/plan`: the shared request object and the `orchestration` that says what to do with it.
 
 use serde_json::{Map, Value};
-use tokenhub_domain::{CascadeCheck, RankMethod, StopRule, VoteMethod, limits};
+use tokenhub_domain::{CascadeCheck, RankMethod, StopRule, VoteMethod, Webhook, limits};
 
 use super::{
     Ask, Fields, RunBounds, chat, model_name, object,
     strategy::{self, STRATEGY, Strategy},
+    webhook,
 };
 use crate::{durability::Delivery, error::Problem, validation::Validation};
 
@@ -144,6 +145,8 @@ pub(crate) struct PlanRequest {
     pub(crate) review_min_weight: u32,
     /// Limits on the whole run.
     pub(crate) bounds: RunBounds,
+    /// Who is told of its end.
+    pub(crate) webhook: Option<Webhook>,
 }
 
 /// Reads the body of `POST /v1/plan`.
@@ -179,6 +182,7 @@ pub(crate) fn parse(bytes: &[u8], validation: Validation) -> Result<PlanRequest,
         primary_min_weight: chosen.primary_min_weight,
         review_min_weight: chosen.review_min_weight,
         bounds: RunBounds::of(&body)?,
+        webhook: webhook::parse(&body)?,
     })
 }
 

@@ -112,7 +112,8 @@ fn step(step: &StepRecord) -> Value {
     object
 }
 
-fn usage(usage: Usage) -> Value {
+/// What a run used.
+pub(crate) fn usage(usage: Usage) -> Value {
     json!({
         "calls": usage.calls,
         "duplicate_calls": usage.duplicate_calls,

@@ -77,7 +77,7 @@ async fn answer(gate: &Gate, models: &Models, runner: &Runner, request: Request)
         let form = StreamForm { protocol: &protocol::NATIVE, usage_chunk: UsageChunk::Shown, wish };
         return open_stream::open(models, runner, &entry, spec, form).await;
     }
-    let job = Job { spec: PlanSpec::Chat(spec), wish, identity, readback: Readback::Unpromised };
+    let job = Job { spec: PlanSpec::Chat(spec), wish, identity, readback: Readback::Unpromised, webhook: None };
     let answered = runner.dispatcher.answer(job).await?;
     let mut headers = headers_of(&answered);
     render::write_alias(&mut headers, alias.as_ref());

@@ -19,7 +19,7 @@ use crate::{
     parse::plan::{self, Hearing},
     render::{self, Identity},
     state::{Gate, Models, Runner},
-    validation,
+    validation, webhooks,
 };
 
 /// Runs a program.
@@ -37,7 +37,8 @@ pub(super) async fn create(
 
 async fn answer(gate: &Gate, models: &Models, runner: &Runner, request: Request) -> Result<Response, Problem> {
     let entry = entry::enter(gate, request, limits::PLAN_BODY_BYTES).await?;
-    let parsed = plan::parse(&entry.body, validation::wish(&entry.headers)?)?;
+    let mut parsed = plan::parse(&entry.body, validation::wish(&entry.headers)?)?;
+    let webhook = webhooks::accept(&models.live.settings().webhooks, parsed.webhook.take())?;
     let wish = durability::wish(&entry.headers, Delivery::Whole)?;
     let identity = entry.identity()?;
     let kind = kind_of(&parsed.program);
@@ -46,7 +47,7 @@ async fn answer(gate: &Gate, models: &Models, runner: &Runner, request: Request)
     let mut spec = spec_of(models, &entry, kind, parsed)?;
     spec.base_mut().run.events = EventKeeping::Kept;
     let alias = spec.alias().cloned();
-    let job = Job { spec, wish, identity, readback: Readback::Promised };
+    let job = Job { spec, wish, identity, readback: Readback::Promised, webhook };
     let answered = match hearing {
         Hearing::AtTheEnd => runner.dispatcher.answer(job).await.map(|answered| respond(runner, &answered)),
         Hearing::Within(wait_ms) => plan_later::begin(runner, job, wait_ms).await,

@@ -78,10 +78,11 @@ pub(super) async fn answer(
         primary_min_weight: 0,
         review_min_weight: 0,
         bounds: RunBounds::default(),
+        webhook: None,
     };
     let spec = spec_of(models, entry, kind, request)?;
     let alias = spec.alias().cloned();
-    let job = Job { spec, wish: chat.wish, identity: chat.identity, readback: Readback::Promised };
+    let job = Job { spec, wish: chat.wish, identity: chat.identity, readback: Readback::Promised, webhook: None };
     let answered = runner.dispatcher.answer(job).await?;
     let mut headers = headers_of(&answered);
     render::write_alias(&mut headers, alias.as_ref());

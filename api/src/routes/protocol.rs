@@ -100,11 +100,11 @@ async fn answer(
             open_stream::open(models, runner, &entry, spec, form).await
         }
         Delivery::Background => {
-            let job = Job { spec: PlanSpec::Chat(spec), wish, identity, readback: Readback::Promised };
+            let job = Job { spec: PlanSpec::Chat(spec), wish, identity, readback: Readback::Promised, webhook: None };
             responses::begin(runner, job).await
         }
         Delivery::Whole => {
-            let job = Job { spec: PlanSpec::Chat(spec), wish, identity, readback: Readback::Unpromised };
+            let job = Job { spec: PlanSpec::Chat(spec), wish, identity, readback: Readback::Unpromised, webhook: None };
             whole(protocol, runner, &entry, job, alias.as_ref()).await
         }
     }

@@ -7,7 +7,9 @@ use sea_orm::{
     ColumnTrait, ConnectionTrait, EntityTrait, IntoActiveModel, QueryFilter,
     sea_query::{Expr, OnConflict},
 };
-use tokenhub_domain::{ApiKeyId, PrincipalId, RequestId, RunId, RunKind, RunStatus, TenantId, UnixMicros, WorkflowId};
+use tokenhub_domain::{
+    ApiKeyId, PrincipalId, RequestId, RunId, RunKind, RunStatus, TenantId, UnixMicros, Webhook, WorkflowId,
+};
 
 use super::{RunRow, WHAT, find, read};
 use crate::{
@@ -15,6 +17,7 @@ use crate::{
     columns::stored,
     entities::runs::{self, Column},
     plan_events,
+    webhook_deliveries::insert_waiting,
 };
 
 /// How often an insert is tried again when others change the scope's current run meanwhile.
@@ -52,6 +55,8 @@ pub struct NewRun {
     pub workflow_id: Option<WorkflowId>,
     /// The catalogue version.
     pub config_version: u64,
+    /// Who is told when it has ended.
+    pub webhook: Option<Webhook>,
     /// The time.
     pub created_at: UnixMicros,
     /// The first event, for a run that keeps events.
@@ -72,7 +77,7 @@ pub enum Inserted {
 pub(super) async fn insert(store: &Store, run: &NewRun) -> Result<Inserted, StoreError> {
     let mut candidate = to_model(run, 1);
     for _ in 0..INSERT_TRIES {
-        if add(store, &candidate, run.first_event.as_ref()).await? {
+        if add(store, &candidate, run).await? {
             return RunRow::from_model(candidate).map(Inserted::New);
         }
         let Some(current) = current_run(store, run).await? else { continue };
@@ -85,7 +90,7 @@ pub(super) async fn insert(store: &Store, run: &NewRun) -> Result<Inserted, Stor
             return Ok(Inserted::Existing(current));
         }
         candidate = to_model(run, current.generation + 1);
-        if supersede(store, &current, &candidate, run.first_event.as_ref()).await? {
+        if supersede(store, &current, &candidate, run).await? {
             return RunRow::from_model(candidate).map(Inserted::New);
         }
     }
@@ -99,27 +104,29 @@ fn has_failed(status: RunStatus) -> bool {
     }
 }
 
-/// Adds the row, with the first event if there is one. False: another row is in the way.
-async fn add(store: &Store, row: &runs::Model, event: Option<&NewEvent>) -> Result<bool, StoreError> {
-    if event.is_none() {
+/// Adds the row, with what belongs to it or not at all. False: another row is in the way.
+async fn add(store: &Store, row: &runs::Model, run: &NewRun) -> Result<bool, StoreError> {
+    if run.first_event.is_none() && run.webhook.is_none() {
         return insert_unless_taken(store.writer(), row).await;
     }
     let transaction = store.begin(WHAT).await?;
-    let added = insert_with_event(&transaction, row, event).await?;
+    let added = insert_whole(&transaction, row, run).await?;
     transaction.commit().await.map_err(StoreError::writing(WHAT))?;
     Ok(added)
 }
 
-async fn insert_with_event<C: ConnectionTrait>(
-    connection: &C,
-    row: &runs::Model,
-    event: Option<&NewEvent>,
-) -> Result<bool, StoreError> {
-    let added = insert_unless_taken(connection, row).await?;
-    if let Some(event) = event.filter(|_| added) {
+/// The row, its first event and its webhook, as far as it has them.
+async fn insert_whole<C: ConnectionTrait>(connection: &C, row: &runs::Model, run: &NewRun) -> Result<bool, StoreError> {
+    if !insert_unless_taken(connection, row).await? {
+        return Ok(false);
+    }
+    if let Some(event) = &run.first_event {
         plan_events::write_first(connection, row, event).await?;
     }
-    Ok(added)
+    if let Some(webhook) = &run.webhook {
+        insert_waiting(connection, row, webhook).await?;
+    }
+    Ok(true)
 }
 
 async fn insert_unless_taken<C: ConnectionTrait>(connection: &C, row: &runs::Model) -> Result<bool, StoreError> {
@@ -143,12 +150,7 @@ async fn current_run(store: &Store, run: &NewRun) -> Result<Option<RunRow>, Stor
 }
 
 /// Replaces the current run of a scope by its next generation. False: somebody else did.
-async fn supersede(
-    store: &Store,
-    current: &RunRow,
-    next: &runs::Model,
-    event: Option<&NewEvent>,
-) -> Result<bool, StoreError> {
+async fn supersede(store: &Store, current: &RunRow, next: &runs::Model, run: &NewRun) -> Result<bool, StoreError> {
     let transaction = store.begin(WHAT).await?;
     let released = runs::Entity::update_many()
         .col_expr(Column::SupersededScope, Expr::col(Column::IdempotencyScope))
@@ -159,7 +161,7 @@ async fn supersede(
         .exec(&transaction)
         .await
         .map_err(StoreError::writing(WHAT))?;
-    let replaced = released.rows_affected > 0 && insert_with_event(&transaction, next, event).await?;
+    let replaced = released.rows_affected > 0 && insert_whole(&transaction, next, run).await?;
     if replaced {
         transaction.commit().await.map_err(StoreError::writing(WHAT))?;
     } else {

@@ -15,3 +15,4 @@ mod rows;
 mod runs;
 mod spool;
 mod texts;
+mod webhooks;

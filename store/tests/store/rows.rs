@@ -33,6 +33,7 @@ pub(crate) fn run(run_id: &RunId) -> NewRun {
         spec_json: r#"{"kind":"vote","note":"null: \u0000"}"#.to_owned(),
         workflow_id: Some(WorkflowId::from("vote:default")),
         config_version: 7,
+        webhook: None,
         created_at: NOW,
         first_event: None,
     }
