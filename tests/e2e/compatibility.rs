@@ -104,6 +104,10 @@ fn plan(orchestration: &Value) -> Value {
     json!({"request": {"messages": [{"role": "user", "content": "Why is the sky blue?"}]}, "orchestration": orchestration})
 }
 
+fn strategy(strategy: &Value) -> Value {
+    json!({"request": {"messages": [{"role": "user", "content": "Why is the sky blue?"}]}, "strategy": strategy})
+}
+
 fn chat(extra: Value) -> Value {
     let mut body = Map::from_iter([
         ("model".to_owned(), json!("alpha")),
@@ -160,6 +164,24 @@ fn goldens() -> Vec<Golden> {
             vec![answers(), judge(vec![Reply::text("{\"scores\": [40, 90]}")])],
             "/v1/plan",
             plan(&json!({"mode": "best_of_n", "voters": 2, "review_model_id": "gamma"})),
+        ),
+        golden(
+            "best_of_n_pairwise",
+            vec![answers(), judge(vec![Reply::text("{\"winner\": 1}")])],
+            "/v1/plan",
+            strategy(&json!({"type": "best_of_n", "candidates": 2, "method": "pairwise", "judge_model": "gamma"})),
+        ),
+        golden(
+            "cascade",
+            vec![answers(), judge(vec![Reply::text("{\"accept\": false}")])],
+            "/v1/plan",
+            strategy(&json!({"type": "cascade", "models": ["beta", "alpha"], "judge_model": "gamma"})),
+        ),
+        golden(
+            "fuse",
+            vec![answers(), judge(vec![Reply::text("{\"consensus\": [], \"contradictions\": [], \"gaps\": []}")])],
+            "/v1/plan",
+            strategy(&json!({"type": "fuse", "panel": 2, "judge_model": "gamma", "writer_model": "alpha"})),
         ),
     ]
 }
