@@ -58,7 +58,9 @@ async fn round<S: Steps>(
     tournament: &mut Tournament,
 ) -> Vec<usize> {
     let begun = tournament.matches.len();
-    let pairs: Vec<(usize, usize)> = standing.chunks_exact(2).map(|pair| (pair[0], pair[1])).collect();
+    // Each pair is shown in both orders, so which of the two comes first needs no chance.
+    let pairs: Vec<(usize, usize)> =
+        standing.chunks_exact(2).map(|pair| (pair[0].min(pair[1]), pair[0].max(pair[1]))).collect();
     // Both orders of every pair: an even place is the pair as it stands, an odd one swapped.
     let verdicts = pairs.iter().enumerate().flat_map(|(place, (left, right))| {
         let number = begun + place + 1;
