@@ -2,6 +2,7 @@
 
 mod catalogue;
 mod chat;
+mod codec;
 mod count_tokens;
 mod embeddings;
 mod engine_health;
@@ -34,6 +35,8 @@ use tokenhub_config::Live;
 use tokenhub_telemetry::{Metrics, RequestKind, RequestStatus};
 use tower_http::catch_panic::CatchPanicLayer;
 
+pub(crate) use codec::PATH as CODEC_PATH;
+
 use crate::{
     cors,
     error::Problem,
@@ -62,6 +65,7 @@ pub(crate) fn router(state: AppState) -> Router {
         .route("/v1/plan/{id}", get(plan_later::show))
         .route("/v1/plan/{id}/cancel", post(plan_later::cancel))
         .merge(catalogue::router())
+        .merge(codec::router())
         .route("/admin/v1/engine/models", get(routing::engine_models))
         .route("/admin/v1/events", get(events::watch))
         .route("/admin/v1/health", get(engine_health::list))

@@ -13,7 +13,7 @@ use secrecy::SecretString;
 use tokenhub_domain::{Catalogue, NanoDollars, ProviderOrigin, RoutingProfile, limits};
 
 use crate::{
-    ConfigError, Configured, CorsOrigins, Environment, Flags, Origin, Origins, Secrets, credentials,
+    ConfigError, Configured, CorsOrigins, Environment, Flags, Origin, Origins, PayloadKeys, Secrets, credentials,
     file::ConfigFile,
     key::KEYS,
     layers::Layers,
@@ -123,12 +123,16 @@ pub struct Settings {
     pub database_url: String,
     /// Pages that may call from a browser.
     pub cors_origins: CorsOrigins,
+    /// Pages that may ask for payloads to be decoded, beside the pages of the Temporal UI.
+    pub codec_cors_origins: CorsOrigins,
     /// Log filter.
     pub log_level: String,
     /// Log form.
     pub log_format: LogFormat,
     /// Temporal, or none when everything runs in process.
     pub temporal: Option<TemporalSettings>,
+    /// The keys that encrypt what Temporal keeps.
+    pub payload_keys: PayloadKeys,
     /// The breaker in front of Temporal.
     pub breaker: BreakerSettings,
     /// How long the start of a workflow may take before the request is answered in process.
@@ -229,9 +233,11 @@ impl Settings {
             data_dir,
             database_url,
             cors_origins: values.required("cors_origins", "*, none or a list of origins", CorsOrigins::parse)?,
+            codec_cors_origins: CorsOrigins::of_codec(&values, temporal.as_ref())?,
             log_level: values.required("log.level", "a log filter", |text| Some(text.to_owned()))?,
             log_format: values.required("log.format", "text or json", LogFormat::parse)?,
             temporal,
+            payload_keys: values.checked("temporal.payload_keys", PayloadKeys::parse)?.unwrap_or_default(),
             breaker: breaker(&values)?,
             start_deadline_ms: values.number("temporal.start_deadline_ms", 1..=60_000, "1 to 60000 milliseconds")?,
             timeouts: timeouts(&values)?,

@@ -36,8 +36,8 @@ pub use content::{ContentHash, ContentRef, Text};
 pub use dialect::{Dialect, ForwardedHeader, Operation};
 pub use error_class::{ErrorClass, ProviderFailure};
 pub use ids::{
-    ApiKeyId, AttemptId, CredentialId, InstanceId, ModelId, PrincipalId, ProviderId, RequestId, RunId, StepId, StepKey,
-    TenantId, WorkflowId,
+    ApiKeyId, AttemptId, CredentialId, InstanceId, ModelId, PayloadKeyId, PrincipalId, ProviderId, RequestId, RunId,
+    StepId, StepKey, TenantId, WorkflowId,
 };
 pub use model_choice::{ModelChoice, Target};
 pub use money::{NanoDollars, PricePerMillion};

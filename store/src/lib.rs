@@ -6,6 +6,7 @@
 
 mod bulk;
 mod catalogue_records;
+mod cipher;
 mod columns;
 mod contents;
 mod cooldowns;
@@ -22,6 +23,7 @@ mod seal;
 mod store;
 
 pub use catalogue_records::{CatalogueChange, CatalogueRecords, Changed, RecordRow};
+pub use cipher::{CIPHER_KEY_BYTES, Cipher, CipherError};
 pub use contents::Contents;
 pub use cooldowns::{CooldownRow, CooldownScope, Cooldowns};
 pub use decisions::{DecisionRow, Decisions};

@@ -39,6 +39,7 @@ mod many_hosts;
 mod openai_sdk;
 mod operator_view;
 mod parity;
+mod payload_codec;
 mod plans_later;
 mod probes;
 mod protocols;
