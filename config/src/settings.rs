@@ -123,7 +123,7 @@ pub struct Settings {
     pub database_url: String,
     /// Pages that may call from a browser.
     pub cors_origins: CorsOrigins,
-    /// Pages that may ask for payloads to be decoded, beside the pages of the Temporal UI.
+    /// Pages that may have payloads decoded: the Temporal UI, unless others are named.
     pub codec_cors_origins: CorsOrigins,
     /// Log filter.
     pub log_level: String,

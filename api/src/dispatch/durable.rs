@@ -189,17 +189,17 @@ pub(super) async fn result(connected: Arc<Connected>, workflow_id: WorkflowId) -
         match handle.get_result(options).await {
             Ok(RunOutput::Finished(outcome)) => return Ended::With(outcome),
             Ok(RunOutput::Superseded) => return Ended::Without,
-            Err(error) => match ended(&error) {
-                Some(ended) => return ended,
-                None => {
-                    // Its row has the result as well, and other processes may have the keys.
-                    if let (WorkflowGetResultError::PayloadConversion(error), false) = (&error, is_told) {
-                        is_told = true;
-                        tracing::error!(%error, %workflow_id, "the result of a workflow cannot be read here");
-                    }
-                    tokio::time::sleep(RESULT_RETRY_INTERVAL).await;
+            Err(error) => {
+                if let Some(ended) = ended(&error) {
+                    return ended;
                 }
-            },
+                // Its row has the result as well, and other processes may have the keys.
+                if let (WorkflowGetResultError::PayloadConversion(error), false) = (&error, is_told) {
+                    is_told = true;
+                    tracing::error!(%error, %workflow_id, "the result of a workflow cannot be read here");
+                }
+                tokio::time::sleep(RESULT_RETRY_INTERVAL).await;
+            }
         }
     }
 }

@@ -46,11 +46,11 @@ pub(super) fn router() -> Router<AppState> {
 }
 
 async fn decode(State(state): State<Payloads>, request: Request) -> Response {
-    answer(convert(&state, request, |codec, payload| codec.decrypt(payload)).await)
+    answer(convert(&state, request, PayloadCodec::decrypt).await)
 }
 
 async fn encode(State(state): State<Payloads>, request: Request) -> Response {
-    answer(convert(&state, request, |codec, payload| codec.encrypt(payload)).await)
+    answer(convert(&state, request, PayloadCodec::encrypt).await)
 }
 
 fn answer(answered: Result<Response, Problem>) -> Response {

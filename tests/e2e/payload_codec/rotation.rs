@@ -4,7 +4,10 @@ use reqwest::Method;
 use serde_json::json;
 use tokenhub_demo::{Reply, Rule};
 
-use super::{ANSWER, KEY_A, KEY_B, PATIENCE, PROMPT, codec, decoded, exported, installation, keys, messages, payloads};
+use super::{
+    ANSWER, KEY_A, KEY_B, PATIENCE, PROMPT, REFUSAL, codec, decoded, exported, installation, keys, messages, payloads,
+    scripted,
+};
 use crate::harness::{Disturbance, Operator, Process, TestHub, eventually, exchange};
 
 /// Accepts a plan that Temporal must carry; its id.
@@ -96,4 +99,21 @@ async fn a_run_from_before_the_keys_ends_after_they_were_switched_on() {
     hub.start_api_with(&[("TOKENHUB_PAYLOAD_KEYS", &on)]).await;
     completes(&hub, 1, &id).await;
     hub.finish(Disturbance::Kills).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_api_without_keys_says_what_it_cannot_read_and_answers_from_the_database() {
+    let mut hub = scripted(installation(&keys(&[("a", KEY_A)])).apis(0)).await;
+    hub.start_api_with(&[("TOKENHUB_PAYLOAD_KEYS", "")]).await;
+    hub.wait_until_durable().await;
+    let chat = hub.post("/v1/chat/completions", &json!({"model": "alpha", "messages": messages()})).await.expect(200);
+    assert!(chat.text.contains(ANSWER), "{}", chat.text);
+    assert_eq!(chat.header("x-tokenhub-durability"), "durable");
+    let refused = json!({"model": "gamma", "messages": [{"role": "user", "content": "be refused"}]});
+    let refused = hub.post("/v1/chat/completions", &refused).await.expect(400);
+    assert!(refused.text.contains(REFUSAL), "{}", refused.text);
+    says(&hub.apis[0].0, "the result of a workflow cannot be read here").await;
+    says(&hub.apis[0].0, "`a`").await;
+    assert_eq!(hub.provider.calls().len(), 2);
+    hub.finish(Disturbance::None).await;
 }

@@ -39,9 +39,9 @@ async fn up_gives_its_keys_to_the_worker_and_tells_the_ui_where_payloads_are_dec
     let ui = fact(&output, "Temporal UI").unwrap();
     assert!(output.contains(&format!("sign in at {api}/admin/v1/codec")), "{output}");
 
-    let chat = json!({"messages": [{"role": "user", "content": PROMPT}], "model": "demo/fast"});
     let models = exchange(http().get(format!("{api}/v1/models")).bearer_auth("the-client-key")).await.unwrap();
-    let chat = json!({"messages": chat["messages"], "model": models.body["data"][0]["id"]});
+    let messages = json!([{"role": "user", "content": PROMPT}]);
+    let chat = json!({"messages": messages, "model": models.body["data"][0]["id"]});
     let asked = http().post(format!("{api}/v1/chat/completions")).bearer_auth("the-client-key").json(&chat);
     let answer = exchange(asked).await.unwrap().expect(200);
     assert_eq!(answer.header("x-tokenhub-durability"), "durable");
