@@ -17,7 +17,6 @@ use crate::{
     file::ConfigFile,
     key::KEYS,
     layers::Layers,
-    origin::MASK,
     parse::{Values, boolean, budget, processors, socket_addr, temperature, threads},
     temporal, variables,
 };
@@ -223,10 +222,7 @@ impl Settings {
         let built = configured.build()?;
 
         let mut origins = values.origins();
-        for (id, place) in &built.places {
-            let key = if built.credentials.get(id).is_some_and(|keys| !keys.is_empty()) { MASK } else { "-" };
-            origins.push(format!("providers.{id}.api_key"), key, origin_of_place(place));
-        }
+        origins.push_providers(&built);
         let settings = Self {
             listen_addr: values.required("listen_addr", "IP:PORT", socket_addr)?,
             api_threads: values.optional("api.threads", "1 to 1024", threads)?.unwrap_or_else(processors),
@@ -381,9 +377,4 @@ fn up(values: &Values) -> Result<UpSettings, ConfigError> {
         temporal_bin: path("up.temporal_bin"),
         worker_bin: path("up.worker_bin"),
     })
-}
-
-fn origin_of_place(place: &str) -> Origin {
-    let is_variable = place.chars().all(|c| c.is_ascii_uppercase() || c == '_');
-    if is_variable { Origin::Variable(place.to_owned()) } else { Origin::Document(place.into()) }
 }
