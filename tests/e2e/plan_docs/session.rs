@@ -54,7 +54,11 @@ fn python() -> PathBuf {
 
 impl Session {
     fn start(hub: &TestHub, program: &Path, arguments: &[&str]) -> Self {
-        let path = format!("{}:{}", python().parent().unwrap().display(), std::env::var("PATH").unwrap_or_default());
+        let path = format!(
+            "{}:{}",
+            python().parent().unwrap().display(),
+            std::env::var_os("PATH").unwrap_or_default().display()
+        );
         let mut child = Command::new(program)
             .args(arguments)
             .env_clear()
