@@ -100,6 +100,9 @@ pub(crate) enum Problem {
     /// The catalogue cannot be changed, or has no such entry.
     #[error(transparent)]
     Catalogue(#[from] CatalogueRefusal),
+    /// Payloads are not encrypted here.
+    #[error("payloads are not encrypted: TOKENHUB_PAYLOAD_KEYS is not set in this process")]
+    NoPayloadKeys,
     /// No such path.
     #[error("there is nothing at {path}")]
     NoSuchRoute {
@@ -284,6 +287,7 @@ impl Problem {
                 let (status, code) = refusal.facts();
                 (status, INVALID, code)
             }
+            Self::NoPayloadKeys => (StatusCode::CONFLICT, INVALID, "no_payload_keys"),
             Self::NoSuchRoute { .. } => (StatusCode::NOT_FOUND, INVALID, "not_found"),
             Self::MethodNotAllowed { .. } => (StatusCode::METHOD_NOT_ALLOWED, INVALID, "method_not_allowed"),
             Self::NoSuchRun { .. } => (StatusCode::NOT_FOUND, INVALID, "run_not_found"),
@@ -315,6 +319,7 @@ impl Problem {
             | Self::Unauthorized
             | Self::NotAdmin
             | Self::NoSuchProvider { .. }
+            | Self::NoPayloadKeys
             | Self::NoSuchRoute { .. }
             | Self::MethodNotAllowed { .. }
             | Self::NoSuchRun { .. }

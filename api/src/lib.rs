@@ -6,6 +6,7 @@
 mod admin;
 mod auth;
 mod body;
+mod codec_cors;
 mod cors;
 mod dispatch;
 mod durability;

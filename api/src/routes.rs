@@ -2,6 +2,7 @@
 
 mod catalogue;
 mod chat;
+mod codec;
 mod count_tokens;
 mod embeddings;
 mod engine_health;
@@ -39,6 +40,8 @@ use tokenhub_config::Live;
 use tokenhub_telemetry::{Metrics, RequestKind, RequestStatus};
 use tower_http::catch_panic::CatchPanicLayer;
 
+pub(crate) use codec::PATH as CODEC_PATH;
+
 use crate::{
     cors,
     error::Problem,
@@ -71,6 +74,7 @@ pub(crate) fn router(state: AppState) -> Router {
         .route("/v1/plan/{id}/steps", get(plan_steps::list))
         .merge(catalogue::router())
         .merge(webhook_deliveries::router())
+        .merge(codec::router())
         .route("/admin/v1/engine/models", get(routing::engine_models))
         .route("/admin/v1/events", get(events::watch))
         .route("/admin/v1/health", get(engine_health::list))

@@ -44,8 +44,8 @@ pub use dialect::{Dialect, ForwardedHeader, Operation};
 pub use error_class::{ErrorClass, ProviderFailure};
 pub use fuse::{Analysis, FuseAnswer, FuseSpec};
 pub use ids::{
-    ApiKeyId, AttemptId, CredentialId, DeliveryId, InstanceId, ModelId, PrincipalId, ProviderId, RequestId, RunId,
-    StepId, StepKey, TenantId, WorkflowId,
+    ApiKeyId, AttemptId, CredentialId, DeliveryId, InstanceId, ModelId, PayloadKeyId, PrincipalId, ProviderId,
+    RequestId, RunId, StepId, StepKey, TenantId, WorkflowId,
 };
 pub use model_choice::{ModelChoice, Target};
 pub use money::{NanoDollars, PricePerMillion};

@@ -7,6 +7,7 @@
 mod budgets;
 mod bulk;
 mod catalogue_records;
+mod cipher;
 mod columns;
 mod contents;
 mod cooldowns;
@@ -26,6 +27,7 @@ mod webhook_deliveries;
 
 pub use budgets::{Budgets, Room};
 pub use catalogue_records::{CatalogueChange, CatalogueRecords, Changed, RecordRow};
+pub use cipher::{CIPHER_KEY_BYTES, Cipher, CipherError};
 pub use contents::Contents;
 pub use cooldowns::{CooldownRow, CooldownScope, Cooldowns};
 pub use decisions::{DecisionRow, Decisions};

@@ -1,4 +1,4 @@
-//! Draws that differ from place to place and not from run to run: Vigna's SplitMix64.
+//! Draws that differ from place to place and not from run to run: Vigna's `SplitMix64`.
 
 use std::ops::RangeInclusive;
 

@@ -43,6 +43,7 @@ mod many_hosts;
 mod openai_sdk;
 mod operator_view;
 mod parity;
+mod payload_codec;
 mod plan_events;
 mod plans_later;
 mod probes;

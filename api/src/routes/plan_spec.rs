@@ -81,7 +81,7 @@ pub(super) fn spec_of(
     };
     let named =
         NamedModels { primary: primary_model, review: review_model, stages: stages.into_iter().flatten().collect() };
-    Ok(assemble(base, request.program, named, (request.primary_min_weight, request.review_min_weight)))
+    Ok(assemble(base, &request.program, named, (request.primary_min_weight, request.review_min_weight)))
 }
 
 /// The models that a request names, looked up.
@@ -93,11 +93,11 @@ struct NamedModels {
 
 fn assemble(
     mut base: SpecBase,
-    program: Program,
+    program: &Program,
     NamedModels { primary: primary_model, review: review_model, stages: models }: NamedModels,
     (primary_min_weight, review_min_weight): (u32, u32),
 ) -> PlanSpec {
-    match program {
+    match *program {
         Program::Chat { .. } => {
             base.policy.min_weight = base.policy.min_weight.max(primary_min_weight);
             PlanSpec::Chat(ChatSpec { base, model: primary_model, background: false })
