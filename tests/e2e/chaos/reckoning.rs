@@ -7,7 +7,7 @@ use std::{
 };
 
 use serde_json::Value;
-use tokenhub_demo::SeenCall;
+use tokenhub_demo::{Finished, SeenCall};
 use tokenhub_domain::TenantId;
 
 use super::clients::Ended;
@@ -33,6 +33,8 @@ pub struct Reckoning {
     unsent: u64,
     /// From a death to the repetition of a call that it cut off, in milliseconds, sorted.
     recoveries_ms: Vec<u64>,
+    /// Of these, the calls whose answer had been given before the death.
+    unjournaled: usize,
     /// Calls that were made again though nobody had died.
     without_a_death: usize,
 }
@@ -47,13 +49,13 @@ impl Reckoning {
 
 impl fmt::Display for Reckoning {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { plans, calls, expected, duplicates, unsent, recoveries_ms, without_a_death } = self;
+        let Self { plans, calls, expected, duplicates, unsent, recoveries_ms, unjournaled, without_a_death } = self;
         write!(f, "{plans} plans, {expected} calls expected, {calls} made, {duplicates} told as duplicates, ")?;
         write!(f, "{unsent} announced and not made; made again after a death: {}", recoveries_ms.len())?;
         if let (Some(first), Some(last)) = (recoveries_ms.first(), recoveries_ms.last()) {
             write!(f, " (after {first} to {last} ms, median {} ms)", recoveries_ms[recoveries_ms.len() / 2])?;
         }
-        write!(f, ", without one: {without_a_death}")
+        write!(f, ", {unjournaled} of them answered before it; without a death: {without_a_death}")
     }
 }
 
@@ -82,6 +84,7 @@ pub async fn reckon(hub: &TestHub, ended: &[Ended], deaths_micros: &[u64]) -> Re
         duplicates: 0,
         unsent: 0,
         recoveries_ms: Vec::new(),
+        unjournaled: 0,
         without_a_death: 0,
     };
     for Ended { case, answer, .. } in ended {
@@ -122,17 +125,21 @@ fn text(value: &Value) -> String {
 
 /// Equal bodies to the same model are the same call: how often it was made, and how soon after whose death.
 fn note_repetitions(sums: &mut Reckoning, case: Case, calls: &[&SeenCall], deaths_micros: &[u64]) {
-    let mut times: BTreeMap<(&str, u64), Vec<u64>> = BTreeMap::new();
+    let mut made: BTreeMap<(&str, u64), Vec<&SeenCall>> = BTreeMap::new();
     for call in calls {
-        times.entry((&call.model, call.body_hash)).or_default().push(call.at_micros);
+        made.entry((&call.model, call.body_hash)).or_default().push(call);
     }
-    assert_eq!(times.len() as u64, case.program.calls(), "{case:?} has calls that an undisturbed run has not");
-    for pair in times.values().flat_map(|times| times.windows(2)) {
-        let death = deaths_micros.iter().rev().find(|death| (pair[0]..=pair[1]).contains(death));
-        match death {
-            Some(death) => sums.recoveries_ms.push((pair[1] - death) / 1_000),
-            None => sums.without_a_death += 1,
-        }
+    assert_eq!(made.len() as u64, case.program.calls(), "{case:?} has calls that an undisturbed run has not");
+    for pair in made.values().flat_map(|calls| calls.windows(2)) {
+        let (first, again) = (pair[0], pair[1]);
+        let death = deaths_micros.iter().rev().find(|death| (first.at_micros..=again.at_micros).contains(death));
+        let Some(death) = death else {
+            sums.without_a_death += 1;
+            continue;
+        };
+        sums.recoveries_ms.push((again.at_micros - death) / 1_000);
+        let was_answered = first.finished == Finished::Answered && first.finished_at_micros < Some(*death);
+        sums.unjournaled += usize::from(was_answered);
     }
 }
 
