@@ -210,12 +210,7 @@ impl Ledger {
 
     /// Tells the answers to that try apart: one was used, and those of the dead are wasted. What they have announced must
     /// be in the database, which it is after [`Self::sends_of`].
-    pub async fn waste_all_but(
-        &self,
-        used: &AttemptId,
-        tenant: &TenantId,
-        key: &StepKey,
-    ) -> Result<(), StoreError> {
+    pub async fn waste_all_but(&self, used: &AttemptId, tenant: &TenantId, key: &StepKey) -> Result<(), StoreError> {
         self.shared.store.ledger_rows().waste_all_but(used, tenant, key).await
     }
 

@@ -1,8 +1,6 @@
 //! The ledger as it can be read: typed rows, for statistics, budgets and the proof that nothing was paid twice.
 
-use sea_orm::{
-    ColumnTrait, EntityTrait, PaginatorTrait, QueryFilter, QueryOrder, Select, sea_query::Expr,
-};
+use sea_orm::{ColumnTrait, EntityTrait, PaginatorTrait, QueryFilter, QueryOrder, Select, sea_query::Expr};
 use serde::{Deserialize, Serialize};
 use tokenhub_domain::{
     ApiKeyId, AttemptId, ErrorClass, InstanceId, ModelId, NanoDollars, PricePerMillion, PrincipalId, ProviderId,

@@ -16,9 +16,7 @@ use crate::harness::{Answer, TestHub, TestHubBuilder, exchange, model};
 
 mod programs;
 
-pub use programs::{
-    ADVERSARIAL, BEST_OF_THREE, CASCADE, FIVE_VOTERS, FUSE, REFINE, REPAIRED, STRATEGIES, VOTE,
-};
+pub use programs::{ADVERSARIAL, BEST_OF_THREE, CASCADE, FIVE_VOTERS, FUSE, REFINE, REPAIRED, STRATEGIES, VOTE};
 
 /// What a step takes when nothing is said about it.
 pub const STEP_MS: u64 = 50;
@@ -191,7 +189,8 @@ impl Case {
         self.assert_calls(hub, &answer, &[]);
         assert_eq!(answer.body["durable"], true, "{}", answer.text);
         let (place, expected) = self.program.gives;
-        let given = answer.body.pointer(place).map(|given| given.as_str().map_or_else(|| given.to_string(), str::to_owned));
+        let given =
+            answer.body.pointer(place).map(|given| given.as_str().map_or_else(|| given.to_string(), str::to_owned));
         assert!(given.is_some_and(|given| given.ends_with(expected)), "{place} in {}", answer.text);
         self.comparable(&answer)
     }

@@ -82,9 +82,7 @@ async fn two_of_three_panelists_are_enough_when_two_are_asked_for() {
         hub.provider.script(Rule::model("alpha", [Reply::text("it is red")]).containing("several answers"));
         let analysis = r#"{"consensus": [], "contradictions": [], "gaps": []}"#;
         hub.provider.script(Rule::model("delta", [Reply::text(analysis)]));
-        let fuse = |least: u32| {
-            json!({"type": "fuse", "panel": 3, "min_success": least, "writer_model": "alpha", "judge_model": "delta"})
-        };
+        let fuse = |least: u32| json!({"type": "fuse", "panel": 3, "min_success": least, "writer_model": "alpha", "judge_model": "delta"});
         let (answer, calls) = ran(&hub, &fuse(2)).await;
         let answer = answer.expect(200);
         assert_eq!((&answer.body["status"], calls), (&json!("completed_partial"), 5), "{}", answer.text);

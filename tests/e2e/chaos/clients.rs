@@ -20,7 +20,7 @@ const ANSWER_LIMIT: Duration = Duration::from_secs(20);
 /// Before the same is asked again.
 const AGAIN: Duration = Duration::from_millis(250);
 /// Between two looks at a plan: hundreds of clients look.
-const LOOK: Duration = Duration::from_millis(1_000);
+const LOOK: Duration = Duration::from_secs(1);
 
 /// The APIs that there are at the moment.
 #[derive(Clone)]
@@ -42,8 +42,7 @@ pub struct Ended {
 impl Doors {
     /// The APIs of a hub.
     pub fn of(hub: &TestHub) -> Self {
-        let doors =
-            Self { http: http(), key: hub.environment()["TOKENHUB_CLIENT_KEY"].clone(), urls: Arc::default() };
+        let doors = Self { http: http(), key: hub.environment()["TOKENHUB_CLIENT_KEY"].clone(), urls: Arc::default() };
         doors.changed(hub);
         doors
     }

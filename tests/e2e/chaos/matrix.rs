@@ -30,8 +30,7 @@ async fn kill_at(hub: &mut TestHub, evidence: &Evidence, undisturbed: &[Value], 
     };
     let marker = |step: &str| hub.dir().join(format!("{point}-{round}-{}", step.replace('/', "-")));
     let places: Vec<String> = undisturbed.iter().map(step_of).collect();
-    let list: Vec<String> =
-        places.iter().map(|step| format!("{point}@{step}={}", marker(step).display())).collect();
+    let list: Vec<String> = places.iter().map(|step| format!("{point}@{step}={}", marker(step).display())).collect();
     let markers: Vec<_> = places.iter().map(|step| marker(step)).collect();
     for mut worker in std::mem::take(&mut hub.workers) {
         worker.kill();

@@ -9,8 +9,8 @@ use crate::{
     evidence::Evidence,
     harness::Disturbance,
     scripted::{
-        ADVERSARIAL, BEST_OF_THREE, CASCADE, Case, FIVE_VOTERS, FUSE, Program, REFINE, REPAIRED, STEP_MS, STUCK_MS, VOTE,
-        installation,
+        ADVERSARIAL, BEST_OF_THREE, CASCADE, Case, FIVE_VOTERS, FUSE, Program, REFINE, REPAIRED, STEP_MS, STUCK_MS,
+        VOTE, installation,
     },
 };
 

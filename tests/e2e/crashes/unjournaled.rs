@@ -20,7 +20,8 @@ const CALL_MS: u64 = 1_000;
 fn is_settled(hub: &TestHub, attempt: &str) -> bool {
     let spools = std::fs::read_dir(hub.dir().join("data/spool")).unwrap();
     let texts = spools.flatten().filter_map(|spool| std::fs::read_to_string(spool.path()).ok());
-    texts.flat_map(|text| text.lines().map(str::to_owned).collect::<Vec<_>>())
+    texts
+        .flat_map(|text| text.lines().map(str::to_owned).collect::<Vec<_>>())
         .any(|line| line.contains(attempt) && line.contains("settled"))
 }
 
@@ -57,8 +58,8 @@ async fn an_answer_that_died_before_it_was_journaled_is_told_as_wasted() {
     assert_eq!(wastes, ["used", "wasted", "used", "used"], "{steps:#}");
     assert_eq!(steps["usage"], answer.body["usage"], "{steps:#}");
     let lost = &steps["data"][1];
-    let wasted = json!({"calls": 1, "input_tokens": lost["input_tokens"], "output_tokens": lost["output_tokens"],
+    let sums = json!({"calls": 1, "input_tokens": lost["input_tokens"], "output_tokens": lost["output_tokens"],
         "cost_usd": lost["cost_usd"]});
-    assert_eq!(steps["wasted"], wasted, "{steps:#}");
+    assert_eq!(steps["wasted"], sums, "{steps:#}");
     hub.finish(Disturbance::Kills).await;
 }
