@@ -10,6 +10,7 @@
 #[expect(dead_code, unused_imports, unused_macros, reason = "the store's tests use all of it")]
 mod databases;
 mod dialogue;
+mod draw;
 mod evidence;
 mod harness;
 mod relay;
@@ -21,6 +22,7 @@ mod background;
 mod bounds;
 mod breaker;
 mod catalogue;
+mod chaos;
 mod clients;
 mod compatibility;
 mod cooldown;
@@ -51,6 +53,7 @@ mod quirks;
 mod routing;
 mod schemas;
 mod smoke;
+mod strategies;
 mod stream_clients;
 mod stream_faults;
 mod stream_usage;
