@@ -6,7 +6,9 @@ use std::{
     time::Duration,
 };
 
-use tokenhub_domain::{ErrorClass, Owner, ProviderFailure, SendOutcome, limits};
+use tokenhub_domain::{
+    AttemptId, ErrorClass, NanoDollars, Owner, ProviderFailure, Reply, SendOutcome, TokenUsage, limits,
+};
 use tokenhub_store::{Completed, HandedIn, JournalEntry, Lease, LeaseRequest, NewEvent, Settlement, StoreError, Waste};
 
 use super::{
@@ -35,6 +37,9 @@ enum Grant {
 
 /// Returns the journaled outcome of this try, or makes the call and journals it.
 pub(super) async fn run<P: Presence>(sending: &Sending<'_, P>) -> Result<SendOutcome, ActivityFault> {
+    if let Some(kept) = kept(sending).await? {
+        return Ok(kept);
+    }
     let owner = Owner::call(&sending.world.instance, CALLS.fetch_add(1, Ordering::Relaxed));
     // No byte has left yet, so a step that is not wanted any more, or has run out of time, ends here.
     let patience = Duration::from_millis(sending.request.timeout_ms) + Duration::from_millis(limits::LEASE_MS);
@@ -60,7 +65,7 @@ pub(super) async fn run<P: Presence>(sending: &Sending<'_, P>) -> Result<SendOut
         let told = plan_events::sent(run, request, (key, held.epoch), &called.outcome, called.settlement.as_ref());
         let entry = match insistently(|| complete(sending, &held, &called, &outcome_json, told.as_ref())).await? {
             Completed::First if held.epoch == 1 => return Ok(called.outcome),
-            Completed::First => return with_duplicates(sending, called.outcome).await,
+            Completed::First => return with_duplicates(sending, called.outcome, &called.attempt).await,
             Completed::AlreadyDone(entry) => entry,
         };
         if let Some(settlement) = called.settlement {
@@ -98,6 +103,22 @@ async fn complete<P: Presence>(
         }
     }
     journal.complete(tenant, key, owner, outcome_json, attempt, now).await
+}
+
+/// What an earlier run has of this step, when this run keeps it. An answer that is not there any more is asked for anew.
+async fn kept<P: Presence>(sending: &Sending<'_, P>) -> Result<Option<SendOutcome>, ActivityFault> {
+    let Sending { world, run, request, .. } = sending;
+    let Some(earlier) = &request.kept_by else { return Ok(None) };
+    let journal = world.store.journal();
+    let outcomes = patiently(|| journal.outcomes_of(&run.tenant, earlier, &request.step)).await?;
+    let answered = outcomes.iter().find_map(|text| match serde_json::from_str(text) {
+        Ok(SendOutcome::Answered(reply)) => Some(reply),
+        Ok(SendOutcome::Failed { .. }) | Err(_) => None,
+    });
+    Ok(answered.map(|reply| {
+        let (usage, cost) = (TokenUsage::default(), NanoDollars::default());
+        SendOutcome::Answered(Reply { usage, cost, latency_ms: 0, duplicate_calls: 0, is_kept: true, ..reply })
+    }))
 }
 
 async fn acquire<P: Presence>(sending: &Sending<'_, P>, owner: Owner) -> Result<Grant, ActivityFault> {
@@ -145,23 +166,29 @@ async fn keep<P: Presence>(sending: &Sending<'_, P>, held: &Held) -> Infallible 
 
 async fn replay<P: Presence>(sending: &Sending<'_, P>, entry: &JournalEntry) -> Result<SendOutcome, ActivityFault> {
     let outcome: SendOutcome = serde_json::from_str(&entry.outcome_json)?;
-    if entry.epoch == 1 { Ok(outcome) } else { with_duplicates(sending, outcome).await }
+    if entry.epoch == 1 { Ok(outcome) } else { with_duplicates(sending, outcome, &entry.attempt).await }
 }
 
-/// The outcome with the number of its calls that were made again, counted in the ledger.
+/// The outcome with the number of its calls that were made again, counted in the ledger. An answer that was received
+/// and died with its process before it was journaled is no part of the result.
 async fn with_duplicates<P: Presence>(
     sending: &Sending<'_, P>,
     outcome: SendOutcome,
+    used: &AttemptId,
 ) -> Result<SendOutcome, ActivityFault> {
-    let ledger = &sending.world.ledger;
-    let sends = patiently(|| ledger.sends_of(&sending.run.tenant, &sending.key)).await?;
+    let Sending { world, run, key, .. } = sending;
+    let ledger = &world.ledger;
+    let sends = patiently(|| ledger.sends_of(&run.tenant, key)).await?;
+    if sends > 1 {
+        patiently(|| ledger.waste_all_but(used, &run.tenant, key)).await?;
+    }
     let is_call = match &outcome {
         SendOutcome::Answered(_) => true,
         SendOutcome::Failed { failure, .. } => failure.class.is_of_a_call(),
     };
     let duplicate_calls = sends.saturating_sub(u32::from(is_call));
     Ok(match outcome {
-        SendOutcome::Answered(reply) => SendOutcome::Answered(tokenhub_domain::Reply { duplicate_calls, ..reply }),
+        SendOutcome::Answered(reply) => SendOutcome::Answered(Reply { duplicate_calls, ..reply }),
         SendOutcome::Failed { failure, latency_ms, .. } => SendOutcome::Failed { failure, duplicate_calls, latency_ms },
     })
 }
