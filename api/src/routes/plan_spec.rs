@@ -97,17 +97,19 @@ struct NamedModels {
     stages: Vec<ModelChoice>,
 }
 
+fn single(mut base: SpecBase, model: Option<ModelChoice>, min_weight: u32) -> PlanSpec {
+    base.policy.min_weight = base.policy.min_weight.max(min_weight);
+    PlanSpec::Chat(ChatSpec { base, model, background: false })
+}
+
 fn assemble(
-    mut base: SpecBase,
+    base: SpecBase,
     program: &Program,
     NamedModels { primary: primary_model, review: review_model, stages: models }: NamedModels,
     (primary_min_weight, review_min_weight): (u32, u32),
 ) -> PlanSpec {
     match *program {
-        Program::Chat { .. } => {
-            base.policy.min_weight = base.policy.min_weight.max(primary_min_weight);
-            PlanSpec::Chat(ChatSpec { base, model: primary_model, background: false })
-        }
+        Program::Chat { .. } => single(base, primary_model, primary_min_weight),
         Program::Adversarial { rounds, return_plan_only } => PlanSpec::Adversarial(AdversarialSpec {
             base,
             rounds,
