@@ -161,6 +161,7 @@ impl Stage {
             duplicate_calls: 0,
             losses: Vec::new(),
             mismatch,
+            is_kept: false,
         }
     }
 }

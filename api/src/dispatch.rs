@@ -7,6 +7,7 @@
 pub(crate) mod breaker_task;
 mod cancel;
 mod durable;
+mod history;
 mod in_process;
 mod launch;
 mod sweep;
@@ -18,6 +19,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
+use serde_json::Value;
 use tokenhub_activities::World;
 use tokenhub_domain::{
     Answer, DurabilityMark, DurabilityWish, Outcome, PlanSpec, RunId, TenantId, Text, UnixMicros, Webhook, WorkflowId,
@@ -159,6 +161,11 @@ impl Dispatcher {
         let (shared, tenant, run_id) = (Arc::clone(&self.shared), tenant.clone(), run_id.clone());
         let stopping = self.shared.tasks.spawn(async move { cancel::cancel(&shared, &tenant, &run_id).await });
         stopping.await.map_err(|_| Problem::Internal)?
+    }
+
+    /// What Temporal has written down of a workflow, without its payloads.
+    pub(crate) async fn history(&self, workflow_id: &WorkflowId) -> Result<Value, Problem> {
+        history::read(&self.shared, workflow_id).await
     }
 
     async fn with_row(&self, job: Job) -> Result<Answered, Problem> {

@@ -121,6 +121,15 @@ pub(crate) enum Problem {
         /// The id.
         id: String,
     },
+    /// The run has no end yet to go on from.
+    #[error("the run `{id}` has not ended")]
+    RunNotFinished {
+        /// The id.
+        id: String,
+    },
+    /// No workflow carried the run, or Temporal has forgotten it.
+    #[error("Temporal has no history of this run")]
+    NoHistory,
     /// No webhook has this id.
     #[error("there is no webhook `{id}`")]
     NoSuchDelivery {
@@ -291,6 +300,8 @@ impl Problem {
             Self::NoSuchRoute { .. } => (StatusCode::NOT_FOUND, INVALID, "not_found"),
             Self::MethodNotAllowed { .. } => (StatusCode::METHOD_NOT_ALLOWED, INVALID, "method_not_allowed"),
             Self::NoSuchRun { .. } => (StatusCode::NOT_FOUND, INVALID, "run_not_found"),
+            Self::RunNotFinished { .. } => (StatusCode::CONFLICT, INVALID, "run_not_finished"),
+            Self::NoHistory => (StatusCode::NOT_FOUND, INVALID, "history_not_found"),
             Self::NoSuchDelivery { .. } => (StatusCode::NOT_FOUND, INVALID, "webhook_not_found"),
             Self::DeliveryTooEarly { .. } => (StatusCode::CONFLICT, INVALID, "webhook_too_early"),
             Self::NoSuchResponse { .. } => (StatusCode::NOT_FOUND, INVALID, "response_not_found"),
@@ -323,6 +334,8 @@ impl Problem {
             | Self::NoSuchRoute { .. }
             | Self::MethodNotAllowed { .. }
             | Self::NoSuchRun { .. }
+            | Self::RunNotFinished { .. }
+            | Self::NoHistory
             | Self::NoSuchDelivery { .. }
             | Self::DeliveryTooEarly { .. }
             | Self::NoSuchResponse { .. }

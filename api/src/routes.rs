@@ -15,6 +15,8 @@ mod open_stream;
 mod plan;
 mod plan_estimate;
 mod plan_events;
+mod plan_fork;
+mod plan_history;
 mod plan_later;
 mod plan_spec;
 mod plan_steps;
@@ -70,6 +72,8 @@ pub(crate) fn router(state: AppState) -> Router {
         .route("/v1/plan/estimate", post(plan_estimate::estimate))
         .route("/v1/plan/{id}", get(plan_later::show))
         .route("/v1/plan/{id}/cancel", post(plan_later::cancel))
+        .route("/v1/plan/{id}/fork", post(plan_fork::create))
+        .route("/v1/plan/{id}/history", get(plan_history::show))
         .route("/v1/plan/{id}/events", get(plan_events::show))
         .route("/v1/plan/{id}/steps", get(plan_steps::list))
         .merge(catalogue::router())

@@ -13,6 +13,7 @@ mod catalogue;
 mod content;
 mod dialect;
 mod error_class;
+mod fork;
 mod fuse;
 mod ids;
 pub mod limits;
@@ -42,6 +43,7 @@ pub use catalogue::{
 pub use content::{ContentHash, ContentRef, Text};
 pub use dialect::{Dialect, ForwardedHeader, Operation};
 pub use error_class::{ErrorClass, ProviderFailure};
+pub use fork::{Fork, KeptStep};
 pub use fuse::{Analysis, FuseAnswer, FuseSpec};
 pub use ids::{
     ApiKeyId, AttemptId, CredentialId, DeliveryId, InstanceId, ModelId, PayloadKeyId, PrincipalId, ProviderId,

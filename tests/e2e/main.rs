@@ -32,6 +32,7 @@ mod early_stop;
 mod estimate;
 mod explain;
 mod failures;
+mod fork;
 mod formats;
 mod hedging;
 mod idempotency;

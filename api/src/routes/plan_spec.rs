@@ -30,17 +30,23 @@ pub(super) fn kind_of(program: &Program) -> RunKind {
     }
 }
 
+/// What a run of this kind is counted as, where its program is not at hand.
+pub(super) fn counted_as_kind(kind: RunKind) -> RequestKind {
+    match kind {
+        RunKind::Chat => RequestKind::Planning,
+        RunKind::Adversarial => RequestKind::Adversarial,
+        RunKind::Vote => RequestKind::Vote,
+        RunKind::Refine => RequestKind::Refine,
+        RunKind::BestOfN => RequestKind::BestOfN,
+        RunKind::Cascade => RequestKind::Cascade,
+        RunKind::Fuse => RequestKind::Fuse,
+        RunKind::StreamLog => RequestKind::Other,
+    }
+}
+
 /// What a program is counted as.
 pub(super) fn counted_as(program: &Program) -> RequestKind {
-    match program {
-        Program::Chat { .. } => RequestKind::Planning,
-        Program::Adversarial { .. } => RequestKind::Adversarial,
-        Program::Vote { .. } => RequestKind::Vote,
-        Program::Refine { .. } => RequestKind::Refine,
-        Program::BestOfN { .. } => RequestKind::BestOfN,
-        Program::Cascade { .. } => RequestKind::Cascade,
-        Program::Fuse { .. } => RequestKind::Fuse,
-    }
+    counted_as_kind(kind_of(program))
 }
 
 /// The specification of a plan, its models looked up.

@@ -32,6 +32,7 @@ pub(crate) fn base(kind: RunKind) -> SpecBase {
         wish: DurabilityWish::default(),
         bounds: tokenhub_domain::Bounds::default(),
         step_timeout_ms: None,
+        fork: None,
         deadline_ms: limits::RUN_DEADLINE_MS,
     }
 }
