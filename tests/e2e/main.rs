@@ -45,6 +45,7 @@ mod openai_sdk;
 mod operator_view;
 mod parity;
 mod payload_codec;
+mod plan_docs;
 mod plan_events;
 mod plans_later;
 mod probes;

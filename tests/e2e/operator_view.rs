@@ -141,8 +141,8 @@ async fn every_program_explains_itself_in_temporal_and_shows_no_prompt_and_no_ke
         assert!(shown.text.contains("redacted_base64_bytes"));
     }
     let body = json!({"request": {"messages": messages()}});
-    let plain = [("X-TokenHub-Durability", "none")];
-    let plan = hub.post_with("/v1/plan", &plain, &body).await.expect(200);
+    let in_process = [("X-TokenHub-Durability", "none")];
+    let plan = hub.post_with("/v1/plan", &in_process, &body).await.expect(200);
     let path = format!("/v1/plan/{}/history", plan.body["id"].as_str().unwrap());
     let refused = hub.get(&path).await.unwrap().expect(404);
     assert_eq!(refused.body["code"], "history_not_found", "no workflow carried it: {}", refused.text);
