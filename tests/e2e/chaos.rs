@@ -23,9 +23,9 @@ use crate::{
 /// Cases of a load are counted from here; those before are run undisturbed.
 const FIRST_CASE: usize = 100;
 
-/// Who answers a step must not depend on how slow a loaded machine was for the steps before.
+/// Who answers a step must not depend on the steps before.
 fn installation() -> TestHubBuilder {
-    scripted::installation().environment("TOKENHUB_LIVE_SIGNALS", "false").environment("TOKENHUB_PENALTIES", "false")
+    scripted::installation().environment("TOKENHUB_PENALTIES", "false")
 }
 
 /// What each strategy answers when nothing dies.

@@ -2,6 +2,7 @@
 
 use std::{path::PathBuf, time::Duration};
 
+use serde_json::Value;
 use tokenhub_demo::{Finished, SeenCall};
 use tokenhub_domain::{AttemptId, RunId, TenantId};
 use tokenhub_store::{LedgerRow, LedgerState, RequestLogRow, Store, Waste};
@@ -91,5 +92,13 @@ impl Evidence {
             files.flatten().any(|file| std::fs::read_link(file.path()).is_ok_and(|target| target == spool))
         };
         processes.iter().position(holds).expect("one of the processes made the call")
+    }
+}
+
+/// Asserts that the sums of the list of a plan's steps are those of the plan, which tells more.
+#[track_caller]
+pub fn assert_same_usage(steps: &Value, plan: &Value) {
+    for (name, sum) in steps["usage"].as_object().unwrap() {
+        assert_eq!(*sum, plan["usage"][name], "{name}: {steps:#}\n{plan:#}");
     }
 }

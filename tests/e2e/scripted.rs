@@ -68,6 +68,15 @@ impl Program {
         self.steps.iter().map(|step| step.calls).sum()
     }
 
+    /// The steps whose calls leave together with that of `id`, itself included.
+    fn companions_of(&self, id: &str) -> impl Iterator<Item = &Step> {
+        let family = id.split('/').next().unwrap_or(id).to_owned();
+        let is_parallel = ["ballot", "candidate", "panel"].contains(&family.as_str());
+        let id = id.to_owned();
+        let belongs = move |step: &&Step| step.id == id || is_parallel && step.id.starts_with(&family);
+        self.steps.iter().filter(belongs)
+    }
+
     /// The step that an id in an answer is of.
     fn step_named(&self, id: &str) -> &Step {
         let exact = self.steps.iter().find(|step| step.id == id);
@@ -83,6 +92,8 @@ pub fn installation() -> TestHubBuilder {
     TestHub::builder()
         .models(models.map(|(id, weight)| model(id, weight)).to_vec())
         .environment("TOKENHUB_START_DEADLINE_MS", "15000")
+        // Nor may it decide who answers.
+        .environment("TOKENHUB_LIVE_SIGNALS", "false")
 }
 
 /// One plan.
@@ -261,13 +272,16 @@ impl Case {
         object
     }
 
-    /// Waits until the provider works on each of `steps`.
+    /// Waits until the provider works on each of `steps`, and has seen every call that is made together with it.
     pub async fn wait_until_in_flight(self, hub: &TestHub, steps: &[&str]) {
         let reached = hub.provider.wait_until(PATIENCE, |_| {
             let calls = self.calls(hub);
             let in_flight =
                 |step: &&str| calls.iter().any(|(called, call)| called == step && call.finished == Finished::Pending);
-            steps.iter().all(in_flight)
+            let seen = |step: &Step| calls.iter().filter(|(called, _)| *called == step.id).count() as u64;
+            // Both orders of a pair are judged at the same time.
+            let has_company = |step: &&str| self.program.companions_of(step).all(|it| seen(it) >= it.calls.min(2));
+            steps.iter().all(in_flight) && steps.iter().all(has_company)
         });
         assert!(reached.await, "{} {}: {steps:?} not called within {PATIENCE:?}", self.program.name, self.tag());
     }

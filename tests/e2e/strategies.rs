@@ -22,7 +22,7 @@ const EVENTS_MAX: usize = 2_000;
 const HISTORY_BYTES_MAX: usize = 2_000_000;
 
 fn installation() -> TestHubBuilder {
-    scripted::installation().environment("TOKENHUB_LIVE_SIGNALS", "false").environment("TOKENHUB_PENALTIES", "false")
+    scripted::installation().environment("TOKENHUB_PENALTIES", "false")
 }
 
 async fn both_executors() -> [TestHub; 2] {

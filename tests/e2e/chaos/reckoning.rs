@@ -12,7 +12,7 @@ use tokenhub_domain::TenantId;
 
 use super::clients::Ended;
 use crate::{
-    evidence::Evidence,
+    evidence::{Evidence, assert_same_usage},
     harness::{TestHub, eventually},
     scripted::Case,
 };
@@ -116,7 +116,7 @@ async fn assert_listed(hub: &TestHub, plan: &crate::harness::Answer, calls: &[&S
     let listed: BTreeSet<String> =
         steps["data"].as_array().unwrap().iter().map(|step| text(&step["attempt_id"])).collect();
     assert_eq!(listed, expected, "{steps:#}");
-    assert_eq!(steps["usage"], plan.body["usage"], "{steps:#}\n{}", plan.text);
+    assert_same_usage(&steps, &plan.body);
 }
 
 fn text(value: &Value) -> String {

@@ -12,7 +12,7 @@ use super::{
     start, streamed, undisturbed, without_penalties,
 };
 use crate::{
-    evidence::Evidence,
+    evidence::{Evidence, assert_same_usage},
     harness::{Disturbance, TestHub, eventually, exchange},
     scripted::{Case, REFINE, installation},
 };
@@ -68,8 +68,8 @@ async fn a_call_whose_worker_dies_is_told_as_restarted_and_listed_twice() {
     assert_eq!(fields(&steps, "state"), ["settled", "orphaned", "settled", "settled"]);
     assert_eq!(fields(&steps, "waste"), ["used", "orphaned", "used", "used"]);
     assert_eq!(fields(&steps, "attempt_id")[2], &seen[6].data["attempt_id"]);
-    let (usage, of_plan) = (&steps["usage"], &seen.last().unwrap().data["plan"]["usage"]);
-    assert_eq!((usage, &usage["duplicate_calls"]), (of_plan, &json!(1)));
+    assert_same_usage(&steps, &seen.last().unwrap().data["plan"]);
+    assert_eq!(steps["usage"]["duplicate_calls"], 1);
     hub.finish(Disturbance::Kills).await;
 }
 
@@ -100,7 +100,7 @@ async fn a_vote_lists_what_its_provider_has_counted_and_tells_every_try() {
         let id = seen[0].data["plan_id"].as_str().unwrap();
         let steps = steps_of(&hub, id, hub.provider.calls().len()).await;
         assert_same_attempts(&hub, &steps);
-        assert_eq!(&steps["usage"], &last.data["plan"]["usage"], "{steps:#}");
+        assert_same_usage(&steps, &last.data["plan"]);
         assert_eq!(steps["usage"]["input_tokens"], 21);
         let events = hub.request(Method::GET, &format!("/v1/plan/{id}/events")).header("accept", "application/json");
         let kept = exchange(events).await.unwrap().expect(200).text;
