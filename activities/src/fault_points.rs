@@ -15,6 +15,8 @@ pub enum FaultPoint {
     Journaled,
     /// The outcome is known, nothing of it is written.
     Log,
+    /// Somebody has decided about an answer, and nobody was told.
+    Decided,
 }
 
 #[cfg(feature = "fault-points")]
@@ -26,6 +28,7 @@ impl FaultPoint {
             Self::Send => "send",
             Self::Journaled => "journaled",
             Self::Log => "log",
+            Self::Decided => "decided",
         }
     }
 }

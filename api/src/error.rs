@@ -9,7 +9,7 @@ mod shape;
 
 use axum::{http::StatusCode, response::Response};
 use serde_json::{Map, Value};
-use tokenhub_domain::{Outcome, ProviderFailure, RunId, StopReason};
+use tokenhub_domain::{ApprovalState, Outcome, ProviderFailure, RunId, StopReason};
 
 pub(crate) use catalogue::CatalogueRefusal;
 pub(crate) use shape::Shape;
@@ -117,6 +117,20 @@ pub(crate) enum Problem {
     NoSuchRun {
         /// The id.
         id: String,
+    },
+    /// The run does not wait for a decision.
+    #[error("the run `{id}` does not wait for a decision: it has no answer yet, asks for none, or has ended")]
+    ApprovalNotAsked {
+        /// The id.
+        id: String,
+    },
+    /// Something else was decided, or the time is over.
+    #[error("the answer of the run `{id}` was decided about before: {}", .state.as_str())]
+    ApprovalDecided {
+        /// The id.
+        id: String,
+        /// What counts.
+        state: ApprovalState,
     },
     /// No webhook has this id.
     #[error("there is no webhook `{id}`")]
@@ -287,6 +301,8 @@ impl Problem {
             Self::NoSuchRoute { .. } => (StatusCode::NOT_FOUND, INVALID, "not_found"),
             Self::MethodNotAllowed { .. } => (StatusCode::METHOD_NOT_ALLOWED, INVALID, "method_not_allowed"),
             Self::NoSuchRun { .. } => (StatusCode::NOT_FOUND, INVALID, "run_not_found"),
+            Self::ApprovalNotAsked { .. } => (StatusCode::CONFLICT, INVALID, "approval_not_asked"),
+            Self::ApprovalDecided { .. } => (StatusCode::CONFLICT, INVALID, "approval_decided"),
             Self::NoSuchDelivery { .. } => (StatusCode::NOT_FOUND, INVALID, "webhook_not_found"),
             Self::DeliveryTooEarly { .. } => (StatusCode::CONFLICT, INVALID, "webhook_too_early"),
             Self::NoSuchResponse { .. } => (StatusCode::NOT_FOUND, INVALID, "response_not_found"),
@@ -318,6 +334,8 @@ impl Problem {
             | Self::NoSuchRoute { .. }
             | Self::MethodNotAllowed { .. }
             | Self::NoSuchRun { .. }
+            | Self::ApprovalNotAsked { .. }
+            | Self::ApprovalDecided { .. }
             | Self::NoSuchDelivery { .. }
             | Self::DeliveryTooEarly { .. }
             | Self::NoSuchResponse { .. }

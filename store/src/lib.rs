@@ -4,6 +4,7 @@
 //! providers or workflows: it is told what happened and answers what was stored.
 //! Each claim and lease is one conditional statement, so both databases behave alike and no lock outlives a query.
 
+mod approvals;
 mod budgets;
 mod bulk;
 mod catalogue_records;
@@ -24,6 +25,7 @@ mod seal;
 mod store;
 mod webhook_deliveries;
 
+pub use approvals::{ApprovalRow, Approvals, NewApproval, NewDecision};
 pub use budgets::{Budgets, Room};
 pub use catalogue_records::{CatalogueChange, CatalogueRecords, Changed, RecordRow};
 pub use contents::Contents;

@@ -15,7 +15,7 @@ use tokenhub_store::RunRow;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Shared,
+    Shared, approval,
     durable::{self, Ended, StartFailure},
     in_process, launch, now,
 };
@@ -91,6 +91,7 @@ pub(super) async fn keep_sweeping(shared: Arc<Shared>, stop: CancellationToken) 
         loop {
             tokio::time::sleep(INTERVAL).await;
             last = pass(&shared, last).await;
+            approval::tell_untold(&shared).await;
         }
     };
     tokio::select! {

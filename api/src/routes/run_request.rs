@@ -65,6 +65,7 @@ pub(super) fn base(
         estimated_output_tokens: ask.estimated_output_tokens,
         output: ask.output,
         wish: DurabilityWish::default(),
+        approval: None,
         bounds: Bounds::default(),
         step_timeout_ms: None,
         deadline_ms: policy.max_latency_ms.unwrap_or(default_deadline_ms),
