@@ -15,8 +15,6 @@ pub enum FaultPoint {
     Journaled,
     /// The outcome is known, nothing of it is written.
     Log,
-    /// Somebody has decided about an answer, and nobody was told.
-    Decided,
 }
 
 #[cfg(feature = "fault-points")]
@@ -28,7 +26,6 @@ impl FaultPoint {
             Self::Send => "send",
             Self::Journaled => "journaled",
             Self::Log => "log",
-            Self::Decided => "decided",
         }
     }
 }

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use futures_util::future::join_all;
-use tokenhub_activities::{approval, fault_points::FaultPoint};
+use tokenhub_activities::approval;
 use tokenhub_domain::{
     Answer, ApprovalState, DecidedBy, Dialect, EventKeeping, Outcome, Owner, PrincipalId, RunId, TenantId, Text,
     WorkflowId,
@@ -110,7 +110,6 @@ fn tell_owner(shared: &Arc<Shared>, row: &RunRow) {
     let workflow_id = row.workflow_id.clone().filter(|id| row.owner == Some(Owner::workflow(id)));
     let telling = Arc::clone(shared);
     shared.tasks.spawn(async move {
-        telling.world.faults.reach(FaultPoint::Decided, "").await;
         match workflow_id {
             Some(workflow_id) => tell(&telling, (&tenant, &run_id), &workflow_id).await,
             None => note_told(&telling, (&tenant, &run_id)).await,

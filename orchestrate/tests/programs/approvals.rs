@@ -13,7 +13,7 @@ use crate::script::{Play, Scripted, refine};
 type Standing = Result<ApprovalStanding, StepError>;
 
 fn spec(on_timeout: OnTimeout) -> PlanSpec {
-    let mut spec = refine();
+    let mut spec = refine(1);
     spec.base.approval = Some(ApprovalWish { timeout_ms: 5_000, on_timeout });
     PlanSpec::Refine(spec)
 }
@@ -46,7 +46,7 @@ fn an_answer_waits_until_somebody_decides_and_ends_as_it_would_have() {
     let standings = vec![waiting(), waiting(), resolved(Resolution::Approved)];
     let (outcome, commands) = played(standings, OnTimeout::Fail);
     assert_eq!(commands, ["approval", "wait_for_signal", "approval", "wait_for_signal", "approval", "record"]);
-    let undecided = Scripted::new(&["alpha"], &[]).play(PlanSpec::Refine(refine()));
+    let undecided = Scripted::new(&["alpha"], &[]).play(PlanSpec::Refine(refine(1)));
     assert_eq!(outcome, undecided);
     assert_eq!((outcome.status, outcome.edited), (RunStatus::Completed, false));
 }
