@@ -65,15 +65,13 @@ pub(super) async fn decide(
         return Ok(Decided::Now);
     }
     let Some(first) = find(shared, row).await? else { return Ok(Decided::NotAsked) };
-    Ok(match first.state {
-        ApprovalState::Pending if first.expires_at <= decision.at => Decided::Otherwise(ApprovalState::Expired),
-        ApprovalState::Pending => Decided::NotAsked,
-        state if state == decision.state && first.edited == decision.edited => Decided::AsBefore,
-        state
-        @ (ApprovalState::Approved | ApprovalState::Edited | ApprovalState::Rejected | ApprovalState::Expired) => {
-            Decided::Otherwise(state)
-        }
-    })
+    if first.state == ApprovalState::Pending {
+        // In time and not decided, although it was tried: its run has ended.
+        let is_late = first.expires_at <= decision.at;
+        return Ok(if is_late { Decided::Otherwise(ApprovalState::Expired) } else { Decided::NotAsked });
+    }
+    let is_same = first.state == decision.state && first.edited == decision.edited;
+    Ok(if is_same { Decided::AsBefore } else { Decided::Otherwise(first.state) })
 }
 
 async fn find(shared: &Shared, row: &RunRow) -> Result<Option<ApprovalRow>, Problem> {

@@ -4,8 +4,9 @@ use std::{sync::Arc, time::Duration};
 
 use futures_util::{FutureExt, future::BoxFuture};
 use temporalio_client::{
-    Client, RetryOptions, RpcOptions, WorkflowCancelOptions, WorkflowGetResultOptions, WorkflowHandle,
-    WorkflowIdConflictPolicy, WorkflowIdReusePolicy, WorkflowSignalOptions, WorkflowStartOptions,
+    Client, RetryOptions, RpcOptions, WorkflowCancelOptions, WorkflowDescribeOptions, WorkflowExecutionStatus,
+    WorkflowGetResultOptions, WorkflowHandle, WorkflowIdConflictPolicy, WorkflowIdReusePolicy, WorkflowSignalOptions,
+    WorkflowStartOptions,
     errors::{WorkflowGetResultError, WorkflowInteractionError, WorkflowStartError},
 };
 use temporalio_common::error::IncomingError;
@@ -179,6 +180,14 @@ pub(super) async fn cancel(connected: &Connected, workflow_id: &WorkflowId, reas
         Ok(()) | Err(WorkflowInteractionError::NotFound(_)) => Ok(()),
         Err(error) => Err(error.to_string()),
     }
+}
+
+/// Whether Temporal says that a workflow has not ended; false also when it says nothing.
+pub(super) async fn is_running(connected: &Connected, workflow_id: &WorkflowId) -> bool {
+    let handle: WorkflowHandle<Client, ChatWorkflow> = connected.client.get_workflow_handle(workflow_id.as_str());
+    let rpc = RpcOptions::builder().timeout(CANCEL_RPC_TIMEOUT).retry_options(RetryOptions::no_retries()).build();
+    let described = handle.describe(WorkflowDescribeOptions::builder().rpc_options(rpc).build()).await;
+    described.is_ok_and(|workflow| workflow.status() == WorkflowExecutionStatus::Running)
 }
 
 /// Tells a workflow that something was decided. One that has ended, or that Temporal does not know, needs no telling.

@@ -1,11 +1,11 @@
 //! Decisions about answers: asked for once, decided once, in time, and only of a run that has not ended.
 
 use tokenhub_domain::{ApprovalState, DecidedBy, OnTimeout, PlanEvent, RunId, RunStatus, Text, UnixMicros};
-use tokenhub_store::{ApprovalRow, NewApproval, NewDecision, NewEvent, NewRun, Store};
+use tokenhub_store::{ApprovalRow, NewApproval, NewDecision, NewEvent, NewRun, Store, Unfinished};
 
 use crate::{
     databases::{Database, on_both_databases},
-    rows::{NOW, result, run, tenant, workflow},
+    rows::{NOW, process, result, run, tenant, workflow},
 };
 
 on_both_databases!(
@@ -13,6 +13,7 @@ on_both_databases!(
     nobody_decides_too_late_and_nothing_expires_too_early,
     a_run_that_has_ended_is_not_decided_about,
     a_decision_is_told_until_somebody_has_heard_it,
+    a_workflow_that_waits_is_looked_for_apart_from_those_at_work,
 );
 
 const TIMEOUT_MS: u64 = 1_000;
@@ -131,4 +132,21 @@ async fn a_decision_is_told_until_somebody_has_heard_it(database: Database) {
     assert_eq!(ids(approvals.untold().await.unwrap()), [second.clone()]);
     assert!(store.runs().finish(&tenant(), &second, &workflow("w"), &result(RunStatus::Completed)).await.unwrap());
     assert_eq!(approvals.untold().await.unwrap(), [], "its run has ended");
+}
+
+async fn a_workflow_that_waits_is_looked_for_apart_from_those_at_work(database: Database) {
+    let store = database.store().await;
+    let found = async |which| {
+        let rows = store.runs().unfinished(which, NOW.plus_millis(60_000), None, 10).await.unwrap();
+        rows.into_iter().map(|row| row.run_id).collect::<Vec<_>>()
+    };
+    let (waiting, in_process) = (asking(&store).await, RunId::generate_plan());
+    store.runs().insert(&run(&in_process)).await.unwrap();
+    store.runs().claim(&tenant(), &in_process, &process("a"), NOW).await.unwrap();
+    ask(&store, &in_process, "{}").await;
+    assert_eq!(found(Unfinished::Waiting).await, [waiting.clone()]);
+    assert_eq!(found(Unfinished::AtWork).await, [in_process.clone()]);
+    assert!(decide(&store, &waiting, ApprovalState::Approved, NOW).await);
+    assert_eq!(found(Unfinished::Waiting).await, []);
+    assert_eq!(found(Unfinished::AtWork).await, [waiting, in_process]);
 }
