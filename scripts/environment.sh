@@ -8,6 +8,8 @@ if [ -n "${CI:-}" ]; then
     cache="${BUILD_CACHE_DIR:-${XDG_CACHE_HOME:-${HOME:-/tmp}/.cache}/tokenhub}"
     venv="$cache/venv"
     export CARGO_TARGET_DIR="${CARGO_TARGET_DIR:-$cache/target}"
+    # Nobody builds there twice in a row after one small edit, and the files are larger than the programs.
+    export CARGO_INCREMENTAL=0
 else
     cache="${BUILD_CACHE_DIR:-$root/.cache}"
     venv="$root/.venv"

@@ -216,6 +216,7 @@ mod tests {
             max_output_tokens: None,
             timeout_ms: 1,
             bounds: tokenhub_domain::Bounds::default(),
+            kept_by: None,
             prefix: None,
         }
     }

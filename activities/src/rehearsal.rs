@@ -162,6 +162,7 @@ impl Stage {
             duplicate_calls: 0,
             losses: Vec::new(),
             mismatch,
+            is_kept: false,
         }
     }
 }

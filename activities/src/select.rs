@@ -41,7 +41,9 @@ pub fn shortlists(world: &World, run: &RunContext, request: &SelectRequest) -> V
 /// The same for a run that is only thought of: nothing is kept, and no trial of a provider is taken.
 pub(crate) fn preview(world: &World, request: &SelectRequest) -> Vec<Shortlist> {
     let look = |lists: &mut Vec<Shortlist>| {
-        lists.iter_mut().for_each(|list| *list = world.health.preview(std::mem::take(list)));
+        for list in lists.iter_mut() {
+            *list = world.health.preview(std::mem::take(list));
+        }
     };
     ranked(world, request, look).0
 }

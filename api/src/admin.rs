@@ -4,6 +4,7 @@
 
 use axum::http::HeaderMap;
 use secrecy::SecretString;
+use subtle::ConstantTimeEq;
 
 use crate::{auth::ClientKey, error::Problem};
 
@@ -19,5 +20,35 @@ impl AdminToken {
     /// Refuses whoever does not show it.
     pub(crate) fn check(&self, headers: &HeaderMap) -> Result<(), Problem> {
         self.0.authenticate(headers).map(|_| ()).map_err(|_| Problem::NotAdmin)
+    }
+
+    /// Whether this is the token.
+    pub(crate) fn is(&self, token: &SecretString) -> bool {
+        self.0.is(token)
+    }
+
+    /// What only who has shown the token can have, for one `purpose`; it tells nothing of the token and ends with it.
+    pub(crate) fn proof_for(&self, purpose: &str) -> String {
+        self.0.derived(purpose)
+    }
+
+    /// Whether somebody has it.
+    pub(crate) fn is_proof_for(&self, purpose: &str, proof: &str) -> bool {
+        bool::from(self.proof_for(purpose).as_bytes().ct_eq(proof.as_bytes()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_proof_is_for_one_purpose_and_one_token() {
+        let token = AdminToken::new(&SecretString::from("the-token"));
+        let proof = token.proof_for("codec");
+        assert!(token.is_proof_for("codec", &proof) && !proof.contains("the-token"));
+        assert!(!token.is_proof_for("other", &proof) && !token.is_proof_for("codec", ""));
+        assert!(!AdminToken::new(&SecretString::from("another")).is_proof_for("codec", &proof));
+        assert!(token.is(&SecretString::from("the-token")) && !token.is(&SecretString::from("another")));
     }
 }

@@ -46,8 +46,7 @@ impl ClientKey {
     /// The caller behind `headers`: `Authorization: Bearer` first, `x-api-key` otherwise.
     pub(crate) fn authenticate(&self, headers: &HeaderMap) -> Result<Caller, Problem> {
         let presented = presented_key(headers).ok_or(Problem::Unauthorized)?;
-        let digest: [u8; 32] = Sha256::digest(presented.as_bytes()).into();
-        if bool::from(digest.ct_eq(&self.digest)) {
+        if self.is_text(presented) {
             Ok(Caller {
                 tenant: TenantId::default_tenant(),
                 principal: self.principal.clone(),
@@ -56,6 +55,21 @@ impl ClientKey {
         } else {
             Err(Problem::Unauthorized)
         }
+    }
+
+    /// Whether this is the key.
+    pub(crate) fn is(&self, key: &SecretString) -> bool {
+        self.is_text(key.expose_secret())
+    }
+
+    /// A text that only the key leads to, another for each `purpose`.
+    pub(crate) fn derived(&self, purpose: &str) -> String {
+        hex(&Sha256::new().chain_update(self.digest).chain_update(purpose.as_bytes()).finalize())
+    }
+
+    fn is_text(&self, presented: &str) -> bool {
+        let digest: [u8; 32] = Sha256::digest(presented.as_bytes()).into();
+        bool::from(digest.ct_eq(&self.digest))
     }
 }
 

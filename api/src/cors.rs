@@ -11,8 +11,10 @@ use axum::{
 };
 use tokenhub_config::{CorsOrigins, Live};
 
+use crate::codec_cors;
+
 /// How long a browser keeps the answer to its question.
-const MAX_AGE_SECS: &str = "600";
+pub(crate) const MAX_AGE_SECS: &str = "600";
 const METHODS: &str = "GET, HEAD, POST, PUT, PATCH, DELETE";
 
 /// What a page may read beside the body.
@@ -63,13 +65,14 @@ pub(crate) async fn allow<F: Future<Output = Response>>(
 ) -> Response {
     let Some(origin) = request.headers().get(header::ORIGIN).cloned() else { return next(request).await };
     let settings = live.settings();
+    if codec_cors::covers(request.uri().path()) {
+        return codec_cors::allow(&settings.codec_cors_origins, origin, request, next).await;
+    }
     let permitted = match &settings.cors_origins {
         CorsOrigins::Any => Some(HeaderValue::from_static("*")),
         listed @ CorsOrigins::Listed(_) => Some(origin).filter(|origin| listed.allows(origin.as_bytes())),
     };
-    let is_question =
-        request.method() == Method::OPTIONS && request.headers().contains_key(header::ACCESS_CONTROL_REQUEST_METHOD);
-    let mut response = if is_question {
+    let mut response = if is_question(&request) {
         permission(request.headers().get(header::ACCESS_CONTROL_REQUEST_HEADERS).cloned())
     } else {
         let mut response = next(request).await;
@@ -83,6 +86,11 @@ pub(crate) async fn allow<F: Future<Output = Response>>(
     }
     response.headers_mut().append(header::VARY, HeaderValue::from_static("origin"));
     response
+}
+
+/// Whether a browser asks what it may send.
+pub(crate) fn is_question(request: &Request) -> bool {
+    request.method() == Method::OPTIONS && request.headers().contains_key(header::ACCESS_CONTROL_REQUEST_METHOD)
 }
 
 /// Every header that is asked for: a wildcard would not cover Authorization.

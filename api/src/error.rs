@@ -100,6 +100,9 @@ pub(crate) enum Problem {
     /// The catalogue cannot be changed, or has no such entry.
     #[error(transparent)]
     Catalogue(#[from] CatalogueRefusal),
+    /// Payloads are not encrypted here.
+    #[error("payloads are not encrypted: TOKENHUB_PAYLOAD_KEYS is not set in this process")]
+    NoPayloadKeys,
     /// No such path.
     #[error("there is nothing at {path}")]
     NoSuchRoute {
@@ -131,6 +134,12 @@ pub(crate) enum Problem {
         id: String,
         /// What counts.
         state: ApprovalState,
+    },
+    /// The run has no end yet to go on from.
+    #[error("the run `{id}` has not ended")]
+    RunNotFinished {
+        /// The id.
+        id: String,
     },
     /// No webhook has this id.
     #[error("there is no webhook `{id}`")]
@@ -298,11 +307,13 @@ impl Problem {
                 let (status, code) = refusal.facts();
                 (status, INVALID, code)
             }
+            Self::NoPayloadKeys => (StatusCode::CONFLICT, INVALID, "no_payload_keys"),
             Self::NoSuchRoute { .. } => (StatusCode::NOT_FOUND, INVALID, "not_found"),
             Self::MethodNotAllowed { .. } => (StatusCode::METHOD_NOT_ALLOWED, INVALID, "method_not_allowed"),
             Self::NoSuchRun { .. } => (StatusCode::NOT_FOUND, INVALID, "run_not_found"),
             Self::ApprovalNotAsked { .. } => (StatusCode::CONFLICT, INVALID, "approval_not_asked"),
             Self::ApprovalDecided { .. } => (StatusCode::CONFLICT, INVALID, "approval_decided"),
+            Self::RunNotFinished { .. } => (StatusCode::CONFLICT, INVALID, "run_not_finished"),
             Self::NoSuchDelivery { .. } => (StatusCode::NOT_FOUND, INVALID, "webhook_not_found"),
             Self::DeliveryTooEarly { .. } => (StatusCode::CONFLICT, INVALID, "webhook_too_early"),
             Self::NoSuchResponse { .. } => (StatusCode::NOT_FOUND, INVALID, "response_not_found"),
@@ -331,11 +342,13 @@ impl Problem {
             | Self::Unauthorized
             | Self::NotAdmin
             | Self::NoSuchProvider { .. }
+            | Self::NoPayloadKeys
             | Self::NoSuchRoute { .. }
             | Self::MethodNotAllowed { .. }
             | Self::NoSuchRun { .. }
             | Self::ApprovalNotAsked { .. }
             | Self::ApprovalDecided { .. }
+            | Self::RunNotFinished { .. }
             | Self::NoSuchDelivery { .. }
             | Self::DeliveryTooEarly { .. }
             | Self::NoSuchResponse { .. }

@@ -7,6 +7,7 @@ mod admin;
 mod approval_link;
 mod auth;
 mod body;
+mod codec_cors;
 mod cors;
 mod dispatch;
 mod durability;

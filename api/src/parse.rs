@@ -9,6 +9,7 @@ pub(crate) mod count_tokens;
 pub(crate) mod demands;
 pub(crate) mod embeddings;
 mod fields;
+pub(crate) mod payloads;
 pub(crate) mod plan;
 mod policy;
 pub(crate) mod protocol;

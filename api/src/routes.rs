@@ -3,6 +3,7 @@
 mod approval_page;
 mod catalogue;
 mod chat;
+mod codec;
 mod count_tokens;
 mod embeddings;
 mod engine_health;
@@ -16,6 +17,7 @@ mod plan;
 mod plan_approval;
 mod plan_estimate;
 mod plan_events;
+mod plan_fork;
 mod plan_later;
 mod plan_spec;
 mod plan_steps;
@@ -40,6 +42,8 @@ use axum::{
 use tokenhub_config::Live;
 use tokenhub_telemetry::{Metrics, RequestKind, RequestStatus};
 use tower_http::catch_panic::CatchPanicLayer;
+
+pub(crate) use codec::PATH as CODEC_PATH;
 
 use crate::{
     cors,
@@ -71,10 +75,12 @@ pub(crate) fn router(state: AppState) -> Router {
         .route("/v1/plan/{id}/approval", get(plan_approval::show).post(plan_approval::decide))
         .route("/v1/plan/{id}/signal", post(plan_approval::signal))
         .route("/v1/plan/{id}/cancel", post(plan_later::cancel))
+        .route("/v1/plan/{id}/fork", post(plan_fork::create))
         .route("/v1/plan/{id}/events", get(plan_events::show))
         .route("/v1/plan/{id}/steps", get(plan_steps::list))
         .merge(catalogue::router())
         .merge(webhook_deliveries::router())
+        .merge(codec::router())
         .route("/admin/v1/engine/models", get(routing::engine_models))
         .route("/admin/v1/events", get(events::watch))
         .route("/admin/v1/health", get(engine_health::list))

@@ -8,7 +8,7 @@ use std::{
 
 use anyhow::Context;
 use arc_swap::ArcSwap;
-use tokenhub_activities::{Curator, FaultPoints, World, WorldError, WorldParts};
+use tokenhub_activities::{Curator, FaultPoints, PayloadCodec, World, WorldError, WorldParts};
 use tokenhub_config::{Live, Settings, keys};
 use tokenhub_routing::BreakerSettings;
 use tokenhub_store::StoreError;
@@ -30,7 +30,7 @@ use crate::{
     },
     lanes::Lanes,
     routes,
-    state::{Admin, AppState, Draining, Gate, Health, Models, Parts, Runner},
+    state::{Admin, AppState, Draining, Gate, Health, Models, Parts, Payloads, Runner},
     webhooks::Deliverer,
 };
 
@@ -133,7 +133,8 @@ fn assemble(
     let settings = live.settings();
     let metrics = Arc::new(Metrics::new());
     let breaker = Arc::new(BreakerCell::new(breaker_settings(&settings)));
-    let link = settings.temporal.clone().map(|temporal| Arc::new(TemporalLink::new(temporal)));
+    let codec = PayloadCodec::new(&settings.payload_keys).context("the payload keys cannot be used")?;
+    let link = settings.temporal.clone().map(|temporal| Arc::new(TemporalLink::new(temporal, codec.clone())));
     if let Some(link) = &link {
         background.spawn(Arc::clone(link).keep_connecting(world.instance.clone(), stop.clone()));
         background.spawn(breaker_task::keep_probing(Arc::clone(link), Arc::clone(&breaker), stop.clone()));
@@ -148,6 +149,7 @@ fn assemble(
         stop.clone(),
     );
     background.spawn(dispatcher.keep_sweeping(stop.clone()));
+    let token = Arc::new(ArcSwap::from_pointee(token));
     let started_at_secs = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
     Ok(Parts {
         gate: Gate { key: Arc::new(ArcSwap::from_pointee(key)) },
@@ -171,12 +173,8 @@ fn assemble(
             metrics: Arc::clone(&metrics),
             draining: draining.clone(),
         },
-        admin: Admin {
-            token: Arc::new(ArcSwap::from_pointee(token)),
-            world: Arc::clone(world),
-            curator,
-            stopping: stop.clone(),
-        },
+        admin: Admin { token: Arc::clone(&token), world: Arc::clone(world), curator, stopping: stop.clone() },
+        payloads: Payloads { token: Arc::clone(&token), codec },
         metrics,
     })
 }

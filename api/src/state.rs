@@ -7,7 +7,7 @@ use std::sync::{
 
 use arc_swap::ArcSwap;
 use axum::extract::FromRef;
-use tokenhub_activities::{Curator, World};
+use tokenhub_activities::{Curator, PayloadCodec, World};
 use tokenhub_config::Live;
 use tokenhub_telemetry::Metrics;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -35,6 +35,8 @@ pub(crate) struct Parts {
     pub(crate) health: Health,
     /// What administrators reach.
     pub(crate) admin: Admin,
+    /// What the codec routes read.
+    pub(crate) payloads: Payloads,
     /// What the request counter writes.
     pub(crate) metrics: Arc<Metrics>,
 }
@@ -57,6 +59,15 @@ pub(crate) struct Admin {
     pub(crate) curator: Arc<Curator>,
     /// The process is about to stop.
     pub(crate) stopping: CancellationToken,
+}
+
+/// The admin token in force, and what decrypts the payloads that Temporal keeps.
+#[derive(Clone)]
+pub(crate) struct Payloads {
+    /// The token; a reload swaps it.
+    pub(crate) token: Arc<ArcSwap<AdminToken>>,
+    /// The keys are in it.
+    pub(crate) codec: PayloadCodec,
 }
 
 /// Catalogue and defaults.
@@ -130,6 +141,7 @@ macro_rules! part {
 
 part!(Gate, gate);
 part!(Admin, admin);
+part!(Payloads, payloads);
 part!(Models, models);
 part!(Runner, runner);
 part!(Health, health);

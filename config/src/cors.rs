@@ -1,5 +1,7 @@
 //! Which pages may call the API from a browser.
 
+use crate::{ConfigError, TemporalSettings, parse::Values};
+
 /// The origins of pages that a browser lets read answers.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum CorsOrigins {
@@ -20,6 +22,30 @@ impl CorsOrigins {
             words if words.contains(&"*") => Some(Self::Any),
             words => words.iter().map(|word| origin(word)).collect::<Option<Vec<String>>>().map(Self::Listed),
         }
+    }
+
+    /// Pages that may have payloads decoded: those that are named, or the Temporal UI where it is known.
+    pub(crate) fn of_codec(values: &Values, temporal: Option<&TemporalSettings>) -> Result<Self, ConfigError> {
+        let named = values.optional("codec_cors_origin", "none or a list of origins", Self::listed)?;
+        let ui = || temporal.and_then(|temporal| temporal.ui_url.as_deref()).and_then(Self::of_page);
+        Ok(named.or_else(ui).unwrap_or_else(Self::nobody))
+    }
+
+    /// As [`Self::parse`], where every page would be too many.
+    fn listed(text: &str) -> Option<Self> {
+        Self::parse(text).filter(|origins| *origins != Self::Any)
+    }
+
+    /// The origin of the page at `url`.
+    fn of_page(url: &str) -> Option<Self> {
+        let (scheme, rest) = url.split_once("://")?;
+        let host = rest.split(['/', '?', '#']).next()?;
+        Self::listed(&format!("{scheme}://{host}"))
+    }
+
+    /// No page.
+    fn nobody() -> Self {
+        Self::Listed(Vec::new())
     }
 
     /// Whether a page of `origin` may read.
@@ -53,6 +79,16 @@ mod tests {
         }
         assert!(CorsOrigins::parse("*").unwrap().allows(b"https://anybody"));
         assert!(!CorsOrigins::parse("none").unwrap().allows(b"https://anybody"));
+    }
+
+    #[test]
+    fn a_page_stands_for_its_origin_and_no_list_of_named_pages_is_everybody() {
+        let ui = CorsOrigins::of_page("http://127.0.0.1:8233/namespaces/default").unwrap();
+        assert!(ui.allows(b"http://127.0.0.1:8233") && !ui.allows(b"http://127.0.0.1:8234"));
+        assert_eq!(CorsOrigins::of_page("nothing"), None);
+        assert_eq!(CorsOrigins::listed("*"), None);
+        assert_eq!(CorsOrigins::listed("https://a,*"), None);
+        assert_eq!(CorsOrigins::listed("none"), Some(CorsOrigins::nobody()));
     }
 
     #[test]

@@ -21,6 +21,7 @@ mod layers;
 mod live;
 mod origin;
 mod parse;
+mod payload_keys;
 pub mod published;
 mod settings;
 mod temporal;
@@ -35,6 +36,7 @@ pub use error::ConfigError;
 pub use flags::{Flags, ListenFlags, SharedFlags, flags_as_variables};
 pub use live::{Live, Reloaded};
 pub use origin::{Origin, OriginRow, Origins};
+pub use payload_keys::{PayloadKey, PayloadKeys};
 pub use secrecy::{ExposeSecret, SecretString};
 pub use settings::{
     BreakerSettings, Loaded, LogFormat, Settings, TemporalSettings, Timeouts, UpSettings, WorkerSettings,

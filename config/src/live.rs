@@ -166,6 +166,7 @@ fn keep_fixed(before: &Settings, read: Settings) -> Settings {
         log_level: before.log_level.clone(),
         log_format: before.log_format,
         temporal: before.temporal.clone(),
+        payload_keys: before.payload_keys.clone(),
         breaker: before.breaker,
         start_deadline_ms: before.start_deadline_ms,
         shutdown_drain_secs: before.shutdown_drain_secs,

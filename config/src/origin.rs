@@ -7,6 +7,8 @@ use std::{
     path::PathBuf,
 };
 
+use crate::catalogue::Built;
+
 /// The place that gave a value.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Origin {
@@ -67,6 +69,16 @@ pub struct Origins {
 impl Origins {
     pub(crate) fn push(&mut self, name: impl Into<String>, value: impl Into<String>, origin: Origin) {
         self.rows.push(OriginRow { name: name.into(), value: value.into(), origin });
+    }
+
+    /// Whether each provider has a key, and who named the provider.
+    pub(crate) fn push_providers(&mut self, built: &Built) {
+        for (id, place) in &built.places {
+            let key = if built.credentials.get(id).is_some_and(|keys| !keys.is_empty()) { MASK } else { "-" };
+            let is_variable = place.chars().all(|c| c.is_ascii_uppercase() || c == '_');
+            let origin = if is_variable { Origin::Variable(place.clone()) } else { Origin::Document(place.into()) };
+            self.push(format!("providers.{id}.api_key"), key, origin);
+        }
     }
 
     /// The rows, in the order of the documentation.

@@ -59,6 +59,16 @@ impl Values {
         parse(found.text.trim()).map(Some).ok_or_else(|| bad_value(name, found, expected))
     }
 
+    /// An optional setting whose parser says what it expects instead.
+    pub(crate) fn checked<T>(
+        &self,
+        name: &'static str,
+        parse: impl Fn(&str) -> Result<T, &'static str>,
+    ) -> Result<Option<T>, ConfigError> {
+        let Some(found) = self.get(name) else { return Ok(None) };
+        parse(found.text.trim()).map(Some).map_err(|expected| bad_value(name, found, expected))
+    }
+
     /// A setting that has a default, parsed.
     pub(crate) fn required<T>(
         &self,

@@ -14,11 +14,11 @@ use secrecy::SecretString;
 use tokenhub_domain::{Catalogue, NanoDollars, ProviderOrigin, RoutingProfile, limits};
 
 use crate::{
-    ConfigError, Configured, CorsOrigins, Environment, Flags, Origin, Origins, Secrets, WebhookSettings, credentials,
+    ConfigError, Configured, CorsOrigins, Environment, Flags, Origin, Origins, PayloadKeys, Secrets, WebhookSettings,
+    credentials,
     file::ConfigFile,
     key::KEYS,
     layers::Layers,
-    origin::MASK,
     parse::{Values, boolean, budget, processors, socket_addr, temperature, threads},
     temporal, variables, webhooks,
 };
@@ -124,12 +124,16 @@ pub struct Settings {
     pub database_url: String,
     /// Pages that may call from a browser.
     pub cors_origins: CorsOrigins,
+    /// Pages that may have payloads decoded: the Temporal UI, unless others are named.
+    pub codec_cors_origins: CorsOrigins,
     /// Log filter.
     pub log_level: String,
     /// Log form.
     pub log_format: LogFormat,
     /// Temporal, or none when everything runs in process.
     pub temporal: Option<TemporalSettings>,
+    /// The keys that encrypt what Temporal keeps.
+    pub payload_keys: PayloadKeys,
     /// The breaker in front of Temporal.
     pub breaker: BreakerSettings,
     /// How long the start of a workflow may take before the request is answered in process.
@@ -222,19 +226,18 @@ impl Settings {
         let built = configured.build()?;
 
         let mut origins = values.origins();
-        for (id, place) in &built.places {
-            let key = if built.credentials.get(id).is_some_and(|keys| !keys.is_empty()) { MASK } else { "-" };
-            origins.push(format!("providers.{id}.api_key"), key, origin_of_place(place));
-        }
+        origins.push_providers(&built);
         let settings = Self {
             listen_addr: values.required("listen_addr", "IP:PORT", socket_addr)?,
             api_threads: values.optional("api.threads", "1 to 1024", threads)?.unwrap_or_else(processors),
             data_dir,
             database_url,
             cors_origins: values.required("cors_origins", "*, none or a list of origins", CorsOrigins::parse)?,
+            codec_cors_origins: CorsOrigins::of_codec(&values, temporal.as_ref())?,
             log_level: values.required("log.level", "a log filter", |text| Some(text.to_owned()))?,
             log_format: values.required("log.format", "text or json", LogFormat::parse)?,
             temporal,
+            payload_keys: values.checked("temporal.payload_keys", PayloadKeys::parse)?.unwrap_or_default(),
             breaker: breaker(&values)?,
             start_deadline_ms: values.number("temporal.start_deadline_ms", 1..=60_000, "1 to 60000 milliseconds")?,
             timeouts: timeouts(&values)?,
@@ -377,9 +380,4 @@ fn up(values: &Values) -> Result<UpSettings, ConfigError> {
         temporal_bin: path("up.temporal_bin"),
         worker_bin: path("up.worker_bin"),
     })
-}
-
-fn origin_of_place(place: &str) -> Origin {
-    let is_variable = place.chars().all(|c| c.is_ascii_uppercase() || c == '_');
-    if is_variable { Origin::Variable(place.to_owned()) } else { Origin::Document(place.into()) }
 }

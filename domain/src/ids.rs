@@ -75,6 +75,10 @@ text_id!(
     TenantId
 );
 text_id!(
+    /// Which of the configured keys encrypted a payload at Temporal.
+    PayloadKeyId
+);
+text_id!(
     /// Who is asking, for idempotency scopes and budgets: the fingerprint of a client key.
     PrincipalId
 );

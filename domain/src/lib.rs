@@ -14,6 +14,7 @@ mod catalogue;
 mod content;
 mod dialect;
 mod error_class;
+mod fork;
 mod fuse;
 mod ids;
 pub mod limits;
@@ -46,10 +47,11 @@ pub use catalogue::{
 pub use content::{ContentHash, ContentRef, Text};
 pub use dialect::{Dialect, ForwardedHeader, Operation};
 pub use error_class::{ErrorClass, ProviderFailure};
+pub use fork::{Fork, KeptStep};
 pub use fuse::{Analysis, FuseAnswer, FuseSpec};
 pub use ids::{
-    ApiKeyId, AttemptId, CredentialId, DeliveryId, InstanceId, ModelId, PrincipalId, ProviderId, RequestId, RunId,
-    StepId, StepKey, TenantId, WorkflowId,
+    ApiKeyId, AttemptId, CredentialId, DeliveryId, InstanceId, ModelId, PayloadKeyId, PrincipalId, ProviderId,
+    RequestId, RunId, StepId, StepKey, TenantId, WorkflowId,
 };
 pub use model_choice::{ModelChoice, Target};
 pub use money::{NanoDollars, PricePerMillion};

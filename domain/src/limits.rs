@@ -63,3 +63,5 @@ pub const APPROVAL_COMMENT_BYTES: usize = 4 * 1024;
 pub const WEBHOOK_URL_BYTES: usize = 2_048;
 /// Most bytes of a spool that may wait for the database; beyond it new calls are refused.
 pub const SPOOL_BYTES: u64 = 64 * 1024 * 1024;
+/// Largest body on the codec routes: a message of Temporal has at most 4 MiB, a third more in base64.
+pub const CODEC_BODY_BYTES: usize = 8 * 1024 * 1024;

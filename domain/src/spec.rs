@@ -6,8 +6,8 @@
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    ApprovalWish, Bounds, Capability, CascadeSpec, Dialect, DurabilityWish, ForwardedHeader, FuseSpec, ModelChoice,
-    ModelId, Operation, OutputWish, Policy, PromptPrefix, RunContext, RunKind, Text, limits,
+    ApprovalWish, Bounds, Capability, CascadeSpec, Dialect, DurabilityWish, Fork, ForwardedHeader, FuseSpec,
+    ModelChoice, ModelId, Operation, OutputWish, Policy, PromptPrefix, RunContext, RunKind, Text, limits,
 };
 
 /// A run of any kind.
@@ -107,6 +107,9 @@ pub struct SpecBase {
     /// Each try of a step must end within this, where the run leaves it that long.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub step_timeout_ms: Option<u64>,
+    /// Which answers of earlier runs it keeps.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fork: Option<Fork>,
     /// What whoever answers the request itself must be able to do.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub needs: Vec<Capability>,

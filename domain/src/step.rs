@@ -4,8 +4,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     AttemptId, Bounds, Capability, Deployment, Dialect, ErrorClass, ForwardedHeader, Mismatch, ModelChoice,
-    NanoDollars, Operation, Outcome, OutputWish, Policy, Prompt, PromptPrefix, ProviderFailure, RoutingProfile, StepId,
-    Text,
+    NanoDollars, Operation, Outcome, OutputWish, Policy, Prompt, PromptPrefix, ProviderFailure, RoutingProfile, RunId,
+    StepId, Text,
 };
 
 /// What a call is for.
@@ -179,6 +179,9 @@ pub struct SendRequest {
     pub max_output_tokens: Option<u64>,
     /// The call must end within this.
     pub timeout_ms: u64,
+    /// The run whose journal has the answer of this step already.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kept_by: Option<RunId>,
     /// Limits on the whole run, of which this call takes its part.
     #[serde(default, skip_serializing_if = "Bounds::is_empty")]
     pub bounds: Bounds,
@@ -234,6 +237,9 @@ pub struct Reply {
     /// How the text falls short of the schema that was wished for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mismatch: Option<Mismatch>,
+    /// It was paid for by an earlier run, and no call was made.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub is_kept: bool,
 }
 
 /// Token counts of one call.

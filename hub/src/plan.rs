@@ -3,12 +3,13 @@
 //! Owns the choice (own Temporal or the named one, local and demo models or the operator's) and the environment that
 //! every part sees, so that the API in this process and the worker beside it read the same configuration.
 
-use std::{collections::BTreeMap, path::PathBuf, time::Duration};
+use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, time::Duration};
 
 use anyhow::Context;
 use tokenhub_config::{Environment, Flags, Loaded, Origin, flags_as_variables};
 
 use crate::{
+    banner::api_url,
     demo_models::DemoModels,
     ephemeral::{self, Ephemeral},
     local_model::{HOW_TO_INSTALL, LocalModel},
@@ -37,7 +38,7 @@ pub(crate) struct Plan {
 
 impl Plan {
     /// Decides, and takes the ports. The demo server, which is part of this process, runs when this returns.
-    pub(crate) async fn make(loaded: &Loaded, environment: Environment) -> anyhow::Result<Self> {
+    pub(crate) async fn make(loaded: &Loaded, environment: Environment, api: SocketAddr) -> anyhow::Result<Self> {
         let settings = &loaded.settings;
         let mut plan = Self {
             environment,
@@ -54,7 +55,14 @@ impl Plan {
             plan.set("TOKENHUB_WORKER_GRACE_SECS", settings.shutdown_drain_secs.to_string());
         }
         if settings.up.temporal_server {
-            plan.use_own_temporal(TemporalServer::plan(&settings.up, &plan.environment)?);
+            let mut server = TemporalServer::plan(&settings.up, &plan.environment)?;
+            if !settings.payload_keys.is_empty() {
+                let endpoint = format!("{}/admin/v1/codec", api_url(api));
+                plan.notes
+                    .push(format!("payloads at Temporal are encrypted; to read them in its UI, sign in at {endpoint}"));
+                server.codec_endpoint = Some(endpoint);
+            }
+            plan.use_own_temporal(server);
         }
         if !settings.has_configured_provider() {
             plan.offer_models(loaded).await?;

@@ -41,6 +41,8 @@ pub(crate) struct TemporalServer {
     namespace: String,
     pub(crate) port: u16,
     pub(crate) ui_port: u16,
+    /// Where its UI has payloads decoded.
+    pub(crate) codec_endpoint: Option<String>,
 }
 
 impl TemporalServer {
@@ -57,7 +59,7 @@ impl TemporalServer {
             ["TEMPORAL_NAMESPACE", "TOKENHUB_TEMPORAL_NAMESPACE"].iter().find_map(|name| environment.get(name));
         let port = ports::choose(up.temporal_port, USUAL_PORT).context("no port for Temporal")?;
         let ui_port = ports::choose(up.temporal_ui_port, USUAL_UI_PORT).context("no port for the Temporal UI")?;
-        Ok(Self { program, namespace: namespace.unwrap_or("default").to_owned(), port, ui_port })
+        Ok(Self { program, namespace: namespace.unwrap_or("default").to_owned(), port, ui_port, codec_endpoint: None })
     }
 
     /// `host:port` for clients.
@@ -90,6 +92,9 @@ impl TemporalServer {
         arguments.push(self.port.to_string().into());
         arguments.push("--ui-port".into());
         arguments.push(self.ui_port.to_string().into());
+        if let Some(endpoint) = &self.codec_endpoint {
+            arguments.extend(["--ui-codec-endpoint".into(), OsString::from(endpoint)]);
+        }
         arguments.extend(["--ui-disable-news-fetch", "--http-port", "0", "--log-level", "error"].map(OsString::from));
         arguments.extend(["--namespace".into(), OsString::from(&self.namespace)]);
         arguments.extend(["--db-filename".into(), data_dir.join("temporal.db").into_os_string()]);
@@ -120,7 +125,13 @@ mod tests {
 
     #[test]
     fn the_server_is_told_its_ports_its_file_and_every_measured_setting() {
-        let server = TemporalServer { program: "temporal".into(), namespace: "hub".into(), port: 1, ui_port: 2 };
+        let mut server = TemporalServer {
+            program: "temporal".into(),
+            namespace: "hub".into(),
+            port: 1,
+            ui_port: 2,
+            codec_endpoint: None,
+        };
         let arguments: Vec<String> =
             server.arguments(Path::new("/data")).into_iter().map(|argument| argument.into_string().unwrap()).collect();
         let line = arguments.join(" ");
@@ -130,6 +141,10 @@ mod tests {
             assert!(line.contains(wanted), "{wanted}: {line}");
         }
         assert_eq!(arguments.iter().filter(|argument| *argument == "--dynamic-config-value").count(), 6);
+        assert!(!line.contains("codec"));
+        server.codec_endpoint = Some("http://127.0.0.1:3/codec".into());
+        let told = server.arguments(Path::new("/data")).join(std::ffi::OsStr::new(" ")).into_string().unwrap();
+        assert!(told.contains("--ui-codec-endpoint http://127.0.0.1:3/codec "), "{told}");
     }
 
     #[test]

@@ -93,7 +93,7 @@ pub async fn run(arguments: UpArguments) -> anyhow::Result<()> {
     let listener = TcpListener::bind(settings.listen_addr)
         .await
         .with_context(|| format!("cannot listen on {}", settings.listen_addr))?;
-    let plan = Plan::make(&loaded, environment).await?;
+    let plan = Plan::make(&loaded, environment, listener.local_addr()?).await?;
     let (live, _) = Live::load(flags.clone(), plan.environment.clone())?;
     let signals = Signals::listen()?;
 

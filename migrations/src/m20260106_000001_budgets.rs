@@ -24,9 +24,8 @@ fn budgets() -> TableCreateStatement {
     let mut statement = Table::create();
     statement.table("budgets");
     statement.col(ColumnDef::new("run_id").text().not_null().primary_key());
-    statement.col(ColumnDef::new("tenant").text().not_null());
     for name in ["calls", "tokens", "cost", "updated_at"] {
         statement.col(ColumnDef::new(name).big_integer().not_null());
     }
-    statement.to_owned()
+    statement.col(ColumnDef::new("tenant").text().not_null()).to_owned()
 }

@@ -61,10 +61,27 @@ impl Asked {
 
 /// Carries out one step: of several deployments at once where the caller wants it so, else of one after the other.
 pub(crate) async fn ask<S: Steps>(run: &Run<'_, S>, ask: Ask) -> Asked {
+    let ask = pinned(run, ask);
     match run.base.policy.hedge_after_ms {
         Some(after_ms) if ask.candidates.len() > 1 => ask_hedged(run, ask, after_ms).await,
         Some(_) | None => ask_in_turn(run, ask).await,
     }
+}
+
+/// The answer of a step that a fork keeps has its author.
+fn pinned<S: Steps>(run: &Run<'_, S>, mut ask: Ask) -> Ask {
+    let Some(kept) = run.base.fork.as_ref().and_then(|fork| fork.of_step(&ask.step)) else { return ask };
+    let same = |one: &&Candidate| {
+        (&one.deployment.model, &one.deployment.provider) == (&kept.deployment.model, &kept.deployment.provider)
+    };
+    let unlisted = || Candidate {
+        deployment: kept.deployment.clone(),
+        max_context_tokens: None,
+        estimated_cost: NanoDollars::default(),
+        weight: 0,
+    };
+    ask.candidates = vec![ask.candidates.iter().find(same).cloned().unwrap_or_else(unlisted)];
+    ask
 }
 
 /// Asks one after the other. Without a candidate or without time left it fails with no call.
@@ -115,8 +132,12 @@ pub(crate) async fn ask_in_turn<S: Steps>(run: &Run<'_, S>, ask: Ask) -> Asked {
     }
 }
 
-/// `candidates` with `first` in front: whoever answered before is asked first again.
+/// `candidates` with `first` in front: whoever answered before is asked first again. A fork may have kept the answer of
+/// somebody who is not to go on.
 pub(crate) fn preferring(first: &Candidate, candidates: &[Candidate]) -> Vec<Candidate> {
+    if !candidates.iter().any(|candidate| candidate.deployment == first.deployment) {
+        return candidates.to_vec();
+    }
     let others = candidates.iter().filter(|candidate| candidate.deployment != first.deployment);
     std::iter::once(first).chain(others).cloned().collect()
 }
@@ -152,6 +173,7 @@ impl Attempt {
             output: if ask.role.writes_for_the_caller() { run.base.output.clone() } else { OutputWish::default() },
             max_output_tokens: self.max_output_tokens,
             timeout_ms: run.time_left_ms().min(run.base.step_timeout_ms.unwrap_or(CALL_MS_MAX)).min(CALL_MS_MAX),
+            kept_by: run.base.fork.as_ref().and_then(|fork| fork.of_step(&ask.step)).map(|kept| kept.run_id.clone()),
             bounds: run.base.bounds,
             prefix: run.base.prefix.filter(|_| matches!(ask.prompt, Prompt::Original(_))),
         }
@@ -251,6 +273,10 @@ fn note_call(record: &mut StepRecord, duplicate_calls: u32, latency_ms: u64) {
 }
 
 fn note_reply(record: &mut StepRecord, reply: &Reply) {
+    if reply.is_kept {
+        record.losses.clone_from(&reply.losses);
+        return;
+    }
     note_call(record, reply.duplicate_calls, reply.latency_ms);
     record.input_tokens += reply.usage.input_tokens;
     record.output_tokens += reply.usage.output_tokens;

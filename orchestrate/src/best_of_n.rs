@@ -73,12 +73,13 @@ async fn score<S: Steps>(
     let shown = Shown::of(run, &candidates);
     let question = prompts::scores(&spec.base.original, &shown.texts());
     let read = |reply: &str| verdict::scores(reply, candidates.len());
-    let judged: Judged<Vec<u32>> = judge(run, question, judges, read).await;
-    if let Some(by_place) = &judged.verdict {
-        apply(answer, &shown.by_ballot(by_place));
+    let Judged { verdict, decision, judge, steps, failure } = judge(run, question, judges, read).await;
+    if let Some(by_place) = verdict {
+        let by_place: Vec<u32> = by_place;
+        apply(answer, &shown.by_ballot(&by_place));
     }
-    (answer.decision, answer.judge) = (judged.decision, judged.judge);
-    (judged.steps, judged.failure)
+    (answer.decision, answer.judge) = (decision, judge);
+    (steps, failure)
 }
 
 async fn compare<S: Steps>(run: &Run<'_, S>, judges: &[Candidate], answer: &mut BestOfNAnswer) -> JudgedSteps {

@@ -2,7 +2,7 @@
 //!
 //! Each stage is a model with its deployments. What is not accepted, or cannot be checked, moves on; the last stage is
 //! taken as it is. Where a later stage fails, the newest answer before it is returned, and the run is partial. Source of
-//! the pattern: FrugalGPT (arXiv 2305.05176).
+//! the pattern: `FrugalGPT` (arXiv 2305.05176).
 
 use tokenhub_domain::{
     Answer, Candidate, CascadeAnswer, CascadeCheck, CascadeSpec, CascadeStage, Outcome, Prompt, ProviderFailure,
@@ -116,9 +116,9 @@ async fn check<S: Steps>(
         judges.iter().filter(|judge| judge.deployment.model != draft.author.deployment.model).cloned().collect();
     let judges = if others.is_empty() { judges.to_vec() } else { others };
     let question = prompts::acceptance(&run.base.original, &draft.content);
-    let judged = judge_as(run, &format!("check/{number}"), question, judges, verdict::acceptance).await;
-    steps.extend(judged.steps);
-    match judged.verdict {
+    let checked = judge_as(run, &format!("check/{number}"), question, judges, verdict::acceptance).await;
+    steps.extend(checked.steps);
+    match checked.verdict {
         Some(true) => StageVerdict::Accepted,
         Some(false) => StageVerdict::Rejected,
         None => StageVerdict::Unchecked,

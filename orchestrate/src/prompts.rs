@@ -116,7 +116,7 @@ pub(crate) fn fusion(original: &Text, answers: &[&Text], analysis: Option<&Analy
         [("They agree on", consensus), ("They contradict each other in", contradictions), ("Missing", gaps)]
     {
         if !list.is_empty() {
-            points.push_str(&format!("\n\n{title}:\n- {}", list.join("\n- ")));
+            points.extend(["\n\n", title, ":\n- ", &list.join("\n- ")]);
         }
     }
     points.push_str("\n\nWrite the one best answer.");

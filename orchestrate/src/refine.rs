@@ -11,7 +11,7 @@ use tokenhub_domain::{
 
 use crate::{
     Steps,
-    ask::{Ask, ask},
+    ask::{Ask, ask, preferring},
     conform::{Draft, conform, settle},
     ending::Ending,
     program::{Run, Unselected},
@@ -33,7 +33,7 @@ pub(crate) async fn run<S: Steps>(run: &Run<'_, S>, spec: &RefineSpec) -> Result
     let initial = Ask {
         step: "answer".into(),
         role: Role::Answer,
-        candidates: models.candidates,
+        candidates: models.candidates.clone(),
         prompt: Prompt::Original(original.clone()),
         form: ReplyForm::Text,
     };
@@ -55,7 +55,7 @@ pub(crate) async fn run<S: Steps>(run: &Run<'_, S>, spec: &RefineSpec) -> Result
         let improvement = Ask {
             step: step.clone(),
             role: Role::Refiner,
-            candidates: vec![best.author.clone()],
+            candidates: preferring(&best.author, &models.candidates).into_iter().take(1).collect(),
             prompt: prompt.clone(),
             form: ReplyForm::Text,
         };

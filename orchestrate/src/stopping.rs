@@ -51,6 +51,8 @@ fn reaches(per_mille: u32, leader: usize, second: usize) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::cmp::Ordering;
+
     use super::*;
 
     const SURE: StopRule = StopRule::Posterior { per_mille: 950 };
@@ -72,7 +74,7 @@ mod tests {
     #[test]
     fn a_margin_is_a_lead_and_a_tie_is_never_enough() {
         let margin = StopRule::Margin { votes: 2 };
-        assert!(enough(margin, 3, 1, 30) && !enough(margin, 2, 1, 30) && enough(margin, 2, 1, 0) == false);
+        assert!(enough(margin, 3, 1, 30) && !enough(margin, 2, 1, 30) && !enough(margin, 2, 1, 0));
         for rule in [StopRule::All, StopRule::Decided, SURE, StopRule::Margin { votes: 0 }] {
             assert!(!enough(rule, 2, 2, 1), "{rule:?}");
         }
@@ -93,14 +95,12 @@ mod tests {
                 }
                 if asked == cap || enough(SURE, right.max(wrong), right.min(wrong), cap - asked) {
                     calls += chance * asked as f64;
-                    right_wins += chance
-                        * if right > wrong {
-                            1.0
-                        } else if right == wrong {
-                            0.5
-                        } else {
-                            0.0
-                        };
+                    let share = match right.cmp(&wrong) {
+                        Ordering::Greater => 1.0,
+                        Ordering::Equal => 0.5,
+                        Ordering::Less => 0.0,
+                    };
+                    right_wins += chance * share;
                 } else {
                     reached[right + 1][wrong] += chance * p;
                     reached[right][wrong + 1] += chance * (1.0 - p);

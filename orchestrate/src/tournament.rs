@@ -58,7 +58,9 @@ async fn round<S: Steps>(
     tournament: &mut Tournament,
 ) -> Vec<usize> {
     let begun = tournament.matches.len();
-    let pairs: Vec<(usize, usize)> = standing.chunks_exact(2).map(|pair| (pair[0], pair[1])).collect();
+    // Each pair is shown in both orders, so which of the two comes first needs no chance.
+    let pairs: Vec<(usize, usize)> =
+        standing.chunks_exact(2).map(|pair| (pair[0].min(pair[1]), pair[0].max(pair[1]))).collect();
     // Both orders of every pair: an even place is the pair as it stands, an odd one swapped.
     let verdicts = pairs.iter().enumerate().flat_map(|(place, (left, right))| {
         let number = begun + place + 1;
@@ -68,8 +70,8 @@ async fn round<S: Steps>(
             let step = format!("judge/{number}/{order}");
             async move {
                 let read = |reply: &str| verdict::winner(reply, 2);
-                let judged = judge_as(run, &step, question, judges.to_vec(), read).await;
-                (judged.verdict.map(|winner| if winner == 0 { first } else { second }), judged)
+                let said = judge_as(run, &step, question, judges.to_vec(), read).await;
+                (said.verdict.map(|winner| if winner == 0 { first } else { second }), said)
             }
         })
     });
@@ -80,13 +82,15 @@ async fn round<S: Steps>(
             *slot = Some(verdict);
         }
     }
-    let mut named = named.into_iter().map(|verdict| verdict.map_or((None, None), |(who, judged)| (who, Some(judged))));
+    let mut named = named.into_iter().map(|verdict| verdict.map_or((None, None), |(who, said)| (who, Some(said))));
     let mut winners = Vec::with_capacity(standing.len().div_ceil(2));
     for (left, right) in pairs {
         let mut said = [None, None];
-        for (slot, (who, judged)) in said.iter_mut().zip(named.by_ref()) {
+        for (slot, (who, verdict)) in said.iter_mut().zip(named.by_ref()) {
             *slot = who;
-            judged.into_iter().for_each(|judged| note(tournament, judged));
+            if let Some(verdict) = verdict {
+                note(tournament, verdict);
+            }
         }
         let (winner, result) = decide((left, right), said);
         tournament.matches.push(Match { left, right, winner, result });

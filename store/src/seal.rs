@@ -3,11 +3,9 @@
 //! Owns the form of a sealed text: four bytes that name the key, twelve of the nonce, the cipher text with its tag. Must
 //! not know whose texts they are. The key is the SHA-256 of a secret of any length.
 
-use ring::{
-    aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey},
-    rand::{SecureRandom, SystemRandom},
-};
 use sha2::{Digest, Sha256};
+
+use crate::{Cipher, CipherError};
 
 /// Bytes that name the key.
 const NAME_BYTES: usize = 4;
@@ -26,47 +24,45 @@ pub enum SealError {
     Failed,
 }
 
+impl From<CipherError> for SealError {
+    fn from(error: CipherError) -> Self {
+        match error {
+            CipherError::Damaged => Self::Damaged,
+            CipherError::Failed => Self::Failed,
+        }
+    }
+}
+
 /// Seals and opens with one secret.
 pub struct Seal {
-    key: LessSafeKey,
+    cipher: Cipher,
     name: [u8; NAME_BYTES],
-    random: SystemRandom,
 }
 
 impl Seal {
     /// From a secret text.
     pub fn new(secret: &str) -> Result<Self, SealError> {
-        let key = Sha256::digest(secret.as_bytes());
+        let key: [u8; 32] = Sha256::digest(secret.as_bytes()).into();
         let digest = Sha256::digest(key);
         let mut name = [0; NAME_BYTES];
         name.copy_from_slice(digest.get(..NAME_BYTES).ok_or(SealError::Failed)?);
-        let key = UnboundKey::new(&AES_256_GCM, &key).map_err(|_| SealError::Failed)?;
-        Ok(Self { key: LessSafeKey::new(key), name, random: SystemRandom::new() })
+        Ok(Self { cipher: Cipher::new(&key)?, name })
     }
 
     /// Seals `text` for `place`.
     pub fn seal(&self, text: &str, place: &str) -> Result<Vec<u8>, SealError> {
-        let mut nonce = [0; NONCE_LEN];
-        self.random.fill(&mut nonce).map_err(|_| SealError::Failed)?;
-        let mut body = text.as_bytes().to_vec();
-        self.key
-            .seal_in_place_append_tag(Nonce::assume_unique_for_key(nonce), Aad::from(place.as_bytes()), &mut body)
-            .map_err(|_| SealError::Failed)?;
-        Ok([&self.name[..], &nonce, &body].concat())
+        let body = self.cipher.seal(text.as_bytes(), place.as_bytes())?;
+        Ok([&self.name[..], &body].concat())
     }
 
     /// The text that was sealed for `place`.
     pub fn open(&self, sealed: &[u8], place: &str) -> Result<String, SealError> {
-        let (name, rest) = sealed.split_at_checked(NAME_BYTES).ok_or(SealError::Damaged)?;
+        let (name, body) = sealed.split_at_checked(NAME_BYTES).ok_or(SealError::Damaged)?;
         if name != self.name {
             return Err(SealError::OtherKey);
         }
-        let (nonce, body) = rest.split_at_checked(NONCE_LEN).ok_or(SealError::Damaged)?;
-        let nonce = Nonce::try_assume_unique_for_key(nonce).map_err(|_| SealError::Damaged)?;
-        let mut body = body.to_vec();
-        let text =
-            self.key.open_in_place(nonce, Aad::from(place.as_bytes()), &mut body).map_err(|_| SealError::Damaged)?;
-        String::from_utf8(text.to_vec()).map_err(|_| SealError::Damaged)
+        let text = self.cipher.open(body, place.as_bytes())?;
+        String::from_utf8(text).map_err(|_| SealError::Damaged)
     }
 }
 
@@ -87,5 +83,13 @@ mod tests {
         *changed.last_mut().unwrap() ^= 1;
         assert!(matches!(seal.open(&changed, "provider|p"), Err(SealError::Damaged)));
         assert!(matches!(seal.open(b"abc", "provider|p"), Err(SealError::Damaged)));
+    }
+
+    #[test]
+    fn what_earlier_versions_stored_still_opens() {
+        let stored = "2736f8d2000102030405060708090a0b8b72981f9d36c4a60a1cf38962395ba51fe076079f439a0f38";
+        let stored: Vec<u8> =
+            (0..stored.len()).step_by(2).map(|at| u8::from_str_radix(&stored[at..at + 2], 16).unwrap()).collect();
+        assert_eq!(Seal::new("a secret").unwrap().open(&stored, "provider|p").unwrap(), "sk-canary");
     }
 }

@@ -104,6 +104,10 @@ fn plan(orchestration: &Value) -> Value {
     json!({"request": {"messages": [{"role": "user", "content": "Why is the sky blue?"}]}, "orchestration": orchestration})
 }
 
+fn strategy(strategy: &Value) -> Value {
+    json!({"request": {"messages": [{"role": "user", "content": "Why is the sky blue?"}]}, "strategy": strategy})
+}
+
 fn chat(extra: Value) -> Value {
     let mut body = Map::from_iter([
         ("model".to_owned(), json!("alpha")),
@@ -174,6 +178,33 @@ fn goldens() -> Vec<Golden> {
     ]
 }
 
+/// Those of the strategies that came later.
+fn later_goldens() -> Vec<Golden> {
+    let golden = |name, rules, path, body| Golden { name, rules, path, body };
+    let answers = || Rule::any([Reply::text("Rayleigh scattering.")]);
+    let judge = |replies: Vec<Reply>| Rule::model("gamma", replies);
+    vec![
+        golden(
+            "best_of_n_pairwise",
+            vec![answers(), judge(vec![Reply::text("{\"winner\": 1}")])],
+            "/v1/plan",
+            strategy(&json!({"type": "best_of_n", "candidates": 2, "method": "pairwise", "judge_model": "gamma"})),
+        ),
+        golden(
+            "cascade",
+            vec![answers(), judge(vec![Reply::text("{\"accept\": false}")])],
+            "/v1/plan",
+            strategy(&json!({"type": "cascade", "models": ["beta", "alpha"], "judge_model": "gamma"})),
+        ),
+        golden(
+            "fuse",
+            vec![answers(), judge(vec![Reply::text("{\"consensus\": [], \"contradictions\": [], \"gaps\": []}")])],
+            "/v1/plan",
+            strategy(&json!({"type": "fuse", "panel": 2, "judge_model": "gamma", "writer_model": "alpha"})),
+        ),
+    ]
+}
+
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "records the golden histories anew, into TOKENHUB_RECORD_HISTORIES; only a release that keeps old ones may"]
 async fn records_the_golden_histories() {
@@ -186,7 +217,7 @@ async fn records_the_golden_histories() {
         .start()
         .await;
     let operator = Operator::connect(&hub.temporal).await;
-    for Golden { name, rules, path, body } in goldens() {
+    for Golden { name, rules, path, body } in goldens().into_iter().chain(later_goldens()) {
         hub.provider.clear_script();
         for rule in rules {
             hub.provider.script(rule);

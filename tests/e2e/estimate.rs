@@ -49,7 +49,7 @@ fn strategies() -> Vec<Value> {
     ]
 }
 
-/// Vigna's SplitMix64: answers that differ from round to round and not from run to run.
+/// Vigna's `SplitMix64`: answers that differ from round to round and not from run to run.
 struct Draw(u64);
 
 impl Draw {

@@ -9,6 +9,7 @@ mod ballots;
 mod cases;
 mod sequences;
 mod singles;
+mod stages;
 
 use std::{collections::BTreeMap, panic::AssertUnwindSafe};
 
@@ -87,6 +88,11 @@ async fn plans_and_refinements_are_the_same_in_both_executors() {
 #[tokio::test(flavor = "multi_thread")]
 async fn votes_and_best_of_n_are_the_same_in_both_executors() {
     all_agree(ballots::cases()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn cascades_fusions_and_pairs_are_the_same_in_both_executors() {
+    all_agree(stages::cases()).await;
 }
 
 /// alpha, beta and gamma are the voters; delta is cheap, small and of little weight: the judge, and first only when
@@ -168,9 +174,13 @@ fn calls_of(hub: &TestHub, case: &Case) -> Vec<(String, String)> {
     texts.filter(|(_, body)| body.contains(&tag)).collect()
 }
 
-/// The answers before a judge are in an order of the run's own: their lines are sorted.
+/// The answers before a judge or a writer are in an order of the run's own: their lines are sorted.
 fn comparable_body(mut body: Value) -> Value {
-    let is_judged = body["messages"][0]["content"].as_str().is_some_and(|text| text.contains("impartial judge"));
+    let shown = ["impartial judge", "impartial analyst", "You get several answers"];
+    let has_several = |message: &Value| {
+        message["content"].as_str().is_some_and(|text| shown.iter().any(|words| text.contains(words)))
+    };
+    let is_judged = body["messages"].as_array().is_some_and(|messages| messages.iter().any(has_several));
     let last = body["messages"].as_array_mut().and_then(|messages| messages.last_mut());
     if let Some(last) = last.filter(|_| is_judged) {
         let mut lines: Vec<&str> = last["content"].as_str().unwrap().lines().collect();

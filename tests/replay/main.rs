@@ -16,7 +16,8 @@ use temporalio_sdk::workflow_replayer::{
 };
 use tokenhub_domain::RunKind;
 use tokenhub_workflows::{
-    AdversarialWorkflow, BestOfNWorkflow, ChatWorkflow, RefineWorkflow, StreamLogWorkflow, VoteWorkflow, workflow_type,
+    AdversarialWorkflow, BestOfNWorkflow, CascadeWorkflow, ChatWorkflow, FuseWorkflow, RefineWorkflow,
+    StreamLogWorkflow, VoteWorkflow, workflow_type,
 };
 
 const PROVIDER_CALL: &str = "send_to_provider";
@@ -29,6 +30,8 @@ fn replayer() -> WorkflowReplayer {
         .and_then(WorkflowReplayerOptionsBuilder::register_workflow::<VoteWorkflow>)
         .and_then(WorkflowReplayerOptionsBuilder::register_workflow::<RefineWorkflow>)
         .and_then(WorkflowReplayerOptionsBuilder::register_workflow::<BestOfNWorkflow>)
+        .and_then(WorkflowReplayerOptionsBuilder::register_workflow::<CascadeWorkflow>)
+        .and_then(WorkflowReplayerOptionsBuilder::register_workflow::<FuseWorkflow>)
         .and_then(WorkflowReplayerOptionsBuilder::register_workflow::<StreamLogWorkflow>)
         .unwrap();
     WorkflowReplayer::new(options.build()).unwrap()

@@ -9,6 +9,7 @@ use temporalio_common::protos::temporal::api::{
     enums::v1::IndexedValueType, operatorservice::v1::AddSearchAttributesRequest,
 };
 use temporalio_sdk_core::Url;
+use tokenhub_activities::PayloadCodec;
 use tokenhub_config::TemporalSettings;
 use tokenhub_domain::InstanceId;
 use tokenhub_workflows::SearchAttribute;
@@ -23,11 +24,12 @@ const RETRY_INTERVAL_MAX: Duration = Duration::from_secs(2);
 pub(crate) async fn connect(
     temporal: &TemporalSettings,
     instance: &InstanceId,
+    codec: &PayloadCodec,
     stop: &CancellationToken,
 ) -> Option<Client> {
     let mut interval = RETRY_INTERVAL_MIN;
     loop {
-        let failure = match tokio::time::timeout(CONNECT_TIMEOUT, try_connect(temporal, instance)).await {
+        let failure = match tokio::time::timeout(CONNECT_TIMEOUT, try_connect(temporal, instance, codec)).await {
             Ok(Ok(client)) => return Some(client),
             Ok(Err(error)) => format!("{error:#}"),
             Err(_) => "no answer in time".to_owned(),
@@ -41,7 +43,11 @@ pub(crate) async fn connect(
     }
 }
 
-async fn try_connect(temporal: &TemporalSettings, instance: &InstanceId) -> anyhow::Result<Client> {
+async fn try_connect(
+    temporal: &TemporalSettings,
+    instance: &InstanceId,
+    codec: &PayloadCodec,
+) -> anyhow::Result<Client> {
     // TLS, API key and metadata come from Temporal's own variables and file; the address is ours.
     let (mut options, _) = ClientOptions::load_from_config(LoadClientConfigProfileOptions::default())
         .map_err(|error| anyhow::anyhow!("Temporal's own configuration cannot be read: {error}"))?;
@@ -52,7 +58,10 @@ async fn try_connect(temporal: &TemporalSettings, instance: &InstanceId) -> anyh
     options.grpc_compression = GrpcCompression::None;
     let connection = Connection::connect(options).await?;
     register_search_attributes(&connection, &temporal.namespace).await;
-    Ok(Client::new(connection, ClientOptions::new(temporal.namespace.clone()).build())?)
+    Ok(Client::new(
+        connection,
+        ClientOptions::new(temporal.namespace.clone()).data_converter(codec.data_converter()).build(),
+    )?)
 }
 
 /// Workflows are started without attributes where this is refused, so a refusal is only logged.

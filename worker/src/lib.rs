@@ -10,7 +10,7 @@ use std::{sync::Arc, time::Duration};
 
 use anyhow::Context;
 use temporalio_sdk::{Runtime, Worker, runtime::RuntimeOptions};
-use tokenhub_activities::{Activities, Curator, FaultPoints, World, WorldError, WorldParts};
+use tokenhub_activities::{Activities, Curator, FaultPoints, PayloadCodec, World, WorldError, WorldParts};
 use tokenhub_config::{Live, Settings, TemporalSettings};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -79,8 +79,9 @@ async fn poll(
 ) -> anyhow::Result<()> {
     let options = RuntimeOptions::builder().build().map_err(anyhow::Error::msg)?;
     let runtime = Runtime::from_current_tokio(options).context("the Temporal runtime did not start")?;
+    let codec = PayloadCodec::new(&settings.payload_keys).context("the payload keys cannot be used")?;
     while !stop.is_cancelled() {
-        let Some(client) = connection::connect(temporal, &world.instance, stop).await else { break };
+        let Some(client) = connection::connect(temporal, &world.instance, &codec, stop).await else { break };
         let options = options::worker(settings, temporal, Activities::new(Arc::clone(world)))?;
         let mut worker = Worker::new(&runtime, client, options).map_err(|error| anyhow::anyhow!("{error}"))?;
         let shut_down = worker.shutdown_handle();
@@ -94,6 +95,16 @@ async fn poll(
                     tracing::info!("stopping: no new tasks, the running ones are finished");
                     shut_down();
                     run.await
+                }
+                () = codec.locked_out() => {
+                    tracing::error!(
+                        "payloads at Temporal are encrypted and TOKENHUB_PAYLOAD_KEYS is not set: this worker takes no \
+                         more tasks until it is started with the keys, so that none is lost"
+                    );
+                    shut_down();
+                    let result = run.await;
+                    stop.cancelled().await;
+                    result
                 }
             }
         };

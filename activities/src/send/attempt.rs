@@ -173,6 +173,7 @@ async fn answered<P: Presence>(
         duplicate_calls: 0,
         losses: losses::names_of(&completion.losses),
         mismatch,
+        is_kept: false,
     };
     Ok(Called { attempt, outcome: SendOutcome::Answered(reply), settlement: Some(settlement) })
 }

@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use tokenhub_domain::{ErrorClass, Owner, ProviderFailure, SendOutcome, limits};
+use tokenhub_domain::{ErrorClass, NanoDollars, Owner, ProviderFailure, Reply, SendOutcome, TokenUsage, limits};
 use tokenhub_store::{Completed, HandedIn, JournalEntry, Lease, LeaseRequest, NewEvent, Settlement, StoreError, Waste};
 
 use super::{
@@ -35,6 +35,9 @@ enum Grant {
 
 /// Returns the journaled outcome of this try, or makes the call and journals it.
 pub(super) async fn run<P: Presence>(sending: &Sending<'_, P>) -> Result<SendOutcome, ActivityFault> {
+    if let Some(kept) = kept(sending).await? {
+        return Ok(kept);
+    }
     let owner = Owner::call(&sending.world.instance, CALLS.fetch_add(1, Ordering::Relaxed));
     // No byte has left yet, so a step that is not wanted any more, or has run out of time, ends here.
     let patience = Duration::from_millis(sending.request.timeout_ms) + Duration::from_millis(limits::LEASE_MS);
@@ -100,6 +103,22 @@ async fn complete<P: Presence>(
     journal.complete(tenant, key, owner, outcome_json, attempt, now).await
 }
 
+/// What an earlier run has of this step, when this run keeps it. An answer that is not there any more is asked for anew.
+async fn kept<P: Presence>(sending: &Sending<'_, P>) -> Result<Option<SendOutcome>, ActivityFault> {
+    let Sending { world, run, request, .. } = sending;
+    let Some(earlier) = &request.kept_by else { return Ok(None) };
+    let journal = world.store.journal();
+    let outcomes = patiently(|| journal.outcomes_of(&run.tenant, earlier, &request.step)).await?;
+    let answered = outcomes.iter().find_map(|text| match serde_json::from_str(text) {
+        Ok(SendOutcome::Answered(reply)) => Some(reply),
+        Ok(SendOutcome::Failed { .. }) | Err(_) => None,
+    });
+    Ok(answered.map(|reply| {
+        let (usage, cost) = (TokenUsage::default(), NanoDollars::default());
+        SendOutcome::Answered(Reply { usage, cost, latency_ms: 0, duplicate_calls: 0, is_kept: true, ..reply })
+    }))
+}
+
 async fn acquire<P: Presence>(sending: &Sending<'_, P>, owner: Owner) -> Result<Grant, ActivityFault> {
     let journal = sending.world.store.journal();
     loop {
@@ -161,7 +180,7 @@ async fn with_duplicates<P: Presence>(
     };
     let duplicate_calls = sends.saturating_sub(u32::from(is_call));
     Ok(match outcome {
-        SendOutcome::Answered(reply) => SendOutcome::Answered(tokenhub_domain::Reply { duplicate_calls, ..reply }),
+        SendOutcome::Answered(reply) => SendOutcome::Answered(Reply { duplicate_calls, ..reply }),
         SendOutcome::Failed { failure, latency_ms, .. } => SendOutcome::Failed { failure, duplicate_calls, latency_ms },
     })
 }

@@ -206,6 +206,7 @@ pub(super) async fn tell_decided(connected: &Connected, workflow_id: &WorkflowId
 pub(super) async fn result(connected: Arc<Connected>, workflow_id: WorkflowId) -> Ended {
     // Every program has the same result, so one handle type reads them all.
     let handle: WorkflowHandle<Client, ChatWorkflow> = connected.client.get_workflow_handle(workflow_id.as_str());
+    let mut is_told = false;
     loop {
         let retries = RetryOptions::builder().max_elapsed_time(None).max_retries(0).build();
         let rpc = RpcOptions::builder().timeout(RESULT_RPC_TIMEOUT).retry_options(retries).build();
@@ -213,10 +214,17 @@ pub(super) async fn result(connected: Arc<Connected>, workflow_id: WorkflowId) -
         match handle.get_result(options).await {
             Ok(RunOutput::Finished(outcome)) => return Ended::With(outcome),
             Ok(RunOutput::Superseded) => return Ended::Without,
-            Err(error) => match ended(&error) {
-                Some(ended) => return ended,
-                None => tokio::time::sleep(RESULT_RETRY_INTERVAL).await,
-            },
+            Err(error) => {
+                if let Some(ended) = ended(&error) {
+                    return ended;
+                }
+                // Its row has the result as well, and other processes may have the keys.
+                if let (WorkflowGetResultError::PayloadConversion(error), false) = (&error, is_told) {
+                    is_told = true;
+                    tracing::error!(%error, %workflow_id, "the result of a workflow cannot be read here");
+                }
+                tokio::time::sleep(RESULT_RETRY_INTERVAL).await;
+            }
         }
     }
 }

@@ -18,6 +18,7 @@ use temporalio_common::protos::temporal::api::{
     taskqueue::v1::TaskQueue,
     workflowservice::v1::{DescribeTaskQueueRequest, DescribeTaskQueueResponse},
 };
+use tokenhub_activities::PayloadCodec;
 use tokenhub_config::TemporalSettings;
 use tokenhub_domain::InstanceId;
 use tokenhub_routing::BreakerFailure;
@@ -44,6 +45,7 @@ pub(crate) struct Connected {
 /// The way to Temporal.
 pub(crate) struct TemporalLink {
     settings: TemporalSettings,
+    codec: PayloadCodec,
     connected: ArcSwapOption<Connected>,
 }
 
@@ -59,8 +61,8 @@ enum ConnectError {
 
 impl TemporalLink {
     /// A link that is not connected yet.
-    pub(crate) fn new(settings: TemporalSettings) -> Self {
-        Self { settings, connected: ArcSwapOption::empty() }
+    pub(crate) fn new(settings: TemporalSettings, codec: PayloadCodec) -> Self {
+        Self { settings, codec, connected: ArcSwapOption::empty() }
     }
 
     /// The connection, once it stands.
@@ -112,8 +114,9 @@ impl TemporalLink {
             .map_err(|_| ConnectError::Timeout)?
             .map_err(|error| ConnectError::Connect(error.into()))?;
         register_search_attributes(&connection, &self.settings.namespace).await;
-        let client = Client::new(connection, ClientOptions::new(self.settings.namespace.clone()).build())
-            .map_err(|error| ConnectError::Connect(error.into()))?;
+        let options =
+            ClientOptions::new(self.settings.namespace.clone()).data_converter(self.codec.data_converter()).build();
+        let client = Client::new(connection, options).map_err(|error| ConnectError::Connect(error.into()))?;
         Ok(Connected { client, task_queue: self.settings.task_queue.clone() })
     }
 

@@ -18,7 +18,7 @@ pub(crate) struct RunBounds {
 
 impl RunBounds {
     /// The `bounds` in `body`. Zero is refused: a plan that may use nothing is a mistake.
-    pub(super) fn of(body: &Map<String, Value>) -> Result<Self, Problem> {
+    pub(crate) fn of(body: &Map<String, Value>) -> Result<Self, Problem> {
         let bounds = Fields::of(body, "bounds")?;
         bounds.only(&FIELDS)?;
         let at_least_one = |name: &str, most: u64| match bounds.whole(name, most)? {

@@ -205,7 +205,7 @@ fn flat(orchestration: Fields<'_>, directive: Option<tokenhub_formats::Program>)
 }
 
 /// `stream`, or `background`, and `wait_ms` with it or alone.
-fn hearing(body: &Map<String, Value>) -> Result<Hearing, Problem> {
+pub(crate) fn hearing(body: &Map<String, Value>) -> Result<Hearing, Problem> {
     let flag = |name: &str| match body.get(name) {
         None | Some(Value::Null) => Ok(false),
         Some(Value::Bool(flag)) => Ok(*flag),

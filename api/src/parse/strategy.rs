@@ -134,7 +134,7 @@ fn cascade(fields: Fields<'_>) -> Result<Program, Problem> {
     let models = match fields.get("models") {
         None => Vec::new(),
         Some(Value::Array(names)) => {
-            let name = |name: &Value| Ok(model_name(Some(name), MODELS)?.ok_or_else(wrong)?);
+            let name = |name: &Value| model_name(Some(name), MODELS)?.ok_or_else(wrong);
             names.iter().map(name).collect::<Result<Vec<String>, Problem>>()?
         }
         Some(_) => return Err(wrong()),

@@ -109,8 +109,13 @@ fn step(step: &StepRecord) -> Value {
         "latency_ms": step.latency_ms,
         "error_class": step.error_class.map(tokenhub_domain::ErrorClass::as_str),
     });
-    if let (Some(fields), 1..) = (object.as_object_mut(), step.hedged) {
-        fields.insert("hedged".to_owned(), step.hedged.into());
+    if let Some(fields) = object.as_object_mut() {
+        if step.hedged > 0 {
+            fields.insert("hedged".to_owned(), step.hedged.into());
+        }
+        if step.attempts == 0 && step.error_class.is_none() {
+            fields.insert("kept".to_owned(), true.into());
+        }
     }
     object
 }

@@ -46,27 +46,32 @@ async fn answer(gate: &Gate, models: &Models, runner: &Runner, request: Request)
     let hearing = parsed.hearing;
     let mut spec = spec_of(models, &entry, kind, parsed)?;
     spec.base_mut().run.events = EventKeeping::Kept;
-    let alias = spec.alias().cloned();
     let job = Job { spec, wish, identity, readback: Readback::Promised, webhook };
+    let mut response = answer_job(runner, job, hearing).await;
+    response.extensions_mut().insert(Answers(counted));
+    Ok(response)
+}
+
+/// Carries out a plan and answers when and how its caller wants to hear of it.
+pub(super) async fn answer_job(runner: &Runner, job: Job, hearing: Hearing) -> Response {
+    let alias = job.spec.alias().cloned();
     let answered = match hearing {
         // A person may take days: whoever waits hears of the question.
         Hearing::AtTheEnd if job.spec.base().approval.is_some() => {
             let deadline_ms = job.spec.base().deadline_ms;
-            plan_later::begin(runner, &entry.caller, job, deadline_ms).await
+            plan_later::begin(runner, job, deadline_ms).await
         }
         Hearing::AtTheEnd => runner.dispatcher.answer(job).await.map(|answered| respond(runner, &answered)),
-        Hearing::Within(wait_ms) => plan_later::begin(runner, &entry.caller, job, wait_ms).await,
+        Hearing::Within(wait_ms) => plan_later::begin(runner, job, wait_ms).await,
         Hearing::Streaming => plan_events::begin(runner, job).await,
     };
-    let mut response = match answered {
+    match answered {
         Ok(mut response) => {
             render::write_alias(response.headers_mut(), alias.as_ref());
             response
         }
         Err(problem) => problem.into_response(Shape::Problem),
-    };
-    response.extensions_mut().insert(Answers(counted));
-    Ok(response)
+    }
 }
 
 fn respond(runner: &Runner, answered: &Answered) -> Response {

@@ -66,7 +66,7 @@ async fn signalled(gate: &Gate, runner: &Runner, id: &str, request: Request) -> 
         Decided::NotAsked => return Err(Problem::ApprovalNotAsked { id: id.to_owned() }),
     }
     let row = plan_later::find(runner, &caller, id).await?;
-    plan_later::respond(runner, &caller, &row, None).await
+    plan_later::respond(runner, &caller.principal, &row, None).await
 }
 
 /// Shows the question.

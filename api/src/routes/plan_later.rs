@@ -14,7 +14,7 @@ use axum::{
 };
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
-use tokenhub_domain::{DurabilityMark, Outcome, RunId, RunStatus, limits};
+use tokenhub_domain::{DurabilityMark, Outcome, PrincipalId, RunId, RunStatus, limits};
 use tokenhub_store::{ApprovalRow, RunRow};
 
 use super::plan::temporal_ui;
@@ -52,9 +52,9 @@ pub(super) struct Listing {
 
 /// Accepts a run and answers when it has ended, or after `wait_ms` how it stands. One whose answer is to be approved is
 /// not waited for any longer once it asks.
-pub(super) async fn begin(runner: &Runner, caller: &Caller, job: Job, wait_ms: u64) -> Result<Response, Problem> {
+pub(super) async fn begin(runner: &Runner, job: Job, wait_ms: u64) -> Result<Response, Problem> {
     let asks = job.spec.base().approval.is_some();
-    let tenant = job.spec.base().run.tenant.clone();
+    let (tenant, asker) = (job.spec.base().run.tenant.clone(), job.spec.base().run.principal.clone());
     let (run_id, mark) = runner.dispatcher.launch(job).await?;
     let until = Instant::now() + Duration::from_millis(wait_ms);
     let row = loop {
@@ -67,7 +67,7 @@ pub(super) async fn begin(runner: &Runner, caller: &Caller, job: Job, wait_ms: u
         }
         tokio::time::sleep(LOOK_INTERVAL).await;
     };
-    let mut response = respond(runner, caller, &row, mark).await?;
+    let mut response = respond(runner, &asker, &row, mark).await?;
     if !row.status.is_final() {
         *response.status_mut() = StatusCode::ACCEPTED;
     }
@@ -109,7 +109,7 @@ async fn read_back(
             return if seen.is_some() && !is_news {
                 Ok(unchanged(&row, question.as_ref()))
             } else {
-                respond(runner, &caller, &row, None).await
+                respond(runner, &caller.principal, &row, None).await
             };
         }
         tokio::time::sleep(LOOK_INTERVAL).await;
@@ -176,7 +176,7 @@ async fn stop(gate: &Gate, runner: &Runner, id: &str, request: Request) -> Resul
     }
     let row = find(runner, &caller, id).await?;
     let row = runner.dispatcher.cancel(&row.tenant, &row.run_id).await?.ok_or(Problem::Internal)?;
-    respond(runner, &caller, &row, None).await
+    respond(runner, &caller.principal, &row, None).await
 }
 
 pub(super) async fn find(runner: &Runner, caller: &Caller, id: &str) -> Result<RunRow, Problem> {
@@ -187,7 +187,7 @@ pub(super) async fn find(runner: &Runner, caller: &Caller, id: &str) -> Result<R
 /// The run as it stands. Of one that nobody has claimed yet, whoever started it may know the durability.
 pub(super) async fn respond(
     runner: &Runner,
-    caller: &Caller,
+    asker: &PrincipalId,
     row: &RunRow,
     mark: Option<DurabilityMark>,
 ) -> Result<Response, Problem> {
@@ -205,7 +205,7 @@ pub(super) async fn respond(
         None => render::unfinished_object(identity, row.status, row.created_at),
     };
     if let Some(question) = &question {
-        show_approval(runner, Some(caller), row, question, &mut object).await?;
+        show_approval(runner, Some(asker), row, question, &mut object).await?;
     }
     Ok((headers, Json(object)).into_response())
 }
@@ -252,14 +252,14 @@ pub(super) async fn preview(runner: &Runner, question: &ApprovalRow) -> Result<O
 /// The question, while it is open, and how it stands. The link is for the owner of the run, who may pass it on.
 async fn show_approval(
     runner: &Runner,
-    caller: Option<&Caller>,
+    asker: Option<&PrincipalId>,
     row: &RunRow,
     question: &ApprovalRow,
     object: &mut Map<String, Value>,
 ) -> Result<(), Problem> {
     object.insert("approval".to_owned(), render::decision(question, row.status));
     if dispatch::waits_for(row, question) {
-        let is_owner = caller.is_some_and(|caller| caller.principal == row.principal);
+        let is_owner = asker == Some(&row.principal);
         let link = is_owner.then(|| runner.links.path(question));
         let outcome = preview(runner, question).await?;
         object.insert("waiting".to_owned(), render::waiting(question, &outcome, link.as_deref()));

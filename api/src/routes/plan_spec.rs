@@ -30,17 +30,23 @@ pub(super) fn kind_of(program: &Program) -> RunKind {
     }
 }
 
+/// What a run of this kind is counted as, where its program is not at hand.
+pub(super) fn counted_as_kind(kind: RunKind) -> RequestKind {
+    match kind {
+        RunKind::Chat => RequestKind::Planning,
+        RunKind::Adversarial => RequestKind::Adversarial,
+        RunKind::Vote => RequestKind::Vote,
+        RunKind::Refine => RequestKind::Refine,
+        RunKind::BestOfN => RequestKind::BestOfN,
+        RunKind::Cascade => RequestKind::Cascade,
+        RunKind::Fuse => RequestKind::Fuse,
+        RunKind::StreamLog => RequestKind::Other,
+    }
+}
+
 /// What a program is counted as.
 pub(super) fn counted_as(program: &Program) -> RequestKind {
-    match program {
-        Program::Chat { .. } => RequestKind::Planning,
-        Program::Adversarial { .. } => RequestKind::Adversarial,
-        Program::Vote { .. } => RequestKind::Vote,
-        Program::Refine { .. } => RequestKind::Refine,
-        Program::BestOfN { .. } => RequestKind::BestOfN,
-        Program::Cascade { .. } => RequestKind::Cascade,
-        Program::Fuse { .. } => RequestKind::Fuse,
-    }
+    counted_as_kind(kind_of(program))
 }
 
 /// The specification of a plan, its models looked up.
@@ -82,7 +88,7 @@ pub(super) fn spec_of(
     };
     let named =
         NamedModels { primary: primary_model, review: review_model, stages: stages.into_iter().flatten().collect() };
-    Ok(assemble(base, request.program, named, (request.primary_min_weight, request.review_min_weight)))
+    Ok(assemble(base, &request.program, named, (request.primary_min_weight, request.review_min_weight)))
 }
 
 /// The models that a request names, looked up.
@@ -94,11 +100,11 @@ struct NamedModels {
 
 fn assemble(
     mut base: SpecBase,
-    program: Program,
+    program: &Program,
     NamedModels { primary: primary_model, review: review_model, stages: models }: NamedModels,
     (primary_min_weight, review_min_weight): (u32, u32),
 ) -> PlanSpec {
-    match program {
+    match *program {
         Program::Chat { .. } => {
             base.policy.min_weight = base.policy.min_weight.max(primary_min_weight);
             PlanSpec::Chat(ChatSpec { base, model: primary_model, background: false })

@@ -68,6 +68,7 @@ pub(super) fn base(
         approval: None,
         bounds: Bounds::default(),
         step_timeout_ms: None,
+        fork: None,
         deadline_ms: policy.max_latency_ms.unwrap_or(default_deadline_ms),
         policy,
         needs: ask.demands.needs,

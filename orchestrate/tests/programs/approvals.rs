@@ -18,8 +18,8 @@ fn spec(on_timeout: OnTimeout) -> PlanSpec {
     PlanSpec::Refine(spec)
 }
 
-fn resolved(resolution: Resolution) -> Standing {
-    Ok(ApprovalStanding::Resolved(resolution))
+fn resolved(resolution: Resolution) -> ApprovalStanding {
+    ApprovalStanding::Resolved(resolution)
 }
 
 fn played(standings: Vec<Standing>, on_timeout: OnTimeout) -> (Outcome, Vec<String>) {
@@ -43,7 +43,7 @@ fn text(outcome: &Outcome) -> String {
 #[test]
 fn an_answer_waits_until_somebody_decides_and_ends_as_it_would_have() {
     let waiting = || Ok(ApprovalStanding::Waiting { left_ms: 1_000 });
-    let standings = vec![waiting(), waiting(), resolved(Resolution::Approved)];
+    let standings = vec![waiting(), waiting(), Ok(resolved(Resolution::Approved))];
     let (outcome, commands) = played(standings, OnTimeout::Fail);
     assert_eq!(commands, ["approval", "wait_for_signal", "approval", "wait_for_signal", "approval", "record"]);
     let undecided = Scripted::new(&["alpha"], &[]).play(PlanSpec::Refine(refine(1)));
@@ -61,7 +61,7 @@ fn each_decision_and_each_policy_has_its_end_and_the_answer_is_kept() {
         (Resolution::Expired, OnTimeout::Reject, RunStatus::Cancelled, StopReason::Rejected, false),
         (Resolution::Expired, OnTimeout::Fail, RunStatus::Failed, StopReason::ApprovalExpired, false),
     ] {
-        let (outcome, _) = played(vec![resolved(resolution.clone())], policy);
+        let (outcome, _) = played(vec![Ok(resolved(resolution.clone()))], policy);
         assert_eq!(
             (outcome.status, outcome.stop_reason, outcome.edited),
             (status, stop_reason, is_edited),
@@ -93,10 +93,10 @@ fn nobody_is_asked_about_a_run_without_an_answer() {
 #[test]
 fn a_run_that_is_carried_on_buys_nothing_and_waits_again() {
     let steps = Scripted::new(&["alpha"], &[]);
-    steps.0.borrow_mut().approvals.push_back(resolved(Resolution::Approved));
+    steps.0.borrow_mut().approvals.push_back(Ok(resolved(Resolution::Approved)));
     let before = steps.play(spec(OnTimeout::Fail));
     let again = Scripted::new(&["alpha"], &[]);
-    again.0.borrow_mut().approvals.push_back(resolved(Resolution::Approved));
+    again.0.borrow_mut().approvals.push_back(Ok(resolved(Resolution::Approved)));
     let Finished::Outcome(after) = again.resume(spec(OnTimeout::Fail), before.clone()) else { panic!("no claim") };
     assert_eq!((*after, again.sent()), (before, Vec::new()));
 }

@@ -43,10 +43,11 @@ fn played(candidates: usize, mut better: impl FnMut(usize, usize, usize) -> usiz
     while standing.len() > 1 {
         let mut next = Vec::new();
         for pair in standing.chunks(2) {
-            let [left, right] = *pair else {
+            let [one, other] = *pair else {
                 next.push(pair[0]);
                 continue;
             };
+            let (left, right) = (one.min(other), one.max(other));
             let winner = better(number, left, right);
             let (ab, ba) = if winner == left { ("1", "2") } else { ("2", "1") };
             script.insert(STEPS[number][0], [Play::Says(ab)]);
@@ -104,7 +105,7 @@ fn one_best_of_two_four_and_eight_wins_as_often_as_the_judge_is_right_in_every_r
 fn a_judge_that_prefers_the_first_place_is_caught_by_the_swap() {
     let q = 0.9;
     for (b, expected) in [(0.2, [0.6624, 0.0224, 0.3152]), (0.35, [0.547, 0.027, 0.426]), (1.0, [0.0, 0.0, 1.0])] {
-        let first = ballot_order(&RUN_ID.into(), 2)[0];
+        let first = 0;
         // The good candidate is shown first in the order `ab`; how likely it is named in each order.
         let named = [b + (1.0 - b) * q, (1.0 - b) * q];
         let mut sums = [0.0; 3];
@@ -141,7 +142,7 @@ fn one_order_is_enough_and_none_is_a_partial_run_that_the_earlier_candidate_wins
         &[("judge/1/ab", &[Play::Fails(ErrorClass::BadRequest)]), ("judge/1/ba", &[Play::Says("1")])],
     );
     let outcome = steps.play(pairwise(2));
-    let second = ballot_order(&RUN_ID.into(), 2)[1];
+    let second = 1;
     assert_eq!((best(&outcome).matches[0].result, best(&outcome).selected), (MatchResult::OneOrder, second));
     assert_eq!(outcome.status, RunStatus::CompletedPartial);
 

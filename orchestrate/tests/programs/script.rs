@@ -329,6 +329,7 @@ fn reply(step: &str, content: Text) -> Reply {
         duplicate_calls: 0,
         losses: Vec::new(),
         mismatch: None,
+        is_kept: false,
     }
 }
 

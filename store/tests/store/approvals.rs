@@ -129,7 +129,7 @@ async fn a_decision_is_told_until_somebody_has_heard_it(database: Database) {
     let both = ids(approvals.untold().await.unwrap());
     assert!(both.len() == 2 && both.contains(&first) && both.contains(&second), "{both:?}");
     approvals.told(&tenant(), &first, NOW).await.unwrap();
-    assert_eq!(ids(approvals.untold().await.unwrap()), [second.clone()]);
+    assert_eq!(ids(approvals.untold().await.unwrap()), std::slice::from_ref(&second));
     assert!(store.runs().finish(&tenant(), &second, &workflow("w"), &result(RunStatus::Completed)).await.unwrap());
     assert_eq!(approvals.untold().await.unwrap(), [], "its run has ended");
 }
@@ -144,8 +144,8 @@ async fn a_workflow_that_waits_is_looked_for_apart_from_those_at_work(database: 
     store.runs().insert(&run(&in_process)).await.unwrap();
     store.runs().claim(&tenant(), &in_process, &process("a"), NOW).await.unwrap();
     ask(&store, &in_process, "{}").await;
-    assert_eq!(found(Unfinished::Waiting).await, [waiting.clone()]);
-    assert_eq!(found(Unfinished::AtWork).await, [in_process.clone()]);
+    assert_eq!(found(Unfinished::Waiting).await, std::slice::from_ref(&waiting));
+    assert_eq!(found(Unfinished::AtWork).await, std::slice::from_ref(&in_process));
     assert!(decide(&store, &waiting, ApprovalState::Approved, NOW).await);
     assert_eq!(found(Unfinished::Waiting).await, []);
     assert_eq!(found(Unfinished::AtWork).await, [waiting, in_process]);
