@@ -5,7 +5,7 @@ SHELL := bash
 PROFILE ?= release
 ARGS ?=
 .DEFAULT_GOAL := help
-.PHONY: help run setup build test check bench
+.PHONY: help run setup build test check bench chaos
 
 help: ## Lists these targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -21,6 +21,9 @@ build: ## Builds the programs
 
 test: ## Runs every test, on a real Temporal server
 	@scripts/test.sh
+
+chaos: ## Kills processes for half an hour while plans run (CHAOS_SEED=…; ARGS="part of a test's name" for some of it)
+	@scripts/chaos.sh $(ARGS)
 
 check: ## Formatting, lints and documentation
 	cargo fmt --all --check

@@ -4,20 +4,6 @@ set -euo pipefail
 source "$(dirname "$0")/environment.sh"
 cd "$root"
 
-# A private PostgreSQL cluster needs the server's programs; Debian keeps them off PATH.
-need_postgres() {
-    if [ "${TOKENHUB_TEST_POSTGRES:-}" = off ]; then return 0; fi
-    if compgen -G "/usr/lib/postgresql/*/bin/initdb" > /dev/null; then return 0; fi
-    if [ "$(id -u)" = 0 ] && command -v apt-get > /dev/null; then
-        say "installing postgresql for the store tests"
-        apt-get update -qq
-        DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends postgresql > /dev/null
-    else
-        say "initdb is missing: install PostgreSQL's server, or set TOKENHUB_TEST_POSTGRES=off to leave its tests out"
-        exit 1
-    fi
-}
-
 need_python_packages() {
     make_venv
     local requirements="$root/tests/clients/requirements.txt"

@@ -8,6 +8,7 @@ mod approval;
 pub(crate) mod breaker_task;
 mod cancel;
 mod durable;
+mod history;
 mod in_process;
 mod launch;
 mod sweep;
@@ -19,6 +20,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
+use serde_json::Value;
 use tokenhub_activities::World;
 use tokenhub_domain::{
     Answer, ApprovalState, DurabilityMark, DurabilityWish, Outcome, PlanSpec, RunId, RunStatus, TenantId, Text,
@@ -182,6 +184,11 @@ impl Dispatcher {
         let shared = Arc::clone(&self.shared);
         let deciding = self.shared.tasks.spawn(async move { approval::decide(&shared, &row, verdict, decider).await });
         deciding.await.map_err(|_| Problem::Internal)?
+    }
+
+    /// What Temporal has written down of a workflow, without its payloads.
+    pub(crate) async fn history(&self, workflow_id: &WorkflowId) -> Result<Value, Problem> {
+        history::read(&self.shared, workflow_id).await
     }
 
     async fn with_row(&self, job: Job) -> Result<Answered, Problem> {

@@ -141,6 +141,9 @@ pub(crate) enum Problem {
         /// The id.
         id: String,
     },
+    /// No workflow carried the run, or Temporal has forgotten it.
+    #[error("Temporal has no history of this run")]
+    NoHistory,
     /// No webhook has this id.
     #[error("there is no webhook `{id}`")]
     NoSuchDelivery {
@@ -314,6 +317,7 @@ impl Problem {
             Self::ApprovalNotAsked { .. } => (StatusCode::CONFLICT, INVALID, "approval_not_asked"),
             Self::ApprovalDecided { .. } => (StatusCode::CONFLICT, INVALID, "approval_decided"),
             Self::RunNotFinished { .. } => (StatusCode::CONFLICT, INVALID, "run_not_finished"),
+            Self::NoHistory => (StatusCode::NOT_FOUND, INVALID, "history_not_found"),
             Self::NoSuchDelivery { .. } => (StatusCode::NOT_FOUND, INVALID, "webhook_not_found"),
             Self::DeliveryTooEarly { .. } => (StatusCode::CONFLICT, INVALID, "webhook_too_early"),
             Self::NoSuchResponse { .. } => (StatusCode::NOT_FOUND, INVALID, "response_not_found"),
@@ -349,6 +353,7 @@ impl Problem {
             | Self::ApprovalNotAsked { .. }
             | Self::ApprovalDecided { .. }
             | Self::RunNotFinished { .. }
+            | Self::NoHistory
             | Self::NoSuchDelivery { .. }
             | Self::DeliveryTooEarly { .. }
             | Self::NoSuchResponse { .. }

@@ -18,6 +18,7 @@ mod plan_approval;
 mod plan_estimate;
 mod plan_events;
 mod plan_fork;
+mod plan_history;
 mod plan_later;
 mod plan_spec;
 mod plan_steps;
@@ -76,6 +77,7 @@ pub(crate) fn router(state: AppState) -> Router {
         .route("/v1/plan/{id}/signal", post(plan_approval::signal))
         .route("/v1/plan/{id}/cancel", post(plan_later::cancel))
         .route("/v1/plan/{id}/fork", post(plan_fork::create))
+        .route("/v1/plan/{id}/history", get(plan_history::show))
         .route("/v1/plan/{id}/events", get(plan_events::show))
         .route("/v1/plan/{id}/steps", get(plan_steps::list))
         .merge(catalogue::router())

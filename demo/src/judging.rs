@@ -14,19 +14,25 @@ pub(crate) enum Verdict {
     Winner,
     /// `{"scores": [..]}`
     Scores,
+    /// `{"accept": b}`
+    Acceptance,
+    /// `{"consensus": [..], "contradictions": [..], "gaps": [..]}`
+    Analysis,
 }
+
+/// Answers of this score and above are accepted.
+const ACCEPTED_SCORE: u64 = 60;
+/// Each form of a reply, and how a prompt names it.
+const FORMS: [(&str, Verdict); 4] = [
+    ("{\"winner\":", Verdict::Winner),
+    ("{\"scores\":", Verdict::Scores),
+    ("{\"accept\":", Verdict::Acceptance),
+    ("{\"consensus\":", Verdict::Analysis),
+];
 
 /// What `messages` ask a judge for, if they ask one. System messages count first, then the last message.
 pub(crate) fn verdict_asked(messages: &[Message]) -> Option<Verdict> {
-    let asked = |text: &str| {
-        if text.contains("{\"winner\":") {
-            Some(Verdict::Winner)
-        } else if text.contains("{\"scores\":") {
-            Some(Verdict::Scores)
-        } else {
-            None
-        }
-    };
+    let asked = |text: &str| FORMS.iter().find(|(form, _)| text.contains(form)).map(|(_, verdict)| *verdict);
     let system = messages.iter().filter(|message| message.role == "system").find_map(|message| asked(&message.text));
     system.or_else(|| messages.last().and_then(|message| asked(&message.text)))
 }
@@ -60,6 +66,11 @@ pub(crate) fn verdict(asked: Verdict, answers: &[&str], score: impl Fn(&str) -> 
             let place = scores.iter().position(|score| Some(score) == best).unwrap_or(0);
             json!({"winner": place + 1})
         }
+        Verdict::Acceptance => json!({"accept": scores.first().is_some_and(|score| *score >= ACCEPTED_SCORE)}),
+        Verdict::Analysis => {
+            let consensus = format!("all {} answers keep to the request", answers.len());
+            json!({"consensus": [consensus], "contradictions": [], "gaps": []})
+        }
     }
 }
 
@@ -78,6 +89,8 @@ mod tests {
         assert_eq!(ask("reply {\"scores\": [..]}", ""), Some(Verdict::Scores));
         assert_eq!(ask("be brief", "reply {\"winner\": k}"), Some(Verdict::Winner));
         assert_eq!(ask("be brief", "hello"), None);
+        assert_eq!(ask("reply {\"accept\": true} or {\"accept\": false}", ""), Some(Verdict::Acceptance));
+        assert_eq!(ask("reply {\"consensus\": [\"...\"]}", ""), Some(Verdict::Analysis));
     }
 
     #[test]
@@ -93,5 +106,14 @@ mod tests {
         assert_eq!(verdict(Verdict::Winner, &["a", "bbb", "ccc"], by_length), json!({"winner": 2}));
         assert_eq!(verdict(Verdict::Scores, &["a", "bbb"], by_length), json!({"scores": [1, 3]}));
         assert_eq!(verdict(Verdict::Winner, &[], by_length), json!({"winner": 1}));
+    }
+
+    #[test]
+    fn an_examiner_accepts_what_scores_well_and_an_analyst_lists_points() {
+        let accepts = |score: u64| verdict(Verdict::Acceptance, &["an answer"], |_| score)["accept"] == true;
+        assert!(accepts(60) && !accepts(59));
+        let listed = verdict(Verdict::Analysis, &["a", "b"], |_| 0);
+        assert_eq!(listed["consensus"][0], "all 2 answers keep to the request");
+        assert_eq!((&listed["contradictions"], &listed["gaps"]), (&json!([]), &json!([])));
     }
 }

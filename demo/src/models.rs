@@ -1,8 +1,8 @@
 //! Three demo models with canned answers, so that a hub without any provider can show what it does.
 //!
 //! The answers say that they are scripted. They quote the request, so that one can see which prompt reached the model,
-//! and they play every part of an orchestration: planner, critic, reviser, refiner and judge, told apart by the wording
-//! of the system message. The same request always gets the same answer.
+//! and they play every part of an orchestration: planner, critic, reviser, refiner, judge, examiner and analyst, told
+//! apart by the wording of the system message. The same request always gets the same answer.
 
 use crate::judging::{Verdict, answers_in, verdict, verdict_asked};
 use crate::reply::Reply;
@@ -49,15 +49,20 @@ enum Part {
 
 /// What the model named `model` replies to `messages`.
 pub(crate) fn reply(model: &str, messages: &[Message]) -> Reply {
-    let Some(model) = DEMO_MODELS.iter().find(|known| known.id == model) else {
-        return Reply::error(404, "model_not_found", &format!("the demo provider has no model {model}"));
-    };
+    match words(model, messages) {
+        Some(text) => Reply::text(text).gap_ms(WORD_GAP_MS),
+        None => Reply::error(404, "model_not_found", &format!("the demo provider has no model {model}")),
+    }
+}
+
+/// The words of the model named `model`, if there is one.
+pub(crate) fn words(model: &str, messages: &[Message]) -> Option<String> {
+    let model = DEMO_MODELS.iter().find(|known| known.id == model)?;
     let last = messages.last().map_or("", |message| message.text.as_str());
-    let text = match verdict_asked(messages) {
+    Some(match verdict_asked(messages) {
         Some(asked) => judge(model.manner, asked, last),
         None => speak(*model, part_in(messages), &quotation(asked_in(messages))),
-    };
-    Reply::text(text).gap_ms(WORD_GAP_MS)
+    })
 }
 
 fn judge(manner: Manner, asked: Verdict, text: &str) -> String {

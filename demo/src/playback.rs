@@ -20,6 +20,7 @@ use crate::calls::Finished;
 use crate::dialect::{Dialect, Route};
 use crate::held_stream::Hold;
 use crate::judging::{Verdict, answers_in, verdict, verdict_asked};
+use crate::models;
 use crate::playback::score::{Matter, Score};
 use crate::playback::show::{Body, CallGuard, Cut, answer, body_of};
 use crate::reply::{Content, Ending, Omission, Part, Reply};
@@ -138,7 +139,7 @@ fn speech_type(dialect: Dialect, delivery: Delivery) -> HeaderValue {
     }
 }
 
-/// Media type and score; nothing when the scripted media type is none.
+/// Media type and score; nothing when the scripted media type is none, or a demo model that there is not is to speak.
 fn compose(reply: &Reply, request: &Request, request_id: &str) -> Option<(HeaderValue, Score)> {
     let dialect = request.dialect();
     let body = |text: String| score::of(reply, dialect, Matter::Body(Bytes::from(text)));
@@ -163,6 +164,7 @@ fn compose(reply: &Reply, request: &Request, request_id: &str) -> Option<(Header
         Content::Big(bytes) => Said::text(big_text(*bytes)),
         Content::Echo | Content::ByDialect(_) => Said::text(last_text(&request.messages())),
         Content::JudgeBy(text) => Said::text(judged_by(text, &request.messages())),
+        Content::DemoModel => Said::text(models::words(&request.model, &request.messages())?),
     };
     let natural = match request.route {
         Route::ChatCompletions | Route::Responses | Route::Messages => return Some(speak(reply, request, said)),

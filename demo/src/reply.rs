@@ -150,9 +150,14 @@ impl Reply {
         Self::of(Content::Events(payloads.into_iter().map(Into::into).collect()))
     }
 
-    /// Judges by content: the answer that contains `text` wins, or gets the high score.
+    /// Judges by content: the answer that contains `text` wins, gets the high score or is accepted.
     pub fn judge_by(text: impl Into<String>) -> Self {
         Self::of(Content::JudgeBy(text.into()))
+    }
+
+    /// Answers as the demo model does that the request names.
+    pub fn demo_model() -> Self {
+        Self::of(Content::DemoModel)
     }
 
     /// Answers with `text` at the least cost; see [`Content::Fast`].

@@ -62,7 +62,8 @@ impl Prepared {
             | Content::Raw { .. }
             | Content::Events(_)
             | Content::ByDialect(_)
-            | Content::JudgeBy(_) => None,
+            | Content::JudgeBy(_)
+            | Content::DemoModel => None,
         };
         Self { reply, fast }
     }

@@ -1,8 +1,9 @@
 //! Every limit of the product, with its reason. Configuration may lower some; nothing raises one silently.
 
 /// Longest text that travels inside a workflow history; longer ones go by reference. Temporal warns at 256 KiB for a
-/// payload, and a vote of 16 carries the same prompt 16 times.
-pub const INLINE_TEXT_BYTES: usize = 16 * 1024;
+/// payload, and the largest plan, 16 candidates compared in pairs, carries such texts about 150 times: with 12 KiB its
+/// history stays below 2 MB.
+pub const INLINE_TEXT_BYTES: usize = 12 * 1024;
 /// Largest request body on the protocol routes: images arrive inline, base64.
 pub const PROTOCOL_BODY_BYTES: usize = 32 * 1024 * 1024;
 /// Largest request body on the plan route: a plan multiplies its prompt.

@@ -208,6 +208,12 @@ impl Ledger {
         self.shared.store.ledger_rows().sends_of(tenant, key).await
     }
 
+    /// Tells the answers to that try apart: one was used, and those of the dead are wasted. What they have announced must
+    /// be in the database, which it is after [`Self::sends_of`].
+    pub async fn waste_all_but(&self, used: &AttemptId, tenant: &TenantId, key: &StepKey) -> Result<(), StoreError> {
+        self.shared.store.ledger_rows().waste_all_but(used, tenant, key).await
+    }
+
     fn append(&self, record: SpoolRecord, admission: Admission) -> Result<(), StoreError> {
         self.shared.spool().append(record, admission)?;
         if self.shared.appended.fetch_add(1, Ordering::Relaxed) + 1 == BATCH_ROWS {

@@ -1,6 +1,6 @@
 //! The ledger as it can be read: typed rows, for statistics, budgets and the proof that nothing was paid twice.
 
-use sea_orm::{ColumnTrait, EntityTrait, PaginatorTrait, QueryFilter, QueryOrder, Select};
+use sea_orm::{ColumnTrait, EntityTrait, PaginatorTrait, QueryFilter, QueryOrder, Select, sea_query::Expr};
 use serde::{Deserialize, Serialize};
 use tokenhub_domain::{
     ApiKeyId, AttemptId, ErrorClass, InstanceId, ModelId, NanoDollars, PricePerMillion, PrincipalId, ProviderId,
@@ -9,7 +9,7 @@ use tokenhub_domain::{
 
 use crate::{
     Store, StoreError, Waste,
-    columns::{counted, named, named_if_set},
+    columns::{counted, name_of, named, named_if_set},
     entities::ledger::{self, Column},
 };
 
@@ -148,6 +148,25 @@ impl LedgerRows {
             .await
             .map_err(StoreError::reading(WHAT))?;
         Ok(u32::try_from(sends).unwrap_or(u32::MAX))
+    }
+
+    /// Marks every answer to that try but one as wasted: whoever received it died before it could hand it in.
+    pub(crate) async fn waste_all_but(
+        &self,
+        used: &AttemptId,
+        tenant: &TenantId,
+        key: &StepKey,
+    ) -> Result<(), StoreError> {
+        ledger::Entity::update_many()
+            .col_expr(Column::Waste, Expr::value(name_of(&Waste::Wasted)))
+            .filter(Column::Tenant.eq(tenant.as_str()))
+            .filter(Column::StepKey.eq(key.as_str()))
+            .filter(Column::AttemptId.ne(used.as_str()))
+            .filter(Column::Waste.eq(name_of(&Waste::Used)))
+            .exec(self.store.writer())
+            .await
+            .map(|_| ())
+            .map_err(StoreError::writing(WHAT))
     }
 
     async fn fetch(&self, query: Select<ledger::Entity>) -> Result<Vec<LedgerRow>, StoreError> {

@@ -40,7 +40,7 @@ pub use ledger_rows::{LedgerRow, LedgerRows, LedgerState};
 pub use observations::Observations;
 pub use plan_events::{EventRow, NewEvent, PlanEvents, Progress};
 pub use request_log::{Keyset, RequestLog, RequestLogRow};
-pub use runs::{Claim, FinishRow, IdempotencyScope, Inserted, NewRun, RunRow, Runs, Unfinished};
+pub use runs::{Claim, FinishRow, IdempotencyScope, Inserted, NewRun, RunRow, Runs, Unfinished, WantedRuns};
 pub use seal::{Seal, SealError};
 pub use store::Store;
 pub use webhook_deliveries::{AfterTry, DeliveryRow, DeliveryState, Redelivery, TryEnd, WebhookDeliveries};

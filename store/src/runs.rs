@@ -8,8 +8,8 @@ use sea_orm::{
     sea_query::{CaseStatement, Condition, Expr, Query, Value},
 };
 use tokenhub_domain::{
-    DurabilityMark, ModelId, NanoDollars, Owner, PrincipalId, RunId, RunStatus, StopReason, TenantId, UnixMicros,
-    Usage, limits,
+    DurabilityMark, ModelId, NanoDollars, Owner, PrincipalId, RunId, RunKind, RunStatus, StopReason, TenantId,
+    UnixMicros, Usage, limits,
 };
 
 mod find;
@@ -73,6 +73,15 @@ pub struct FinishRow {
     pub event: Option<NewEvent>,
 }
 
+/// Which runs to list; what is not said does not count.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct WantedRuns {
+    /// Of this status.
+    pub status: Option<RunStatus>,
+    /// Of this program.
+    pub kind: Option<RunKind>,
+}
+
 /// The table of runs.
 #[derive(Clone, Debug)]
 pub struct Runs {
@@ -111,16 +120,16 @@ impl Runs {
         find::unfinished(&self.store, which, before, after, limit).await
     }
 
-    /// At most `limit` runs of one asker, newest first, older than the run `after`; of one status where that is said.
+    /// At most `limit` runs of one asker, newest first, older than the run `after`.
     pub async fn page(
         &self,
         tenant: &TenantId,
         principal: &PrincipalId,
-        status: Option<RunStatus>,
+        wanted: WantedRuns,
         after: Option<&RunRow>,
         limit: u64,
     ) -> Result<Vec<RunRow>, StoreError> {
-        find::page(&self.store, (tenant, principal), status, after, limit).await
+        find::page(&self.store, (tenant, principal), wanted, after, limit).await
     }
 
     /// Takes a run that is free, ours already, or held by a process whose lease has expired.

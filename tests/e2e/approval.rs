@@ -29,7 +29,7 @@ fn installation() -> TestHubBuilder {
 fn refine(timeout_ms: u64, on_timeout: &str) -> Value {
     json!({
         "request": {"messages": [{"role": "user", "content": "which colour?"}]},
-        "orchestration": {"mode": "refine", "iterations": 1},
+        "strategy": {"type": "refine", "rounds": 1},
         "approval": {"timeout_ms": timeout_ms, "on_timeout": on_timeout},
         "background": true,
     })

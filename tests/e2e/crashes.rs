@@ -6,6 +6,7 @@ mod at_a_point;
 mod cut_off;
 mod in_flight;
 mod temporal_server;
+mod unjournaled;
 
 use std::time::{Duration, Instant};
 

@@ -5,7 +5,10 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tokenhub_demo::{Reply, Rule};
 
-use crate::harness::{Disturbance, TestHub, TestHubBuilder, model};
+use crate::{
+    draw::Draw,
+    harness::{Disturbance, TestHub, TestHubBuilder, model},
+};
 
 /// Output tokens that every request allows.
 const OUTPUT_TOKENS: u64 = 64;
@@ -49,27 +52,14 @@ fn strategies() -> Vec<Value> {
     ]
 }
 
-/// Vigna's `SplitMix64`: answers that differ from round to round and not from run to run.
-struct Draw(u64);
-
-impl Draw {
-    fn below(&mut self, bound: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (mixed ^ (mixed >> 31)) % bound
-    }
-
-    fn reply(&mut self) -> Reply {
-        match self.below(8) {
-            0 => Reply::failure(500, "out of order"),
-            1 => Reply::text(r#"{"winner": 1}"#).usage(self.below(60), self.below(OUTPUT_TOKENS)),
-            2 => Reply::text(r#"{"colour": "blue"}"#).usage(60, OUTPUT_TOKENS),
-            3 => Reply::text(r#"{"scores": [1, 2, 3]}"#).usage(60, OUTPUT_TOKENS),
-            _ => Reply::text(["red", "blue", "green"][usize::try_from(self.below(3)).unwrap()])
-                .usage(self.below(60), self.below(OUTPUT_TOKENS + 1)),
-        }
+/// Answers that differ from round to round and not from run to run.
+fn reply(draw: &mut Draw) -> Reply {
+    match draw.below(8) {
+        0 => Reply::failure(500, "out of order"),
+        1 => Reply::text(r#"{"winner": 1}"#).usage(draw.below(60), draw.below(OUTPUT_TOKENS)),
+        2 => Reply::text(r#"{"colour": "blue"}"#).usage(60, OUTPUT_TOKENS),
+        3 => Reply::text(r#"{"scores": [1, 2, 3]}"#).usage(60, OUTPUT_TOKENS),
+        _ => Reply::text(["red", "blue", "green"][draw.place(3)]).usage(draw.below(60), draw.below(OUTPUT_TOKENS + 1)),
     }
 }
 
@@ -84,14 +74,14 @@ fn sums(object: &Value) -> (u64, u64, f64) {
 #[tokio::test(flavor = "multi_thread")]
 async fn no_run_of_any_strategy_comes_to_more_than_its_worst_case() {
     let hub = installation().start().await;
-    let mut draw = Draw(20_261_126);
+    let mut draw = Draw::of(20_261_126);
     let mut closest: f64 = 0.0;
     for _ in 0..ROUNDS {
         for strategy in strategies() {
             let before = hub.provider.count();
             let estimate = hub.post("/v1/plan/estimate", &plan(&strategy)).await.expect(200).body;
             assert_eq!(hub.provider.count(), before, "an estimate calls nobody");
-            hub.provider.script(Rule::any((0..40).map(|_| draw.reply()).collect::<Vec<_>>()));
+            hub.provider.script(Rule::any((0..40).map(|_| reply(&mut draw)).collect::<Vec<_>>()));
             let ran = hub.post("/v1/plan", &plan(&strategy)).await;
             let usage = &ran.body["usage"];
             let (most, used) = (sums(&estimate["worst_case"]), sums(usage));

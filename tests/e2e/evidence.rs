@@ -20,8 +20,9 @@ impl Evidence {
     /// Opens the database of `hub`.
     pub async fn of(hub: &TestHub) -> Self {
         let data = hub.dir().join("data");
-        let url = format!("sqlite://{}?mode=rwc", data.join("tokenhub.db").display());
-        Self { store: Store::open(&url).await.unwrap(), spools: data.join("spool") }
+        let in_data_dir = format!("sqlite://{}?mode=rwc", data.join("tokenhub.db").display());
+        let url = hub.environment().get("DATABASE_URL").unwrap_or(&in_data_dir);
+        Self { store: Store::open(url).await.unwrap(), spools: data.join("spool") }
     }
 
     async fn row_of(&self, call: &SeenCall) -> Option<LedgerRow> {
@@ -49,9 +50,24 @@ impl Evidence {
         .await
     }
 
+    /// Every row, once no attempt is on its way: living processes have adopted those of dead ones.
+    pub async fn at_rest(&self) -> Vec<LedgerRow> {
+        eventually("no attempt is on its way", PATIENCE, || async {
+            let rows = self.store.ledger_rows().all().await.unwrap();
+            let is_open = |row: &LedgerRow| matches!(row.state, LedgerState::Reserved | LedgerState::Sent);
+            (!rows.iter().any(is_open)).then_some(rows)
+        })
+        .await
+    }
+
     /// The newest hundred lines of the log.
     pub async fn log(&self, tenant: &TenantId) -> Vec<RequestLogRow> {
-        self.store.request_log().list(tenant, None, 100).await.unwrap()
+        self.newest_of_log(tenant, 100).await
+    }
+
+    /// So many of the newest lines of the log.
+    pub async fn newest_of_log(&self, tenant: &TenantId, count: u64) -> Vec<RequestLogRow> {
+        self.store.request_log().list(tenant, None, count).await.unwrap()
     }
 
     /// Waits until the journal has every answer that the provider gave.

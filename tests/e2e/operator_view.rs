@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use base64::Engine as _;
 use prost::Message;
 use serde_json::{Value, json};
 use temporalio_client::WorkflowExecutionStatus;
@@ -132,7 +133,19 @@ async fn every_program_explains_itself_in_temporal_and_shows_no_prompt_and_no_ke
         summaries.sort();
         assert_eq!(summaries, expected, "{workflow_type}");
         assert_page(&plan.body["links"]["temporal_ui"]).await;
+        let path = format!("/v1/plan/{}/history", plan.body["id"].as_str().unwrap());
+        let shown = hub.get(&path).await.unwrap().expect(200);
+        assert_eq!(shown.body["events"].as_array().unwrap().len(), history.len(), "{workflow_type}");
+        let encoded = base64::engine::general_purpose::STANDARD.encode(PROMPT);
+        assert!(!shown.text.contains(PROMPT) && !shown.text.contains(&encoded[..16]), "{}", shown.text);
+        assert!(shown.text.contains("redacted_base64_bytes"));
     }
+    let body = json!({"request": {"messages": messages()}});
+    let in_process = [("X-TokenHub-Durability", "none")];
+    let plan = hub.post_with("/v1/plan", &in_process, &body).await.expect(200);
+    let path = format!("/v1/plan/{}/history", plan.body["id"].as_str().unwrap());
+    let refused = hub.get(&path).await.unwrap().expect(404);
+    assert_eq!(refused.body["code"], "history_not_found", "no workflow carried it: {}", refused.text);
     hub.finish(Disturbance::None).await;
 }
 

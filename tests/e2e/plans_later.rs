@@ -167,7 +167,12 @@ async fn runs_are_listed_newest_first_by_status_and_page() {
     assert_eq!((ids_of(&first).len(), &first["has_more"]), (2, &json!(true)));
     let rest = listed(&format!("limit=2&after={}", first["last_id"].as_str().unwrap())).await;
     assert_eq!((ids_of(&rest), &rest["has_more"]), (vec![ids[0].clone()], &json!(false)));
-    for wrong in ["status=lost", "limit=0", "limit=201", "after=plan_of_nobody"] {
+    let vote = plan(&json!({"mode": "vote", "method": "majority"}), &json!({"wait_ms": 20_000}));
+    let vote = hub.post("/v1/plan", &vote).await.expect(200).body;
+    assert_eq!(ids_of(&listed("strategy=vote").await), [vote["id"].clone()]);
+    assert_eq!(ids_of(&listed("strategy=single&status=completed").await), [ids[2].clone(), ids[0].clone()]);
+    assert_eq!(vote["usage"]["baseline_cost_usd"], vote["steps"][0]["cost_usd"], "{vote}");
+    for wrong in ["strategy=dice", "status=lost", "limit=0", "limit=201", "after=plan_of_nobody"] {
         hub.get(&format!("/v1/plan?{wrong}")).await.unwrap().expect(400);
     }
     exchange(crate::harness::http().get(format!("{}/v1/plan", hub.apis[0].1))).await.unwrap().expect(401);

@@ -6,7 +6,9 @@ use std::{
     time::Duration,
 };
 
-use tokenhub_domain::{ErrorClass, NanoDollars, Owner, ProviderFailure, Reply, SendOutcome, TokenUsage, limits};
+use tokenhub_domain::{
+    AttemptId, ErrorClass, NanoDollars, Owner, ProviderFailure, Reply, SendOutcome, TokenUsage, limits,
+};
 use tokenhub_store::{Completed, HandedIn, JournalEntry, Lease, LeaseRequest, NewEvent, Settlement, StoreError, Waste};
 
 use super::{
@@ -63,7 +65,7 @@ pub(super) async fn run<P: Presence>(sending: &Sending<'_, P>) -> Result<SendOut
         let told = plan_events::sent(run, request, (key, held.epoch), &called.outcome, called.settlement.as_ref());
         let entry = match insistently(|| complete(sending, &held, &called, &outcome_json, told.as_ref())).await? {
             Completed::First if held.epoch == 1 => return Ok(called.outcome),
-            Completed::First => return with_duplicates(sending, called.outcome).await,
+            Completed::First => return with_duplicates(sending, called.outcome, &called.attempt).await,
             Completed::AlreadyDone(entry) => entry,
         };
         if let Some(settlement) = called.settlement {
@@ -164,16 +166,22 @@ async fn keep<P: Presence>(sending: &Sending<'_, P>, held: &Held) -> Infallible 
 
 async fn replay<P: Presence>(sending: &Sending<'_, P>, entry: &JournalEntry) -> Result<SendOutcome, ActivityFault> {
     let outcome: SendOutcome = serde_json::from_str(&entry.outcome_json)?;
-    if entry.epoch == 1 { Ok(outcome) } else { with_duplicates(sending, outcome).await }
+    if entry.epoch == 1 { Ok(outcome) } else { with_duplicates(sending, outcome, &entry.attempt).await }
 }
 
-/// The outcome with the number of its calls that were made again, counted in the ledger.
+/// The outcome with the number of its calls that were made again, counted in the ledger. An answer that was received
+/// and died with its process before it was journaled is no part of the result.
 async fn with_duplicates<P: Presence>(
     sending: &Sending<'_, P>,
     outcome: SendOutcome,
+    used: &AttemptId,
 ) -> Result<SendOutcome, ActivityFault> {
-    let ledger = &sending.world.ledger;
-    let sends = patiently(|| ledger.sends_of(&sending.run.tenant, &sending.key)).await?;
+    let Sending { world, run, key, .. } = sending;
+    let ledger = &world.ledger;
+    let sends = patiently(|| ledger.sends_of(&run.tenant, key)).await?;
+    if sends > 1 {
+        patiently(|| ledger.waste_all_but(used, &run.tenant, key)).await?;
+    }
     let is_call = match &outcome {
         SendOutcome::Answered(_) => true,
         SendOutcome::Failed { failure, .. } => failure.class.is_of_a_call(),

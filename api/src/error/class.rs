@@ -248,6 +248,23 @@ mod tests {
         ErrorClass::Cancelled,
     ];
 
+    /// The last text on each line that makes a row of a status and a code.
+    fn codes_in(source: &str) -> Vec<&str> {
+        let production = source.split("#[cfg(test)]").next().unwrap();
+        let rows = production.lines().filter(|line| line.contains("StatusCode::") || line.contains(" row("));
+        rows.filter_map(|line| line.rsplit('"').nth(1)).collect()
+    }
+
+    #[test]
+    fn every_code_is_in_the_document_about_errors() {
+        let document = include_str!("../../../docs/errors.md");
+        let sources = [include_str!("../error.rs"), include_str!("catalogue.rs"), include_str!("class.rs")];
+        let codes: Vec<&str> = sources.into_iter().flat_map(codes_in).collect();
+        assert!(codes.len() > 50 && codes.contains(&"webhook_too_early") && codes.contains(&"budget_exhausted"));
+        let missing: Vec<&&str> = codes.iter().filter(|code| !document.contains(&format!("**{code}**"))).collect();
+        assert!(missing.is_empty(), "{missing:?}");
+    }
+
     fn run_of(failure: ProviderFailure) -> FailedRun {
         FailedRun { failure: Some(failure), stop_reason: StopReason::AllFailed, ..FailedRun::default() }
     }

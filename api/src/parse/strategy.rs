@@ -22,6 +22,25 @@ const MODELS: &str = "strategy.models";
 /// Where a strategy may name the schema of its answer.
 pub(super) const SCHEMA: &str = "strategy.output_schema";
 
+/// What may stand beside a strategy. A misspelt bound that is left out would be no bound.
+const BESIDE: [&str; 12] = [
+    STRATEGY,
+    "orchestration",
+    "request",
+    "policy",
+    "output_format",
+    "bounds",
+    "background",
+    "wait_ms",
+    "stream",
+    "webhook",
+    "approval",
+    "capabilities",
+];
+/// What its `request` may have.
+const REQUEST: [&str; 8] =
+    ["id", "messages", "parameters", "model_hint", "output_schema", "estimated_input_tokens", "meta", "stream"];
+
 const TYPES: &str = "must be single, hedge, vote, best_of_n, adversarial, refine, cascade or fuse";
 const STOP_RULE: &str = r#"must be all, decided, {"posterior": 0.95} or {"margin": 2}"#;
 /// A posterior below one half is a leader's by definition; certainty is never reached.
@@ -39,7 +58,8 @@ pub(super) struct Strategy {
     pub(super) hedge_after_ms: Option<u64>,
 }
 
-/// The strategy in `body`, if there is one.
+/// The strategy in `body`, if there is one. The older form lets pass what it does not know, as its clients expect; what
+/// surrounds a strategy is as strict as the strategy.
 pub(super) fn of(body: &Map<String, Value>) -> Result<Option<Strategy>, Problem> {
     if body.get(STRATEGY).is_none_or(Value::is_null) {
         return Ok(None);
@@ -47,6 +67,10 @@ pub(super) fn of(body: &Map<String, Value>) -> Result<Option<Strategy>, Problem>
     if body.get("orchestration").is_some_and(|other| !other.is_null()) {
         return Err(Problem::invalid(STRATEGY, "cannot be combined with `orchestration`, which says the same"));
     }
+    if let Some(unknown) = body.keys().find(|name| !BESIDE.contains(&name.as_str())) {
+        return Err(Problem::UnknownField { param: unknown.clone() });
+    }
+    Fields::of(body, "request")?.only(&REQUEST)?;
     let fields = Fields::of(body, STRATEGY)?;
     let kind = fields.text("type")?;
     let known: &[&str] = match kind {
@@ -284,6 +308,23 @@ mod tests {
         assert_eq!(primary, Some(Named { param: MODEL, model: "a".to_owned() }));
         assert_eq!(review, Some(Named { param: CRITIC_MODEL, model: "b".to_owned() }));
         assert_eq!(primary_min_weight, 3);
+    }
+
+    #[test]
+    fn what_stands_beside_a_strategy_is_known_too() {
+        let named = |more: &Value| {
+            let mut body =
+                json!({"strategy": {"type": "single"}, "request": {"messages": [], "meta": {}}, "policy": {}});
+            body.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+            let problem = of(body.as_object().unwrap()).err()?;
+            problem.report(crate::error::Shape::Problem).param
+        };
+        assert_eq!(named(&json!({"bounds": {}, "orchestration": null})), None);
+        assert_eq!(named(&json!({"bound": {"max_calls": 1}})).as_deref(), Some("bound"));
+        assert_eq!(named(&json!({"max_cost_usd": 1})).as_deref(), Some("max_cost_usd"));
+        assert_eq!(named(&json!({"request": {"model": "a"}})).as_deref(), Some("request.model"));
+        let older = json!({"orchestration": {"mode": "refine"}, "anything": 1, "request": {"model": "a"}});
+        assert_eq!(of(older.as_object().unwrap()).unwrap(), None);
     }
 
     #[test]

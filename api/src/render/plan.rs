@@ -3,8 +3,8 @@
 use chrono::{DateTime, SecondsFormat};
 use serde_json::{Map, Value, json};
 use tokenhub_domain::{
-    AdversarialAnswer, Answer, Ballot, BestOfNAnswer, CascadeAnswer, FuseAnswer, MatchResult, ModelId, Outcome,
-    RefineAnswer, RunId, RunStatus, StepRecord, Text, UnixMicros, Usage, VoteAnswer, VoteMethod, WorkflowId,
+    AdversarialAnswer, Answer, Ballot, BestOfNAnswer, CascadeAnswer, FuseAnswer, MatchResult, ModelId, NanoDollars,
+    Outcome, RefineAnswer, RunId, RunStatus, StepRecord, Text, UnixMicros, Usage, VoteAnswer, VoteMethod, WorkflowId,
 };
 
 /// What surrounds an outcome.
@@ -30,7 +30,11 @@ pub(crate) fn plan_object(identity: Identity<'_>, outcome: &Outcome) -> Map<Stri
     object.insert("stop_reason".to_owned(), serde_json::to_value(outcome.stop_reason).unwrap_or_default());
     object.insert("durable".to_owned(), identity.is_durable.into());
     object.insert("steps".to_owned(), outcome.steps.iter().map(step).collect());
-    object.insert("usage".to_owned(), usage(outcome.usage));
+    let mut used = usage(outcome.usage);
+    if let (Some(fields), Some(cost)) = (used.as_object_mut(), baseline(outcome)) {
+        fields.insert("baseline_cost_usd".to_owned(), cost.as_usd().into());
+    }
+    object.insert("usage".to_owned(), used);
     object.insert("links".to_owned(), links(identity));
     if outcome.edited {
         object.insert("edited".to_owned(), true.into());
@@ -118,6 +122,16 @@ fn step(step: &StepRecord) -> Value {
         }
     }
     object
+}
+
+/// What the best author alone has cost: the first answer for the caller, because authors are ranked, or the last one where
+/// they go from cheap to good. Unknown where nothing was bought for it.
+fn baseline(outcome: &Outcome) -> Option<NanoDollars> {
+    let bought =
+        |step: &&StepRecord| step.role.writes_for_the_caller() && step.error_class.is_none() && step.attempts > 0;
+    let mut answers = outcome.steps.iter().filter(bought);
+    let best = if matches!(outcome.answer, Some(Answer::Cascade(_))) { answers.next_back() } else { answers.next() };
+    best.map(|step| step.cost)
 }
 
 /// What a run used.
@@ -259,7 +273,7 @@ fn judge(judge: Option<&ModelId>) -> Value {
 
 #[cfg(test)]
 mod tests {
-    use tokenhub_domain::{AdversarialRound, ErrorClass, NanoDollars, Role, StopReason, VoteDecision};
+    use tokenhub_domain::{AdversarialRound, ErrorClass, Role, StopReason, VoteDecision};
 
     use super::*;
 

@@ -14,8 +14,8 @@ use axum::{
 };
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
-use tokenhub_domain::{DurabilityMark, Outcome, PrincipalId, RunId, RunStatus, limits};
-use tokenhub_store::{ApprovalRow, RunRow};
+use tokenhub_domain::{DurabilityMark, Outcome, PrincipalId, RunId, RunKind, RunStatus, limits};
+use tokenhub_store::{ApprovalRow, RunRow, WantedRuns};
 
 use super::plan::temporal_ui;
 use crate::{
@@ -46,6 +46,7 @@ pub(super) struct Reading {
 #[serde(default)]
 pub(super) struct Listing {
     status: Option<String>,
+    strategy: Option<String>,
     limit: Option<u64>,
     after: Option<String>,
 }
@@ -294,13 +295,19 @@ async fn listed(
         None | Some("") => None,
         Some(name) => Some(RunStatus::parse(name).ok_or_else(|| Problem::invalid("status", "is no status of a run"))?),
     };
+    let kind = match listing.strategy.as_deref() {
+        None | Some("") => None,
+        Some("single") => Some(RunKind::Chat),
+        Some(name) => Some(RunKind::parse(name).ok_or_else(|| Problem::invalid("strategy", "is no strategy"))?),
+    };
+    let wanted = WantedRuns { status, kind };
     let runs = runner.world.store.runs();
     let after = match listing.after.as_deref() {
         None | Some("") => None,
         Some(id) => Some(find(runner, &caller, id).await.map_err(|_| Problem::invalid("after", "is no run"))?),
     };
     // One more than asked for tells whether there are more.
-    let rows = runs.page(&caller.tenant, &caller.principal, status, after.as_ref(), limit + 1).await;
+    let rows = runs.page(&caller.tenant, &caller.principal, wanted, after.as_ref(), limit + 1).await;
     let mut rows = rows.map_err(|error| {
         tracing::error!(error = &error as &dyn std::error::Error, "runs could not be listed");
         Problem::StoreAway

@@ -49,7 +49,8 @@ async fn listed(gate: &Gate, runner: &Runner, id: &str, headers: &HeaderMap) -> 
         "id": row.run_id,
         "status": row.status.as_str(),
         "data": shown_all(&attempts),
-        "usage": sums(&attempts),
+        "usage": usage(&attempts),
+        "wasted": sums(attempts.iter().filter(|row| is_wasted(row))),
     });
     Ok(Json(object).into_response())
 }
@@ -95,19 +96,29 @@ fn waste(row: &LedgerRow) -> Option<&'static str> {
     }
 }
 
-/// The sums over all lines, counted as the plan object counts: duplicates are no calls, and their cost is.
-fn sums(attempts: &[LedgerRow]) -> Value {
+/// What the plan object says: duplicates are no calls, and what nobody used is no part of it.
+fn usage(attempts: &[LedgerRow]) -> Value {
     let sent = attempts.iter().filter(|row| row.sent_at.is_some()).count();
     let duplicates = duplicates(attempts).into_iter().filter(|is_duplicate| *is_duplicate).count();
-    let mut cost = NanoDollars::default();
+    let mut usage = sums(attempts.iter().filter(|row| !is_wasted(row)));
+    usage["calls"] = (sent - duplicates).into();
+    usage["duplicate_calls"] = duplicates.into();
+    usage
+}
+
+/// Whether somebody paid for an answer that nobody used.
+fn is_wasted(row: &LedgerRow) -> bool {
+    row.waste == Some(Waste::Wasted)
+}
+
+/// What these lines come to.
+fn sums<'a>(attempts: impl Iterator<Item = &'a LedgerRow>) -> Value {
+    let (mut calls, mut input_tokens, mut output_tokens, mut cost) = (0_u64, 0_u64, 0_u64, NanoDollars::default());
     for row in attempts {
+        calls += 1;
+        input_tokens += row.input_tokens;
+        output_tokens += row.output_tokens;
         cost += row.cost;
     }
-    json!({
-        "calls": sent - duplicates,
-        "duplicate_calls": duplicates,
-        "input_tokens": attempts.iter().map(|row| row.input_tokens).sum::<u64>(),
-        "output_tokens": attempts.iter().map(|row| row.output_tokens).sum::<u64>(),
-        "cost_usd": cost.as_usd(),
-    })
+    json!({"calls": calls, "input_tokens": input_tokens, "output_tokens": output_tokens, "cost_usd": cost.as_usd()})
 }

@@ -33,8 +33,10 @@ pub enum Content {
     Events(Vec<String>),
     /// Something else for each dialect.
     ByDialect(Box<ByDialect>),
-    /// The verdict of a judge who prefers the answer that contains this text: a winner or scores, as asked.
+    /// The verdict of a judge who prefers the answer that contains this text, in the form that is asked for.
     JudgeBy(String),
+    /// What the demo model says that the request names.
+    DemoModel,
     /// This text in a body made once; such calls are counted but not remembered.
     Fast(String),
 }

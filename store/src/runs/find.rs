@@ -4,9 +4,9 @@ use sea_orm::{
     ColumnTrait, ConnectionTrait, EntityTrait, ExprTrait, QueryFilter, QueryOrder, QuerySelect,
     sea_query::{Condition, Expr, Query},
 };
-use tokenhub_domain::{ApprovalState, PrincipalId, RunStatus, TenantId, UnixMicros};
+use tokenhub_domain::{ApprovalState, PrincipalId, TenantId, UnixMicros};
 
-use super::{RunRow, WHAT, is_open};
+use super::{RunRow, WHAT, WantedRuns, is_open};
 use crate::{
     Store, StoreError,
     entities::{
@@ -89,14 +89,17 @@ pub(super) async fn unfinished(
 pub(super) async fn page(
     store: &Store,
     (tenant, principal): (&TenantId, &PrincipalId),
-    status: Option<RunStatus>,
+    wanted: WantedRuns,
     after: Option<&RunRow>,
     limit: u64,
 ) -> Result<Vec<RunRow>, StoreError> {
     let mut query = runs::Entity::find()
         .filter(Column::Tenant.eq(tenant.as_str()))
         .filter(Column::Principal.eq(principal.as_str()));
-    if let Some(status) = status {
+    if let Some(kind) = wanted.kind {
+        query = query.filter(Column::Kind.eq(kind.as_str()));
+    }
+    if let Some(status) = wanted.status {
         query = query.filter(Column::Status.eq(status.as_str()));
     }
     if let Some(after) = after {

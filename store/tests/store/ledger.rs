@@ -16,6 +16,7 @@ on_both_databases!(
     a_call_that_was_drained_before_its_end_is_settled_too,
     a_failed_call_is_void_and_counts_as_sent_only_if_bytes_left,
     an_answer_that_came_second_is_marked_wasted_and_stays_so,
+    of_several_answers_to_one_try_all_but_one_are_wasted,
     a_late_answer_settles_an_orphan_and_nothing_unsettles_it,
     each_attempt_is_one_row_however_often_it_is_told,
     while_the_database_is_away_rows_wait_and_then_arrive_by_themselves,
@@ -103,6 +104,24 @@ async fn a_call_that_was_drained_before_its_end_is_settled_too(database: Databas
     running.ledger.settle(&id, settlement()).unwrap();
     running.ledger.flush().await.unwrap();
     assert_settled(&only_row(&store).await);
+    running.stop().await;
+}
+
+async fn of_several_answers_to_one_try_all_but_one_are_wasted(database: Database) {
+    let store = database.store().await;
+    let running = Running::start(&store, &database).await;
+    let [lost, used, other] = [attempt(1), attempt(1), attempt(2)].map(|open| send(&running.ledger, open));
+    for answered in [&lost, &used, &other] {
+        running.ledger.settle(answered, settlement()).unwrap();
+    }
+    let failed = send(&running.ledger, attempt(1));
+    running.ledger.fail(&failed, ErrorClass::Overloaded, Some(503), 7, NOW.plus_millis(8)).unwrap();
+    assert_eq!(running.ledger.sends_of(&tenant(), &step_key(1)).await.unwrap(), 3);
+    running.ledger.waste_all_but(&used, &tenant(), &step_key(1)).await.unwrap();
+    let waste_of = |id: &AttemptId, rows: &[LedgerRow]| rows.iter().find(|row| row.attempt == *id).unwrap().waste;
+    let rows = rows(&store).await;
+    let wastes = [&lost, &used, &other, &failed].map(|id| waste_of(id, &rows));
+    assert_eq!(wastes, [Some(Waste::Wasted), Some(Waste::Used), Some(Waste::Used), None]);
     running.stop().await;
 }
 

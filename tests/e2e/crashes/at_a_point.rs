@@ -8,13 +8,14 @@ use super::{assert_recovered, replace_worker};
 use crate::{
     evidence::Evidence,
     harness::{Disturbance, TestHub, eventually},
-    scripted::{ADVERSARIAL, Case, Program, REFINE, VOTE, installation},
+    scripted::{ADVERSARIAL, BEST_OF_THREE, Case, FIVE_VOTERS, Program, REFINE, installation},
 };
 
 const PATIENCE: Duration = Duration::from_secs(30);
 /// Every program, and the steps that a `Place` means.
-static PROGRAMS: [(&Program, [(&str, u64); 3]); 3] = [
-    (&VOTE, [("ballot/1", 2), ("ballot/2", 2), ("judge", 1)]),
+static PROGRAMS: [(&Program, [(&str, u64); 3]); 4] = [
+    (&FIVE_VOTERS, [("ballot/1", 2), ("ballot/4", 2), ("judge", 1)]),
+    (&BEST_OF_THREE, [("candidate/1", 3), ("judge/1/ba", 2), ("judge/2/ab", 1)]),
     (&ADVERSARIAL, [("plan", 5), ("revision/1", 3), ("revision/2", 1)]),
     (&REFINE, [("answer", 3), ("improvement/1", 2), ("improvement/2", 1)]),
 ];

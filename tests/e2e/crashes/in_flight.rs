@@ -2,12 +2,19 @@
 
 use std::time::Duration;
 
+use tokenhub_demo::{Finished, SeenCall};
+
 use super::{RECOVERY_LIMIT, assert_recovered, replace_worker};
 use crate::{
     evidence::Evidence,
     harness::Disturbance,
-    scripted::{ADVERSARIAL, Case, Program, REFINE, REPAIRED, STEP_MS, STUCK_MS, VOTE, installation},
+    scripted::{
+        ADVERSARIAL, BEST_OF_THREE, CASCADE, Case, FIVE_VOTERS, FUSE, Program, REFINE, REPAIRED, STEP_MS, STUCK_MS,
+        VOTE, installation,
+    },
 };
+
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Runs one plan for each entry of `stuck`, each held at those steps, and kills their worker: the steps in flight are
 /// called twice and say so, every other step once. The second number is how many steps are left, one after the other.
@@ -24,6 +31,10 @@ async fn kill_during(program: &'static Program, stuck: &[(&[&str], u64)]) {
     for (case, steps, _, _) in &running {
         case.wait_until_in_flight(&hub, steps).await;
     }
+    // The calls beside them may still be on their way.
+    let held: usize = stuck.iter().map(|(steps, _)| steps.len()).sum();
+    let only_held = |calls: &[SeenCall]| calls.iter().filter(|call| call.finished == Finished::Pending).count() == held;
+    assert!(hub.provider.wait_until(PATIENCE, only_held).await);
     evidence.wait_until_answers_are_journaled(&hub).await;
     let killed_at = replace_worker(&mut hub);
     for (case, steps, steps_left, asked) in running {
@@ -41,6 +52,41 @@ async fn a_vote_survives_its_worker_in_every_step() {
     let each: [(&[&str], u64); 5] =
         [(&ballots[..1], 2), (&ballots[1..2], 2), (&ballots[2..], 2), (ballots, 2), (&["judge"], 1)];
     kill_during(&VOTE, &each).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_vote_of_five_survives_its_worker_in_every_step() {
+    let each: [(&[&str], u64); 7] = [
+        (&["ballot/1"], 2),
+        (&["ballot/2"], 2),
+        (&["ballot/3"], 2),
+        (&["ballot/4"], 2),
+        (&["ballot/5"], 2),
+        // Two of five have answered.
+        (&["ballot/2", "ballot/3", "ballot/5"], 2),
+        (&["judge"], 1),
+    ];
+    kill_during(&FIVE_VOTERS, &each).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_best_of_three_in_pairs_survives_its_worker_in_every_step() {
+    // Of the judge's first two verdicts one is there.
+    let each: [(&[&str], u64); 4] =
+        [(&["candidate/1"], 3), (&["candidate/2"], 3), (&["candidate/3"], 3), (&["judge"], 2)];
+    kill_during(&BEST_OF_THREE, &each).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cascade_survives_its_worker_in_every_step() {
+    kill_during(&CASCADE, &[(&["stage/1"], 3), (&["check/1"], 2), (&["stage/2"], 1)]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_fusion_survives_its_worker_in_every_step() {
+    let each: [(&[&str], u64); 4] =
+        [(&["panel/1"], 3), (&["panel/2", "panel/3"], 3), (&["judge"], 2), (&["fusion"], 1)];
+    kill_during(&FUSE, &each).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

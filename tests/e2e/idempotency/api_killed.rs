@@ -4,10 +4,11 @@ use std::time::{Duration, Instant};
 
 use super::{KEY, REPLAYED, ask, assert_other_body_is_refused, assert_readable, assert_replayed, path_of};
 use crate::{
+    draw::Draw,
     evidence::Evidence,
-    harness::{Disturbance, TestHub, eventually},
+    harness::{Disturbance, TestHub, eventually, exchange},
     relay::Relay,
-    scripted::{ADVERSARIAL, Case, STEP_MS, installation},
+    scripted::{ADVERSARIAL, Case, REFINE, STEP_MS, installation},
 };
 
 const REQUIRED: (&str, &str) = ("X-TokenHub-Durability", "required");
@@ -170,4 +171,36 @@ async fn a_run_whose_workflow_was_never_started_is_started_by_the_repetition() {
     case.assert_calls(&hub, &first, &[]);
     assert_replayed(&ask(&hub, case).await, &first.body);
     hub.finish(Disturbance::None).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whether_or_not_its_202_was_read_a_key_is_one_plan() {
+    const PLANS: usize = 8;
+    let mut hub = installation().apis(2).start().await;
+    let (mut draw, mut read) = (Draw::of(7), 0);
+    for number in 1..=PLANS {
+        let case = Case::new(&REFINE, number);
+        case.script_stuck(&hub, &[]);
+        let mut body = case.body();
+        body["background"] = true.into();
+        let key = format!("order-{number}");
+        let ask = |hub: &TestHub| {
+            let request = hub.request_to(0, reqwest::Method::POST, "/v1/plan").header(KEY.0, &key).json(&body);
+            exchange(request)
+        };
+        let asked = tokio::spawn(ask(&hub));
+        tokio::time::sleep(Duration::from_millis(draw.within(&(0..=60)))).await;
+        hub.apis.remove(0).0.kill();
+        hub.start_api().await;
+        let again = ask(&hub).await.unwrap();
+        assert!([200, 202].contains(&again.status.as_u16()), "{}", again.text);
+        if let Ok(first) = asked.await.unwrap() {
+            assert_eq!(again.body["id"], first.expect(202).body["id"]);
+            read += 1;
+        }
+        let path = format!("{}?wait=30s", path_of(again.body["id"].as_str().unwrap()));
+        case.assert_calls(&hub, &hub.get(&path).await.unwrap().expect(200), &[]);
+    }
+    eprintln!("{read} of {PLANS} clients read their 202");
+    hub.finish(Disturbance::Kills).await;
 }

@@ -6,10 +6,10 @@ use crate::{
     scripted::{Case, VOTE, installation},
 };
 
-const REQUESTS: usize = 50;
+const REQUESTS: usize = 100;
 
-/// Fifty requests make one run, and whoever comes later gets its stored result.
-async fn fifty_are_one(hub: TestHub, mark: &str) {
+/// A hundred requests make one run, and whoever comes later gets its stored result.
+async fn a_hundred_are_one(hub: TestHub, mark: &str) {
     let case = Case::new(&VOTE, 1);
     case.script(&hub, |_| vec![300]);
     let asked: Vec<_> = (0..REQUESTS).map(|index| case.ask_at(&hub, index % 2, &[KEY])).collect();
@@ -31,11 +31,11 @@ async fn fifty_are_one(hub: TestHub, mark: &str) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn fifty_requests_with_one_key_are_one_workflow() {
-    fifty_are_one(installation().apis(2).start().await, "durable").await;
+async fn a_hundred_requests_with_one_key_are_one_workflow() {
+    a_hundred_are_one(installation().apis(2).start().await, "durable").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn fifty_requests_with_one_key_are_one_run_without_temporal() {
-    fifty_are_one(installation().temporal_off().apis(2).start().await, "none").await;
+async fn a_hundred_requests_with_one_key_are_one_run_without_temporal() {
+    a_hundred_are_one(installation().temporal_off().apis(2).start().await, "none").await;
 }
