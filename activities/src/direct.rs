@@ -7,14 +7,15 @@ use std::{
 };
 
 use tokenhub_domain::{
-    ClassifyRequest, DurabilityMark, FinishRequest, NextMove, Owner, RunContext, SelectRequest, Selection, SendOutcome,
-    SendRequest, StepError, UnixMicros,
+    ApprovalRequest, ApprovalStanding, ClassifyRequest, DurabilityMark, FinishRequest, NextMove, Owner, RunContext,
+    SelectRequest, Selection, SendOutcome, SendRequest, StepError, UnixMicros,
 };
 use tokenhub_orchestrate::Steps;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    ActivityFault, World, classify, clock, log,
+    ActivityFault, World, approval, classify, clock, log,
     presence::{Presence, Withdrawal},
     select, send,
 };
@@ -23,6 +24,10 @@ use crate::{
 const SELECT_PATIENCE: Duration = Duration::from_secs(5);
 /// The answer is there and paid; its record is worth the wait.
 const RECORD_PATIENCE: Duration = Duration::from_mins(1);
+/// A run that waits for a decision loses nothing while the database is away, and a workflow would wait as long.
+const APPROVAL_PATIENCE: Duration = Duration::from_mins(10);
+/// Between two looks at what a run may have been told.
+const SIGNAL_INTERVAL: Duration = Duration::from_millis(500);
 const RETRY_INTERVAL: Duration = Duration::from_millis(250);
 
 /// What a run keeps while it runs.
@@ -42,12 +47,22 @@ pub struct Direct {
     owner: Owner,
     keeping: Keeping,
     cancellation: CancellationToken,
+    /// Whether it only waits to be told something.
+    waiting: watch::Sender<bool>,
 }
 
 impl Direct {
     /// The executor of `run`, claimed for `owner`.
     pub fn new(world: Arc<World>, run: RunContext, owner: Owner, keeping: Keeping) -> Self {
-        Self { world, run, owner, keeping, cancellation: CancellationToken::new() }
+        let (cancellation, waiting) = (CancellationToken::new(), watch::Sender::new(false));
+        Self { world, run, owner, keeping, cancellation, waiting }
+    }
+
+    /// Returns while the run only waits to be told something: left here, it is carried on elsewhere and loses nothing.
+    pub async fn only_waits(&self) {
+        if self.waiting.subscribe().wait_for(|waits| *waits).await.is_err() {
+            std::future::pending::<()>().await;
+        }
     }
 }
 
@@ -102,6 +117,27 @@ impl Steps for Direct {
         let mark = DurabilityMark::None;
         let record = || log::run(&self.world, &self.run, &self.owner, self.keeping, mark, &request);
         persistently(RECORD_PATIENCE, record).await.map_err(|fault| step_error(&fault))
+    }
+
+    async fn approval(&self, request: ApprovalRequest) -> Result<ApprovalStanding, StepError> {
+        match self.keeping {
+            Keeping::LedgerOnly => Err(StepError::Unavailable("the run has no row".to_owned())),
+            Keeping::Rows => {
+                let ask = || approval::run(&self.world, &self.run, &request);
+                persistently(APPROVAL_PATIENCE, ask).await.map_err(|fault| step_error(&fault))
+            }
+        }
+    }
+
+    async fn wait_for_signal(&self, millis: u64) -> Result<(), StepError> {
+        let until = SIGNAL_INTERVAL.min(Duration::from_millis(millis));
+        self.waiting.send_replace(true);
+        let waited = tokio::select! {
+            () = tokio::time::sleep(until) => Ok(()),
+            () = self.cancellation.cancelled() => Err(StepError::Cancelled),
+        };
+        self.waiting.send_replace(false);
+        waited
     }
 
     async fn sleep(&self, millis: u64) -> Result<(), StepError> {

@@ -3,6 +3,7 @@
 //! `temporal` wraps the functions as Temporal activities, `direct` as an in-process executor; neither adds behaviour, so
 //! a run does the same whichever carried it. Owns the order of journal, ledger and bytes. Must not know HTTP routes.
 
+pub mod approval;
 mod bill;
 mod classify;
 mod clock;

@@ -263,6 +263,7 @@ mod tests {
             calls_withdrawn: 0,
         };
         let outcome = Outcome {
+            edited: false,
             status: RunStatus::CompletedPartial,
             stop_reason: StopReason::Decided,
             negotiated_model: Some("n".into()),

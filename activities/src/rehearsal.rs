@@ -9,9 +9,10 @@ use std::{
 };
 
 use tokenhub_domain::{
-    AttemptId, ClassifyRequest, Deployment, ErrorClass, FinishRequest, Mismatch, NanoDollars, NextMove, Outcome,
-    PlanSpec, Prompt, ProviderFailure, Reply, Role, Segment, SelectRequest, Selection, SendOutcome, SendRequest,
-    StepError, StepId, Text, TokenUsage, TokensAtMost, UnixMicros, Use, input_tokens_max, limits, render,
+    ApprovalRequest, ApprovalStanding, AttemptId, ClassifyRequest, Deployment, ErrorClass, FinishRequest, Mismatch,
+    NanoDollars, NextMove, Outcome, PlanSpec, Prompt, ProviderFailure, Reply, Resolution, Role, Segment, SelectRequest,
+    Selection, SendOutcome, SendRequest, StepError, StepId, Text, TokenUsage, TokensAtMost, UnixMicros, Use,
+    input_tokens_max, limits, render,
 };
 use tokenhub_orchestrate::{Finished, Steps};
 use tokenhub_routing::Jitter;
@@ -224,6 +225,14 @@ impl Steps for Stage {
     }
 
     async fn record(&self, _request: FinishRequest) -> Result<(), StepError> {
+        Ok(())
+    }
+
+    async fn approval(&self, _request: ApprovalRequest) -> Result<ApprovalStanding, StepError> {
+        Ok(ApprovalStanding::Resolved(Resolution::Approved))
+    }
+
+    async fn wait_for_signal(&self, _millis: u64) -> Result<(), StepError> {
         Ok(())
     }
 

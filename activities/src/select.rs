@@ -79,6 +79,10 @@ fn ranked(
 
 /// A decision that is not kept costs an explanation and nothing else.
 fn keep(world: &World, run: &RunContext, decisions: &[Decision]) {
+    // A run that only takes its claim again decides nothing.
+    if decisions.is_empty() {
+        return;
+    }
     let Ok(body) = serde_json::to_string(decisions) else { return };
     let row = DecisionRow { tenant: run.tenant.clone(), run_id: run.run_id.clone(), body, created_at: clock::now() };
     if let Err(error) = world.ledger.decided(row) {

@@ -8,15 +8,15 @@ use temporalio_common::error::ApplicationFailure;
 use temporalio_macros::activities;
 use temporalio_sdk::activities::{ActivityContext, ActivityError};
 use tokenhub_domain::{
-    ClassifyRequest, DurabilityMark, FinishRequest, NextMove, Owner, SelectRequest, Selection, SendOutcome,
-    SendRequest, WorkflowId,
+    ApprovalRequest, ApprovalStanding, ClassifyRequest, DurabilityMark, FinishRequest, NextMove, Owner, SelectRequest,
+    Selection, SendOutcome, SendRequest, WorkflowId,
 };
 use tokenhub_workflows::contract::{
-    ClassifyAndEscalate, InRun, LogResult, LogStream, SelectModels, SendToProvider, StreamLog,
+    AwaitApproval, ClassifyAndEscalate, InRun, LogResult, LogStream, SelectModels, SendToProvider, StreamLog,
 };
 
 use crate::{
-    ActivityFault, Keeping, World, classify, log,
+    ActivityFault, Keeping, World, approval, classify, log,
     presence::{Presence, Withdrawal},
     select, send,
 };
@@ -91,6 +91,16 @@ impl Activities {
         input: InRun<ClassifyRequest>,
     ) -> Result<NextMove, ActivityError> {
         Ok(classify::run(&input.request))
+    }
+
+    /// See [`AwaitApproval`].
+    #[activity(definition = AwaitApproval)]
+    pub async fn await_approval(
+        self: Arc<Self>,
+        _context: ActivityContext,
+        input: InRun<ApprovalRequest>,
+    ) -> Result<ApprovalStanding, ActivityError> {
+        approval::run(&self.world, &input.run, &input.request).await.map_err(failure)
     }
 
     /// See [`LogResult`].

@@ -4,6 +4,7 @@
 //! waits for the result in both. Who works on a run is decided by the claim on its row alone, so a workflow that wakes up
 //! late finds the run taken and buys nothing. Must not know HTTP beyond [`Problem`].
 
+mod approval;
 pub(crate) mod breaker_task;
 mod cancel;
 mod durable;
@@ -22,15 +23,17 @@ use std::{
 use serde_json::Value;
 use tokenhub_activities::World;
 use tokenhub_domain::{
-    Answer, DurabilityMark, DurabilityWish, Outcome, PlanSpec, RunId, TenantId, Text, UnixMicros, Webhook, WorkflowId,
+    Answer, ApprovalState, DurabilityMark, DurabilityWish, Outcome, PlanSpec, RunId, RunStatus, TenantId, Text,
+    UnixMicros, Webhook, WorkflowId,
 };
-use tokenhub_store::RunRow;
+use tokenhub_store::{ApprovalRow, RunRow};
 use tokenhub_telemetry::{FallbackReason, Metrics};
 use tokenhub_workflows::contract::StreamLog;
 use tokio::sync::oneshot;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use crate::{error::Problem, idempotency::Identity};
+use crate::{error::Problem, idempotency::Identity, parse::approval::Verdict};
+pub(crate) use approval::{Decided, Decider};
 pub(crate) use launch::mark_of;
 
 use breaker_task::BreakerCell;
@@ -103,6 +106,8 @@ struct Shared {
     running_here: RunningHere,
     promised: Promised,
     start_deadline: Duration,
+    /// The process is about to stop.
+    stopping: CancellationToken,
 }
 
 impl Dispatcher {
@@ -114,10 +119,21 @@ impl Dispatcher {
         metrics: Arc<Metrics>,
         tasks: TaskTracker,
         start_deadline: Duration,
+        stopping: CancellationToken,
     ) -> Self {
         let (running_here, promised) = (RunningHere::default(), Promised::default());
         Self {
-            shared: Arc::new(Shared { world, link, breaker, metrics, tasks, running_here, promised, start_deadline }),
+            shared: Arc::new(Shared {
+                world,
+                link,
+                breaker,
+                metrics,
+                tasks,
+                running_here,
+                promised,
+                start_deadline,
+                stopping,
+            }),
         }
     }
 
@@ -161,6 +177,13 @@ impl Dispatcher {
         let (shared, tenant, run_id) = (Arc::clone(&self.shared), tenant.clone(), run_id.clone());
         let stopping = self.shared.tasks.spawn(async move { cancel::cancel(&shared, &tenant, &run_id).await });
         stopping.await.map_err(|_| Problem::Internal)?
+    }
+
+    /// Decides about the answer of a run, if nobody has.
+    pub(crate) async fn decide(&self, row: RunRow, verdict: Verdict, decider: Decider) -> Result<Decided, Problem> {
+        let shared = Arc::clone(&self.shared);
+        let deciding = self.shared.tasks.spawn(async move { approval::decide(&shared, &row, verdict, decider).await });
+        deciding.await.map_err(|_| Problem::Internal)?
     }
 
     /// What Temporal has written down of a workflow, without its payloads.
@@ -228,6 +251,16 @@ impl Shared {
 /// The row of a run.
 pub(crate) async fn read_run(world: &World, tenant: &TenantId, run_id: &RunId) -> Result<Option<RunRow>, Problem> {
     world.store.runs().get(tenant, run_id).await.map_err(|error| launch::away(&error))
+}
+
+/// The decision that a run asked for, if it has.
+pub(crate) async fn read_approval(world: &World, row: &RunRow) -> Result<Option<ApprovalRow>, Problem> {
+    world.store.approvals().get(&row.tenant, &row.run_id).await.map_err(|error| launch::away(&error))
+}
+
+/// Whether the run waits for somebody to answer `question`.
+pub(crate) fn waits_for(row: &RunRow, question: &ApprovalRow) -> bool {
+    row.status == RunStatus::Running && question.state == ApprovalState::Pending && now() < question.expires_at
 }
 
 /// The outcome in a row, once it is final.

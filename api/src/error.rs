@@ -9,7 +9,7 @@ mod shape;
 
 use axum::{http::StatusCode, response::Response};
 use serde_json::{Map, Value};
-use tokenhub_domain::{Outcome, ProviderFailure, RunId, StopReason};
+use tokenhub_domain::{ApprovalState, Outcome, ProviderFailure, RunId, StopReason};
 
 pub(crate) use catalogue::CatalogueRefusal;
 pub(crate) use shape::Shape;
@@ -120,6 +120,20 @@ pub(crate) enum Problem {
     NoSuchRun {
         /// The id.
         id: String,
+    },
+    /// The run does not wait for a decision.
+    #[error("the run `{id}` does not wait for a decision: it has no answer yet, asks for none, or has ended")]
+    ApprovalNotAsked {
+        /// The id.
+        id: String,
+    },
+    /// Something else was decided, or the time is over.
+    #[error("the answer of the run `{id}` was decided about before: {}", .state.as_str())]
+    ApprovalDecided {
+        /// The id.
+        id: String,
+        /// What counts.
+        state: ApprovalState,
     },
     /// The run has no end yet to go on from.
     #[error("the run `{id}` has not ended")]
@@ -300,6 +314,8 @@ impl Problem {
             Self::NoSuchRoute { .. } => (StatusCode::NOT_FOUND, INVALID, "not_found"),
             Self::MethodNotAllowed { .. } => (StatusCode::METHOD_NOT_ALLOWED, INVALID, "method_not_allowed"),
             Self::NoSuchRun { .. } => (StatusCode::NOT_FOUND, INVALID, "run_not_found"),
+            Self::ApprovalNotAsked { .. } => (StatusCode::CONFLICT, INVALID, "approval_not_asked"),
+            Self::ApprovalDecided { .. } => (StatusCode::CONFLICT, INVALID, "approval_decided"),
             Self::RunNotFinished { .. } => (StatusCode::CONFLICT, INVALID, "run_not_finished"),
             Self::NoHistory => (StatusCode::NOT_FOUND, INVALID, "history_not_found"),
             Self::NoSuchDelivery { .. } => (StatusCode::NOT_FOUND, INVALID, "webhook_not_found"),
@@ -334,6 +350,8 @@ impl Problem {
             | Self::NoSuchRoute { .. }
             | Self::MethodNotAllowed { .. }
             | Self::NoSuchRun { .. }
+            | Self::ApprovalNotAsked { .. }
+            | Self::ApprovalDecided { .. }
             | Self::RunNotFinished { .. }
             | Self::NoHistory
             | Self::NoSuchDelivery { .. }

@@ -4,6 +4,7 @@
 //! those are the activities', routing's and orchestrate's. Wiring and the order of start and stop are in [`serve`].
 
 mod admin;
+mod approval_link;
 mod auth;
 mod body;
 mod codec_cors;

@@ -2,6 +2,7 @@
 //!
 //! Must not know models, databases or executors: whether a named model exists is asked by the routes.
 
+pub(crate) mod approval;
 mod bounds;
 pub(crate) mod chat;
 pub(crate) mod count_tokens;

@@ -1,5 +1,6 @@
 //! Outcomes as the JSON of each route. Pure: stored texts were loaded before.
 
+mod approval;
 mod plan;
 mod response;
 
@@ -13,6 +14,7 @@ use tokenhub_domain::{
 
 use crate::error::{FailedRun, Problem};
 
+pub(crate) use approval::{decision, waiting};
 pub(crate) use plan::{Identity, plan_object, unfinished_object, usage};
 pub(crate) use response::{ResponseRun, response_body};
 

@@ -1,5 +1,6 @@
 //! The routes: one file each, all built from the same few parts.
 
+mod approval_page;
 mod catalogue;
 mod chat;
 mod codec;
@@ -13,6 +14,7 @@ mod health;
 mod models;
 mod open_stream;
 mod plan;
+mod plan_approval;
 mod plan_estimate;
 mod plan_events;
 mod plan_fork;
@@ -71,6 +73,8 @@ pub(crate) fn router(state: AppState) -> Router {
         .route("/v1/plan", post(plan::create).get(plan_later::list))
         .route("/v1/plan/estimate", post(plan_estimate::estimate))
         .route("/v1/plan/{id}", get(plan_later::show))
+        .route("/v1/plan/{id}/approval", get(plan_approval::show).post(plan_approval::decide))
+        .route("/v1/plan/{id}/signal", post(plan_approval::signal))
         .route("/v1/plan/{id}/cancel", post(plan_later::cancel))
         .route("/v1/plan/{id}/fork", post(plan_fork::create))
         .route("/v1/plan/{id}/history", get(plan_history::show))

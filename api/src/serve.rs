@@ -21,6 +21,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     admin::AdminToken,
+    approval_link::ApprovalLinks,
     auth::ClientKey,
     dispatch::{
         Dispatcher,
@@ -145,6 +146,7 @@ fn assemble(
         Arc::clone(&metrics),
         tasks.clone(),
         Duration::from_millis(settings.start_deadline_ms),
+        stop.clone(),
     );
     background.spawn(dispatcher.keep_sweeping(stop.clone()));
     let token = Arc::new(ArcSwap::from_pointee(token));
@@ -160,6 +162,7 @@ fn assemble(
             dispatcher,
             world: Arc::clone(world),
             tasks: tasks.clone(),
+            links: Arc::new(approval_links(&settings)?),
             temporal_ui: temporal_ui(&settings),
             stopping: stop.clone(),
         },
@@ -192,6 +195,10 @@ fn temporal_ui(settings: &Settings) -> Option<Arc<(String, String)>> {
 
 fn client_key(settings: &Settings) -> anyhow::Result<ClientKey> {
     keys::client_key(settings).map(|key| ClientKey::new(&key)).context("there is no client key")
+}
+
+fn approval_links(settings: &Settings) -> anyhow::Result<ApprovalLinks> {
+    keys::secret_key(settings).map(|secret| ApprovalLinks::new(&secret)).context("there is no secret key")
 }
 
 fn admin_token(settings: &Settings) -> anyhow::Result<AdminToken> {

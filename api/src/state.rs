@@ -14,6 +14,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     admin::AdminToken,
+    approval_link::ApprovalLinks,
     auth::ClientKey,
     dispatch::{Dispatcher, breaker_task::BreakerCell, temporal_link::TemporalLink},
 };
@@ -89,6 +90,8 @@ pub(crate) struct Runner {
     pub(crate) world: Arc<World>,
     /// Streams are tracked here.
     pub(crate) tasks: TaskTracker,
+    /// Signs the links by which answers are decided about.
+    pub(crate) links: Arc<ApprovalLinks>,
     /// Root of the Temporal UI and the namespace, for links.
     pub(crate) temporal_ui: Option<Arc<(String, String)>>,
     /// The process is about to stop.

@@ -6,6 +6,7 @@
 //! worker of different versions talk through them.
 
 mod alias;
+mod approval;
 mod bounds;
 mod capability;
 mod cascade;
@@ -33,6 +34,9 @@ mod time;
 mod webhook;
 
 pub use alias::{Alias, AliasVariant, StickyBy};
+pub use approval::{
+    ApprovalRequest, ApprovalStanding, ApprovalState, ApprovalWish, DecidedBy, OnTimeout, Resolution, expiry,
+};
 pub use bounds::{BOUNDED_OUTPUT_TOKENS, Bound, Bounds, TokensAtMost, Use, input_tokens_max};
 pub use capability::{Capabilities, Capability};
 pub use cascade::{CascadeAnswer, CascadeCheck, CascadeSpec, CascadeStage, StageVerdict};

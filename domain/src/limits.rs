@@ -56,6 +56,10 @@ pub const LEASE_RENEW_MS: u64 = 1_000;
 pub const LEASE_MS: u64 = 3_000;
 /// Longest run without a deadline of its own.
 pub const RUN_DEADLINE_MS: u64 = 1_800_000;
+/// Longest wait for a decision about an answer: a person may be on holiday, and a workflow must end some day.
+pub const APPROVAL_MS: u64 = 30 * 24 * 3_600_000;
+/// A longer comment about a decision is no comment.
+pub const APPROVAL_COMMENT_BYTES: usize = 4 * 1024;
 /// Longest address of a webhook: longer ones carry data that belongs elsewhere.
 pub const WEBHOOK_URL_BYTES: usize = 2_048;
 /// Most bytes of a spool that may wait for the database; beyond it new calls are refused.

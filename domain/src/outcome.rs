@@ -105,6 +105,10 @@ pub enum StopReason {
     SchemaMismatch,
     /// Stopped from outside.
     Cancelled,
+    /// Somebody decided that the answer does not go out.
+    Rejected,
+    /// Nobody decided about the answer in time.
+    ApprovalExpired,
 }
 
 /// What a run came to.
@@ -132,6 +136,9 @@ pub struct Outcome {
     /// The failure that decided a failed or partial run.
     #[serde(default)]
     pub failure: Option<ProviderFailure>,
+    /// Whether somebody put another text in the place of the answer.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub edited: bool,
 }
 
 /// The answer of each program.

@@ -19,6 +19,10 @@ pub enum PlanEvent {
     StepCompleted,
     /// It has not.
     StepFailed,
+    /// It has its answer and waits for a decision about it.
+    ApprovalRequested,
+    /// Somebody has decided, or the time was over.
+    ApprovalResolved,
     /// The end: everything that was asked for.
     PlanCompleted,
     /// The end: an answer, but less than was asked for.
@@ -35,13 +39,15 @@ pub enum PlanEvent {
 
 impl PlanEvent {
     /// Every event, for tables and tests.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 14] = [
         Self::PlanCreated,
         Self::PlanStarted,
         Self::StepStarted,
         Self::StepRestarted,
         Self::StepCompleted,
         Self::StepFailed,
+        Self::ApprovalRequested,
+        Self::ApprovalResolved,
         Self::PlanCompleted,
         Self::PlanCompletedPartial,
         Self::PlanCancelled,
@@ -59,6 +65,8 @@ impl PlanEvent {
             Self::StepRestarted => "step.restarted",
             Self::StepCompleted => "step.completed",
             Self::StepFailed => "step.failed",
+            Self::ApprovalRequested => "approval.requested",
+            Self::ApprovalResolved => "approval.resolved",
             Self::PlanCompleted => "plan.completed",
             Self::PlanCompletedPartial => "plan.completed_partial",
             Self::PlanCancelled => "plan.cancelled",
@@ -105,7 +113,9 @@ impl PlanEvent {
             | Self::StepStarted
             | Self::StepRestarted
             | Self::StepCompleted
-            | Self::StepFailed => false,
+            | Self::StepFailed
+            | Self::ApprovalRequested
+            | Self::ApprovalResolved => false,
         }
     }
 }

@@ -6,8 +6,8 @@
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Bounds, Capability, CascadeSpec, Dialect, DurabilityWish, Fork, ForwardedHeader, FuseSpec, ModelChoice, ModelId,
-    Operation, OutputWish, Policy, PromptPrefix, RunContext, RunKind, Text, limits,
+    ApprovalWish, Bounds, Capability, CascadeSpec, Dialect, DurabilityWish, Fork, ForwardedHeader, FuseSpec,
+    ModelChoice, ModelId, Operation, OutputWish, Policy, PromptPrefix, RunContext, RunKind, Text, limits,
 };
 
 /// A run of any kind.
@@ -122,6 +122,9 @@ pub struct SpecBase {
     /// How durable the caller wants it, for whoever finds it later without one who carries it.
     #[serde(default, skip_serializing_if = "DurabilityWish::is_default")]
     pub wish: DurabilityWish,
+    /// Whether somebody decides about the answer before it goes out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub approval: Option<ApprovalWish>,
     /// The run must end within this, counted from its first step.
     #[serde(default = "run_deadline_ms")]
     pub deadline_ms: u64,

@@ -54,6 +54,18 @@ pub fn shape_text(text: &str, wish: &OutputWish, schema: Option<&Schema>) -> Sha
     Shaped { content, mismatch }
 }
 
+/// `body` with `text` for the text of its first answer; nothing when that has none. Everything else stays.
+pub fn with_text(dialect: Dialect, body: &str, text: &str) -> Option<String> {
+    let mut answer: Value = serde_json::from_str(body).ok()?;
+    let mut texts = parts_of(dialect, &mut answer).into_iter().next()?.texts.into_iter();
+    let first = texts.next().filter(|first| first.is_string())?;
+    *first = text.into();
+    for further in texts {
+        *further = String::new().into();
+    }
+    Some(answer.to_string())
+}
+
 fn shape(text: &str, wish: &OutputWish) -> String {
     let thoughtless = if wish.strip_think { without_thoughts(text) } else { text.to_owned() };
     if wish.schema.is_some() {

@@ -13,7 +13,7 @@ mod plain_text;
 mod request;
 mod schema;
 
-pub use answer::{Shaped, shape_body, shape_text};
+pub use answer::{Shaped, shape_body, shape_text, with_text};
 pub use conversation::{ConversationError, strip};
 pub use directive::{DirectiveError, Directives, MARKER, Program, Role, Taken, mentions_marker, take};
 pub use edit::set_field;

@@ -19,6 +19,7 @@ mod m20260105_000001_catalogue;
 mod m20260106_000001_budgets;
 mod m20260106_000001_plan_event_keys;
 mod m20260106_000001_webhooks;
+mod m20260107_000001_approvals;
 
 /// The key of the advisory lock that migrating processes queue up at on `PostgreSQL`: "tokenhub" in ASCII.
 const ADVISORY_LOCK_KEY: i64 = 0x746f_6b65_6e68_7562;
@@ -37,6 +38,7 @@ impl MigratorTrait for Migrator {
             Box::new(m20260106_000001_budgets::Migration),
             Box::new(m20260106_000001_plan_event_keys::Migration),
             Box::new(m20260106_000001_webhooks::Migration),
+            Box::new(m20260107_000001_approvals::Migration),
         ]
     }
 }

@@ -86,6 +86,7 @@ impl Ending {
         steps: Vec<StepRecord>,
     ) -> Outcome {
         Outcome {
+            edited: false,
             status: self.status,
             stop_reason: self.stop_reason,
             negotiated_model,

@@ -5,6 +5,7 @@
 //! executions, so a program asks for the same steps in the same order whenever the steps answer alike.
 
 mod adversarial;
+mod approval;
 mod ask;
 mod ballots;
 mod best_of_n;
@@ -32,6 +33,6 @@ mod vote;
 pub use completions::Completions;
 pub use ending::no_eligible_model;
 pub use hedge::{Lanes, is_the_requests_own, lanes_of as hedge_lanes};
-pub use program::{Finished, run};
+pub use program::{Finished, resume, run};
 pub use shuffle::ballot_order;
 pub use steps::Steps;

@@ -7,7 +7,7 @@ use tokenhub_domain::{
 };
 
 use crate::{
-    Steps, adversarial, best_of_n, cascade, chat,
+    Steps, adversarial, approval, best_of_n, cascade, chat,
     ending::{self, Ending},
     fuse, refine, vote,
 };
@@ -40,6 +40,25 @@ pub async fn run<S: Steps>(steps: &S, spec: PlanSpec) -> Finished {
         Ok(outcome) => outcome,
         Err(Unselected::ClaimLost) => return Finished::ClaimLost,
         Err(Unselected::Ended(ending)) => ending.outcome(routing_reason(&spec), None, None, Vec::new()),
+    };
+    finish(steps, spec.base(), outcome).await
+}
+
+/// Carries on a run whose program had its answer before, and which may wait for a decision about it: nothing is bought.
+/// Only for an executor that does not replay what has happened.
+pub async fn resume<S: Steps>(steps: &S, spec: PlanSpec, outcome: Outcome) -> Finished {
+    let run = Run::start(steps, spec.base());
+    // A run that cannot be claimed now is left as it is.
+    match run.select_each(Vec::new()).await {
+        Ok(_) => finish(steps, spec.base(), outcome).await,
+        Err(Unselected::ClaimLost | Unselected::Ended(_)) => Finished::ClaimLost,
+    }
+}
+
+async fn finish<S: Steps>(steps: &S, base: &SpecBase, outcome: Outcome) -> Finished {
+    let outcome = match base.approval {
+        Some(wish) if approval::is_due(&outcome) => Box::pin(approval::decided(steps, wish, outcome)).await,
+        Some(_) | None => outcome,
     };
     let _recorded = steps.record(FinishRequest { outcome: outcome.clone() }).await;
     Finished::Outcome(Box::new(outcome))

@@ -14,7 +14,8 @@
 use std::future::Future;
 
 use tokenhub_domain::{
-    ClassifyRequest, FinishRequest, NextMove, SelectRequest, Selection, SendOutcome, SendRequest, StepError, UnixMicros,
+    ApprovalRequest, ApprovalStanding, ClassifyRequest, FinishRequest, NextMove, SelectRequest, Selection, SendOutcome,
+    SendRequest, StepError, UnixMicros,
 };
 
 /// What a program is written against. Implementations are cheap to clone.
@@ -30,6 +31,12 @@ pub trait Steps: Sized {
 
     /// Writes the outcome to the run's row and the request log. A run's last step.
     fn record(&self, request: FinishRequest) -> impl Future<Output = Result<(), StepError>>;
+
+    /// Asks for a decision about what the run has come to, or tells how the one that was asked for stands.
+    fn approval(&self, request: ApprovalRequest) -> impl Future<Output = Result<ApprovalStanding, StepError>>;
+
+    /// Waits until somebody tells the run something, or may have; at most so long. What was told is read by another step.
+    fn wait_for_signal(&self, millis: u64) -> impl Future<Output = Result<(), StepError>>;
 
     /// Waits, durably where the executor is durable.
     fn sleep(&self, millis: u64) -> impl Future<Output = Result<(), StepError>>;

@@ -4,6 +4,7 @@
 
 #![expect(clippy::struct_field_names, reason = "sea-orm calls each row type `Model`, and some columns are models")]
 
+pub(crate) mod approvals;
 pub(crate) mod budgets;
 pub(crate) mod catalogue_records;
 pub(crate) mod contents;

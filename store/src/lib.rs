@@ -4,6 +4,7 @@
 //! providers or workflows: it is told what happened and answers what was stored.
 //! Each claim and lease is one conditional statement, so both databases behave alike and no lock outlives a query.
 
+mod approvals;
 mod budgets;
 mod bulk;
 mod catalogue_records;
@@ -25,6 +26,7 @@ mod seal;
 mod store;
 mod webhook_deliveries;
 
+pub use approvals::{ApprovalRow, Approvals, NewApproval, NewDecision};
 pub use budgets::{Budgets, Room};
 pub use catalogue_records::{CatalogueChange, CatalogueRecords, Changed, RecordRow};
 pub use cipher::{CIPHER_KEY_BYTES, Cipher, CipherError};
@@ -38,7 +40,7 @@ pub use ledger_rows::{LedgerRow, LedgerRows, LedgerState};
 pub use observations::Observations;
 pub use plan_events::{EventRow, NewEvent, PlanEvents, Progress};
 pub use request_log::{Keyset, RequestLog, RequestLogRow};
-pub use runs::{Claim, FinishRow, IdempotencyScope, Inserted, NewRun, RunRow, Runs, WantedRuns};
+pub use runs::{Claim, FinishRow, IdempotencyScope, Inserted, NewRun, RunRow, Runs, Unfinished, WantedRuns};
 pub use seal::{Seal, SealError};
 pub use store::Store;
 pub use webhook_deliveries::{AfterTry, DeliveryRow, DeliveryState, Redelivery, TryEnd, WebhookDeliveries};

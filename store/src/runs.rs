@@ -16,6 +16,7 @@ mod find;
 mod insert;
 mod row;
 
+pub use find::Unfinished;
 pub use insert::{IdempotencyScope, Inserted, NewRun};
 pub use row::RunRow;
 
@@ -111,11 +112,12 @@ impl Runs {
     /// that come after the run `after`.
     pub async fn unfinished(
         &self,
+        which: Unfinished,
         before: UnixMicros,
         after: Option<&RunRow>,
         limit: u64,
     ) -> Result<Vec<RunRow>, StoreError> {
-        find::unfinished(&self.store, before, after, limit).await
+        find::unfinished(&self.store, which, before, after, limit).await
     }
 
     /// At most `limit` runs of one asker, newest first, older than the run `after`.

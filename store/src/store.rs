@@ -11,8 +11,8 @@ use sea_orm::{
 };
 
 use crate::{
-    Budgets, CatalogueRecords, Contents, Cooldowns, Decisions, Journal, LedgerRows, Observations, PlanEvents,
-    RequestLog, Runs, StoreError, WebhookDeliveries,
+    Approvals, Budgets, CatalogueRecords, Contents, Cooldowns, Decisions, Journal, LedgerRows, Observations,
+    PlanEvents, RequestLog, Runs, StoreError, WebhookDeliveries,
 };
 
 /// How long a statement waits for a lock, a connection or a server before it fails.
@@ -70,6 +70,11 @@ impl Store {
     /// The journal of steps.
     pub fn journal(&self) -> Journal {
         Journal::new(self.clone())
+    }
+
+    /// The decisions about answers.
+    pub fn approvals(&self) -> Approvals {
+        Approvals::new(self.clone())
     }
 
     /// The limits of bounded runs.

@@ -159,6 +159,16 @@ fn goldens() -> Vec<Golden> {
         ),
         golden("adversarial", vec![answers()], "/v1/plan", plan(&json!({"mode": "adversarial", "iterations": 2}))),
         golden("refine", vec![answers()], "/v1/plan", plan(&json!({"mode": "refine", "iterations": 2}))),
+        golden("refine_approved", vec![answers()], "/v1/plan", {
+            let mut body = plan(&json!({"mode": "refine", "iterations": 1}));
+            body["approval"] = json!({"timeout_ms": 600_000, "on_timeout": "fail"});
+            body
+        }),
+        golden("refine_expired", vec![answers()], "/v1/plan", {
+            let mut body = plan(&json!({"mode": "refine", "iterations": 1}));
+            body["approval"] = json!({"timeout_ms": 500, "on_timeout": "approve"});
+            body
+        }),
         golden(
             "best_of_n",
             vec![answers(), judge(vec![Reply::text("{\"scores\": [40, 90]}")])],
@@ -212,7 +222,13 @@ async fn records_the_golden_histories() {
         for rule in rules {
             hub.provider.script(rule);
         }
-        let answer = hub.post(path, &body).await.expect(200);
+        let answer = hub.post(path, &body).await;
+        if body["approval"]["on_timeout"] == "fail" {
+            let id = answer.body["id"].as_str().unwrap();
+            hub.post(&format!("/v1/plan/{id}/signal"), &json!({"type": "approve"})).await.expect(200);
+        } else if body["approval"].is_null() {
+            assert_eq!(answer.status.as_u16(), 200, "{}", answer.text);
+        }
         let workflows = operator.workflows_of(answer.header("x-tokenhub-run-id")).await;
         assert_eq!(workflows.len(), 1, "{name}: {workflows:?}");
         assert_eq!(operator.ended(&workflows[0], PATIENCE).await, WorkflowExecutionStatus::Completed, "{name}");

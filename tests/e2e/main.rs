@@ -18,6 +18,7 @@ mod scripted;
 
 mod abandoned;
 mod affinity;
+mod approval;
 mod background;
 mod bounds;
 mod breaker;

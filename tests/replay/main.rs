@@ -122,6 +122,10 @@ fn the_golden_histories_show_what_they_are_named_for() {
     assert_eq!(calls(&golden("vote_repaired")).len(), 4, "and a repair");
     assert_eq!(calls(&golden("adversarial")).len(), 5, "a plan and two rounds");
     assert_eq!(calls(&golden("refine")).len(), 3, "an answer and two improvements");
+    let approved = golden("refine_approved");
+    assert_eq!(attributes(&approved, "WorkflowExecutionSignaledEventAttributes").len(), 1, "somebody decided");
+    assert_eq!(attributes(&approved, "TimerCanceledEventAttributes").len(), 1, "the wait is over");
+    assert!(!attributes(&golden("refine_expired"), "TimerFiredEventAttributes").is_empty(), "nobody decided");
     assert!(calls(&golden("best_of_n")).len() >= 3, "two candidates and scores");
     assert_eq!(attributes(&golden("stream_log"), "MarkerRecordedEventAttributes").len(), 1);
 }

@@ -6,8 +6,8 @@
 use serde::{Deserialize, Serialize};
 use temporalio_workflow::common::ActivityDefinition;
 use tokenhub_domain::{
-    ClassifyRequest, ErrorClass, FinishRequest, ModelId, NanoDollars, NextMove, ProviderId, RunContext, SelectRequest,
-    Selection, SendOutcome, SendRequest, TokenUsage, UnixMicros,
+    ApprovalRequest, ApprovalStanding, ClassifyRequest, ErrorClass, FinishRequest, ModelId, NanoDollars, NextMove,
+    ProviderId, RunContext, SelectRequest, Selection, SendOutcome, SendRequest, TokenUsage, UnixMicros,
 };
 
 /// A step request together with the run it belongs to.
@@ -74,6 +74,10 @@ activity!(
 activity!(
     /// What to do after a failed call. Local.
     ClassifyAndEscalate, "classify_and_escalate", InRun<ClassifyRequest> => NextMove
+);
+activity!(
+    /// Asks for a decision about the answer, or looks at the one that was asked for. Local.
+    AwaitApproval, "await_approval", InRun<ApprovalRequest> => ApprovalStanding
 );
 activity!(
     /// Writes the outcome to the run's row and the request log. Local.

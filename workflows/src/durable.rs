@@ -2,32 +2,42 @@
 //!
 //! Turns requests into commands and failures into [`StepError`]; decides nothing.
 
-use std::{future::Future, time::Duration};
+use std::{cell::Cell, future::Future, pin::pin, rc::Rc, time::Duration};
 
-use temporalio_workflow::{ActivityExecutionError, TimerOptions, WorkflowCancellationToken, WorkflowContext};
+use temporalio_workflow::{
+    ActivityExecutionError, TimerOptions, WorkflowCancellationToken, WorkflowContext, workflows,
+};
 use tokenhub_domain::{
-    ClassifyRequest, FinishRequest, NextMove, RunContext, SelectRequest, Selection, SendOutcome, SendRequest,
-    StepError, UnixMicros,
+    ApprovalRequest, ApprovalStanding, ClassifyRequest, FinishRequest, NextMove, RunContext, SelectRequest, Selection,
+    SendOutcome, SendRequest, StepError, UnixMicros,
 };
 use tokenhub_orchestrate::Steps;
 
 use crate::{
-    contract::{ClassifyAndEscalate, InRun, LogResult, SelectModels, SendToProvider},
+    contract::{AwaitApproval, ClassifyAndEscalate, InRun, LogResult, SelectModels, SendToProvider},
     options::{self, LOCAL_PATIENCE},
 };
+
+/// A workflow that is told when there is something to look at.
+pub trait Signalled: 'static {
+    /// How often it was told.
+    fn signals(&self) -> u32;
+}
 
 /// The steps of one workflow execution.
 pub struct Durable<W> {
     context: WorkflowContext<W>,
     cancellation: WorkflowCancellationToken,
     run: RunContext,
+    /// Signals that were waited for.
+    heard: Rc<Cell<u32>>,
 }
 
 impl<W> Durable<W> {
     /// The executor of the workflow behind `context`.
     pub fn new(context: WorkflowContext<W>, run: RunContext) -> Self {
         let cancellation = context.cancellation_token();
-        Self { context, cancellation, run }
+        Self { context, cancellation, run, heard: Rc::default() }
     }
 
     fn in_run<R>(&self, request: R) -> InRun<R> {
@@ -35,7 +45,7 @@ impl<W> Durable<W> {
     }
 }
 
-impl<W: 'static> Steps for Durable<W> {
+impl<W: Signalled> Steps for Durable<W> {
     fn select(&self, request: SelectRequest) -> impl Future<Output = Result<Selection, StepError>> {
         let options = options::local("claim the run and rank the models", LOCAL_PATIENCE, &self.cancellation);
         let call = self.context.execute_local_activity(SelectModels, self.in_run(request), options);
@@ -62,6 +72,39 @@ impl<W: 'static> Steps for Durable<W> {
         async move { call.await.map_err(|error| step_error(&error)) }
     }
 
+    fn approval(&self, request: ApprovalRequest) -> impl Future<Output = Result<ApprovalStanding, StepError>> {
+        let options = options::local("ask for a decision", LOCAL_PATIENCE, &self.cancellation);
+        let call = self.context.execute_local_activity(AwaitApproval, self.in_run(request), options);
+        async move { call.await.map_err(|error| step_error(&error)) }
+    }
+
+    fn wait_for_signal(&self, millis: u64) -> impl Future<Output = Result<(), StepError>> {
+        let own = self.cancellation.child_token();
+        let options = TimerOptions::builder(Duration::from_millis(millis))
+            .cancellation_token(own.clone())
+            .summary("wait for a decision".to_owned())
+            .build();
+        let timer = self.context.timer(options);
+        let (context, cancellation, heard) = (self.context.clone(), self.cancellation.clone(), Rc::clone(&self.heard));
+        async move {
+            let mut timer = pin!(timer);
+            let before = heard.get();
+            let is_over = {
+                let mut told = pin!(context.wait_condition(|workflow: &W| workflow.signals() != before));
+                workflows::select! {
+                    _ = told => false,
+                    _ = timer => true,
+                }
+            };
+            heard.set(context.state(Signalled::signals));
+            if !is_over {
+                own.cancel();
+                timer.await;
+            }
+            if cancellation.is_cancelled() { Err(StepError::Cancelled) } else { Ok(()) }
+        }
+    }
+
     fn sleep(&self, millis: u64) -> impl Future<Output = Result<(), StepError>> {
         let options = TimerOptions::builder(Duration::from_millis(millis))
             .cancellation_token(self.cancellation.clone())
@@ -80,7 +123,12 @@ impl<W: 'static> Steps for Durable<W> {
     }
 
     fn group(&self) -> Self {
-        Self { context: self.context.clone(), cancellation: self.cancellation.child_token(), run: self.run.clone() }
+        Self {
+            context: self.context.clone(),
+            cancellation: self.cancellation.child_token(),
+            run: self.run.clone(),
+            heard: Rc::clone(&self.heard),
+        }
     }
 
     fn cancel(&self, reason: &str) {

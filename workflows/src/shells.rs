@@ -5,11 +5,11 @@
 #![expect(missing_docs, reason = "the macros generate items without documentation")]
 
 use serde::{Deserialize, Serialize};
-use temporalio_workflow::{WorkflowContext, WorkflowResult, workflow, workflow_methods};
+use temporalio_workflow::{SyncWorkflowContext, WorkflowContext, WorkflowResult, workflow, workflow_methods};
 use tokenhub_domain::{Outcome, PlanSpec, RunStatus};
 use tokenhub_orchestrate::Finished;
 
-use crate::{Durable, failure};
+use crate::{Durable, durable::Signalled, failure};
 
 /// The result of a workflow.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -21,7 +21,7 @@ pub enum RunOutput {
     Superseded,
 }
 
-async fn run_program<W: 'static>(context: &WorkflowContext<W>, spec: PlanSpec) -> WorkflowResult<RunOutput> {
+async fn run_program<W: Signalled>(context: &WorkflowContext<W>, spec: PlanSpec) -> WorkflowResult<RunOutput> {
     let steps = Durable::new(context.clone(), spec.base().run.clone());
     match tokenhub_orchestrate::run(&steps, spec).await {
         Finished::ClaimLost => Ok(RunOutput::Superseded),
@@ -43,7 +43,15 @@ macro_rules! shell {
         $(#[$doc])*
         #[workflow]
         #[derive(Default)]
-        pub struct $name;
+        pub struct $name {
+            signals: u32,
+        }
+
+        impl Signalled for $name {
+            fn signals(&self) -> u32 {
+                self.signals
+            }
+        }
 
         #[workflow_methods]
         impl $name {
@@ -51,6 +59,12 @@ macro_rules! shell {
             #[run]
             pub async fn run(context: &mut WorkflowContext<Self>, spec: PlanSpec) -> WorkflowResult<RunOutput> {
                 run_program(context, spec).await
+            }
+
+            /// Something was decided; what, is in the database. The same name in every workflow.
+            #[signal]
+            pub fn decided(&mut self, _context: &mut SyncWorkflowContext<Self>) {
+                self.signals = self.signals.saturating_add(1);
             }
         }
     };

@@ -4,8 +4,9 @@ use std::{sync::Arc, time::Duration};
 
 use futures_util::{FutureExt, future::BoxFuture};
 use temporalio_client::{
-    Client, RetryOptions, RpcOptions, WorkflowCancelOptions, WorkflowGetResultOptions, WorkflowHandle,
-    WorkflowIdConflictPolicy, WorkflowIdReusePolicy, WorkflowStartOptions,
+    Client, RetryOptions, RpcOptions, WorkflowCancelOptions, WorkflowDescribeOptions, WorkflowExecutionStatus,
+    WorkflowGetResultOptions, WorkflowHandle, WorkflowIdConflictPolicy, WorkflowIdReusePolicy, WorkflowSignalOptions,
+    WorkflowStartOptions,
     errors::{WorkflowGetResultError, WorkflowInteractionError, WorkflowStartError},
 };
 use temporalio_common::error::IncomingError;
@@ -62,7 +63,9 @@ pub(super) async fn start(
     deadline: Duration,
 ) -> Result<(), StartFailure> {
     let base = spec.base();
-    let timeout = Duration::from_millis(base.deadline_ms) + EXECUTION_GRACE;
+    // A person's time is not the run's.
+    let approval_ms = base.approval.map_or(0, |wish| wish.timeout_ms);
+    let timeout = Duration::from_millis(base.deadline_ms.saturating_add(approval_ms)) + EXECUTION_GRACE;
     let attempt = Attempt { connected, workflow_id, timeout, deadline, summary: summary(spec), run: &base.run };
     macro_rules! start {
         ($workflow:ident) => {
@@ -179,6 +182,26 @@ pub(super) async fn cancel(connected: &Connected, workflow_id: &WorkflowId, reas
     }
 }
 
+/// Whether Temporal says that a workflow has not ended; false also when it says nothing.
+pub(super) async fn is_running(connected: &Connected, workflow_id: &WorkflowId) -> bool {
+    let handle: WorkflowHandle<Client, ChatWorkflow> = connected.client.get_workflow_handle(workflow_id.as_str());
+    let rpc = RpcOptions::builder().timeout(CANCEL_RPC_TIMEOUT).retry_options(RetryOptions::no_retries()).build();
+    let described = handle.describe(WorkflowDescribeOptions::builder().rpc_options(rpc).build()).await;
+    described.is_ok_and(|workflow| workflow.status() == WorkflowExecutionStatus::Running)
+}
+
+/// Tells a workflow that something was decided. One that has ended, or that Temporal does not know, needs no telling.
+pub(super) async fn tell_decided(connected: &Connected, workflow_id: &WorkflowId) -> Result<(), String> {
+    // The signal has the same name in every program.
+    let handle: WorkflowHandle<Client, ChatWorkflow> = connected.client.get_workflow_handle(workflow_id.as_str());
+    let rpc = RpcOptions::builder().timeout(CANCEL_RPC_TIMEOUT).retry_options(RetryOptions::no_retries()).build();
+    let options = WorkflowSignalOptions::builder().rpc_options(rpc).build();
+    match handle.signal(ChatWorkflow::decided, (), options).await {
+        Ok(()) | Err(WorkflowInteractionError::NotFound(_)) => Ok(()),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
 /// Waits for the end of a workflow, through any outage of Temporal.
 pub(super) async fn result(connected: Arc<Connected>, workflow_id: WorkflowId) -> Ended {
     // Every program has the same result, so one handle type reads them all.
@@ -240,6 +263,7 @@ pub(super) fn lost() -> Outcome {
 
 fn without_answer(status: RunStatus, stop_reason: StopReason, failure: ProviderFailure) -> Outcome {
     Outcome {
+        edited: false,
         status,
         stop_reason,
         negotiated_model: None,

@@ -7,12 +7,12 @@ use std::{
 };
 
 use tokenhub_activities::{Direct, Keeping};
-use tokenhub_domain::{DurabilityMark, Outcome, Owner, PlanSpec, RunContext, RunId, RunStatus, limits};
+use tokenhub_domain::{DurabilityMark, Outcome, Owner, PlanSpec, RunContext, RunId, RunStatus, SpecBase, limits};
 use tokenhub_orchestrate::{Finished, Steps};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use super::{Answered, Job, Origin, Shared, now};
+use super::{Answered, Job, Origin, Shared, launch, now};
 use crate::error::Problem;
 
 /// What a run in this process came to, as far as it is known.
@@ -101,7 +101,12 @@ pub(super) fn carry(shared: &Arc<Shared>, spec: PlanSpec) -> HereWatch {
                 stopped.cancel("the run is to stop");
             }
         });
-        let ended = execute(&steps, spec).await;
+        // What only waits for a person does not hold up the end of the process: another one waits on, or this one when it
+        // is back.
+        let ended = tokio::select! {
+            ended = execute(&worker, &steps, spec) => ended,
+            () = let_go(&worker, &steps) => Here::ClaimLost,
+        };
         renewing.cancel();
         worker.running_here.leave(&run.run_id);
         // Nobody may be waiting any more.
@@ -110,11 +115,33 @@ pub(super) fn carry(shared: &Arc<Shared>, spec: PlanSpec) -> HereWatch {
     watch
 }
 
-async fn execute(steps: &Direct, spec: PlanSpec) -> Here {
-    match Box::pin(tokenhub_orchestrate::run(steps, spec)).await {
+async fn let_go(shared: &Shared, steps: &Direct) {
+    shared.stopping.cancelled().await;
+    steps.only_waits().await;
+}
+
+async fn execute(shared: &Shared, steps: &Direct, spec: PlanSpec) -> Here {
+    let finished = match answered_before(shared, spec.base()).await {
+        Ok(None) => Box::pin(tokenhub_orchestrate::run(steps, spec)).await,
+        Ok(Some(outcome)) => Box::pin(tokenhub_orchestrate::resume(steps, spec, outcome)).await,
+        // Whoever sweeps later tries again.
+        Err(_) => Finished::ClaimLost,
+    };
+    match finished {
         Finished::Outcome(outcome) => Here::Finished(Arc::new(*outcome)),
         Finished::ClaimLost => Here::ClaimLost,
     }
+}
+
+/// What a run came to that asked for a decision before its process died. It is not computed again: a selection of now
+/// might ask other models.
+async fn answered_before(shared: &Shared, base: &SpecBase) -> Result<Option<Outcome>, Problem> {
+    if base.approval.is_none() {
+        return Ok(None);
+    }
+    let asked = shared.world.store.approvals().get(&base.run.tenant, &base.run.run_id).await;
+    let asked = asked.map_err(|error| launch::away(&error))?;
+    asked.map(|asked| serde_json::from_str(&asked.outcome_json).map_err(|_| Problem::Internal)).transpose()
 }
 
 /// Keeps the lease while the run lasts; ends when it is somebody else's, and stops the run when it was cancelled.
@@ -162,7 +189,7 @@ pub(super) async fn ledger_only(shared: &Arc<Shared>, job: Job) -> Result<Answer
     let task = shared.tasks.spawn(async move {
         let owner = Owner::process(&worker.world.instance);
         let steps = Direct::new(Arc::clone(&worker.world), run, owner, Keeping::LedgerOnly);
-        execute(&steps, job.spec).await
+        execute(&worker, &steps, job.spec).await
     });
     match task.await {
         Ok(Here::Finished(outcome)) => Ok(answered(run_id, outcome)),

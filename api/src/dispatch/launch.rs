@@ -202,6 +202,7 @@ async fn withdraw(shared: &Arc<Shared>, job: &Job) -> Result<Carrier, Problem> {
 /// What a run came to that was stopped from outside.
 pub(super) fn cancelled(reason: &str) -> Outcome {
     Outcome {
+        edited: false,
         status: RunStatus::Cancelled,
         stop_reason: StopReason::Cancelled,
         negotiated_model: None,

@@ -11,11 +11,11 @@ use std::{
 
 use futures_util::future::join_all;
 use tokenhub_domain::{DurabilityWish, Owner, PlanSpec, RunId, UnixMicros, WorkflowId};
-use tokenhub_store::RunRow;
+use tokenhub_store::{RunRow, Unfinished};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Shared,
+    Shared, approval,
     durable::{self, Ended, StartFailure},
     in_process, launch, now,
 };
@@ -87,10 +87,13 @@ fn lack_of(row: &RunRow, now: UnixMicros, start_deadline: Duration) -> Lack {
 /// Sweeps until `stop`.
 pub(super) async fn keep_sweeping(shared: Arc<Shared>, stop: CancellationToken) {
     let sweeping = async {
-        let mut last = None;
+        let (mut last, mut last_waiting) = (None, None);
         loop {
             tokio::time::sleep(INTERVAL).await;
-            last = pass(&shared, last).await;
+            last = pass(&shared, Unfinished::AtWork, last).await;
+            // Apart, so that a thousand runs that wait for a person hold up nobody.
+            last_waiting = pass(&shared, Unfinished::Waiting, last_waiting).await;
+            approval::tell_untold(&shared).await;
         }
     };
     tokio::select! {
@@ -100,9 +103,9 @@ pub(super) async fn keep_sweeping(shared: Arc<Shared>, stop: CancellationToken) 
 }
 
 /// Looks at one batch; says which row was its last, unless no more follow.
-async fn pass(shared: &Arc<Shared>, after: Option<RunRow>) -> Option<RunRow> {
+async fn pass(shared: &Arc<Shared>, which: Unfinished, after: Option<RunRow>) -> Option<RunRow> {
     let touched_before = UnixMicros(now().0.saturating_sub_unsigned(LEASE_GRACE_MS * 1_000));
-    let rows = match shared.world.store.runs().unfinished(touched_before, after.as_ref(), BATCH).await {
+    let rows = match shared.world.store.runs().unfinished(which, touched_before, after.as_ref(), BATCH).await {
         Ok(rows) => rows,
         Err(error) => {
             tracing::debug!(error = &error as &dyn std::error::Error, "unfinished runs could not be looked for");
@@ -190,6 +193,9 @@ async fn is_started(shared: &Shared, row: &RunRow, workflow_id: &WorkflowId) -> 
 /// Writes what a workflow came to that ended without writing it.
 async fn fetch_result(shared: &Shared, row: &RunRow, workflow_id: &WorkflowId) {
     let Some(connected) = shared.link.as_ref().and_then(|link| link.connected()) else { return };
+    if durable::is_running(&connected, workflow_id).await {
+        return;
+    }
     let asking = durable::result(connected, workflow_id.clone());
     let Ok(ended) = tokio::time::timeout(RESULT_TIMEOUT, asking).await else { return };
     let outcome = match ended {

@@ -168,6 +168,8 @@ fn reason_row(reason: StopReason) -> Row {
             row(StatusCode::PAYMENT_REQUIRED, "insufficient_quota", "budget_exhausted", Never)
         }
         StopReason::Cancelled => row(StatusCode::CONFLICT, INVALID, "run_cancelled", Never),
+        StopReason::Rejected => row(StatusCode::CONFLICT, INVALID, "answer_rejected", Never),
+        StopReason::ApprovalExpired => row(StatusCode::CONFLICT, INVALID, "approval_expired", Never),
         StopReason::AllFailed
         | StopReason::RoundFailed
         | StopReason::Answered
@@ -185,6 +187,8 @@ fn reason_text(reason: StopReason) -> &'static str {
         StopReason::DeadlineExceeded => "the deadline passed",
         StopReason::BudgetExhausted => "the budget does not cover the request",
         StopReason::Cancelled => "the run was cancelled",
+        StopReason::Rejected => "the answer was rejected",
+        StopReason::ApprovalExpired => "nobody decided about the answer in time",
         StopReason::AllFailed
         | StopReason::RoundFailed
         | StopReason::Answered

@@ -1,10 +1,10 @@
 //! The body of `POST /v1/plan`: the shared request object and the `orchestration` that says what to do with it.
 
 use serde_json::{Map, Value};
-use tokenhub_domain::{CascadeCheck, RankMethod, StopRule, VoteMethod, Webhook, limits};
+use tokenhub_domain::{ApprovalWish, CascadeCheck, RankMethod, StopRule, VoteMethod, Webhook, limits};
 
 use super::{
-    Ask, Fields, RunBounds, chat, model_name, object,
+    Ask, Fields, RunBounds, approval, chat, model_name, object,
     strategy::{self, STRATEGY, Strategy},
     webhook,
 };
@@ -145,6 +145,8 @@ pub(crate) struct PlanRequest {
     pub(crate) review_min_weight: u32,
     /// Limits on the whole run.
     pub(crate) bounds: RunBounds,
+    /// Whether somebody decides about its answer.
+    pub(crate) approval: Option<ApprovalWish>,
     /// Who is told of its end.
     pub(crate) webhook: Option<Webhook>,
 }
@@ -182,6 +184,7 @@ pub(crate) fn parse(bytes: &[u8], validation: Validation) -> Result<PlanRequest,
         primary_min_weight: chosen.primary_min_weight,
         review_min_weight: chosen.review_min_weight,
         bounds: RunBounds::of(&body)?,
+        approval: approval::parse(&body)?,
         webhook: webhook::parse(&body)?,
     })
 }

@@ -23,7 +23,7 @@ const MODELS: &str = "strategy.models";
 pub(super) const SCHEMA: &str = "strategy.output_schema";
 
 /// What may stand beside a strategy. A misspelt bound that is left out would be no bound.
-const BESIDE: [&str; 11] = [
+const BESIDE: [&str; 12] = [
     STRATEGY,
     "orchestration",
     "request",
@@ -34,6 +34,7 @@ const BESIDE: [&str; 11] = [
     "wait_ms",
     "stream",
     "webhook",
+    "approval",
     "capabilities",
 ];
 /// What its `request` may have.

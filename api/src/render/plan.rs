@@ -36,6 +36,9 @@ pub(crate) fn plan_object(identity: Identity<'_>, outcome: &Outcome) -> Map<Stri
     }
     object.insert("usage".to_owned(), used);
     object.insert("links".to_owned(), links(identity));
+    if outcome.edited {
+        object.insert("edited".to_owned(), true.into());
+    }
     if is_failure(outcome.status) {
         let class = outcome.failure.as_ref().map(|failure| failure.class.as_str());
         object.insert("error".to_owned(), json!({"class": class, "message": crate::error::failure_text(outcome)}));
@@ -142,7 +145,7 @@ pub(crate) fn usage(usage: Usage) -> Value {
     })
 }
 
-fn response(answer: &Answer) -> Value {
+pub(super) fn response(answer: &Answer) -> Value {
     match answer {
         Answer::Chat { body } => {
             let body = text(body);
@@ -295,6 +298,7 @@ mod tests {
             losses: Vec::new(),
         }];
         Outcome {
+            edited: false,
             status: RunStatus::Completed,
             stop_reason: StopReason::Decided,
             negotiated_model: Some("m".into()),

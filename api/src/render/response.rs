@@ -125,6 +125,7 @@ mod tests {
 
     fn outcome(status: RunStatus, answer: Option<&str>) -> Outcome {
         Outcome {
+            edited: false,
             status,
             stop_reason: StopReason::Answered,
             negotiated_model: None,

@@ -56,6 +56,11 @@ async fn answer(gate: &Gate, models: &Models, runner: &Runner, request: Request)
 pub(super) async fn answer_job(runner: &Runner, job: Job, hearing: Hearing) -> Response {
     let alias = job.spec.alias().cloned();
     let answered = match hearing {
+        // A person may take days: whoever waits hears of the question.
+        Hearing::AtTheEnd if job.spec.base().approval.is_some() => {
+            let deadline_ms = job.spec.base().deadline_ms;
+            plan_later::begin(runner, job, deadline_ms).await
+        }
         Hearing::AtTheEnd => runner.dispatcher.answer(job).await.map(|answered| respond(runner, &answered)),
         Hearing::Within(wait_ms) => plan_later::begin(runner, job, wait_ms).await,
         Hearing::Streaming => plan_events::begin(runner, job).await,

@@ -14,8 +14,8 @@ use axum::{
 };
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
-use tokenhub_domain::{DurabilityMark, RunId, RunKind, RunStatus, limits};
-use tokenhub_store::{RunRow, WantedRuns};
+use tokenhub_domain::{DurabilityMark, Outcome, PrincipalId, RunId, RunKind, RunStatus, limits};
+use tokenhub_store::{ApprovalRow, RunRow, WantedRuns};
 
 use super::plan::temporal_ui;
 use crate::{
@@ -51,9 +51,11 @@ pub(super) struct Listing {
     after: Option<String>,
 }
 
-/// Accepts a run and answers when it has ended, or after `wait_ms` how it stands.
+/// Accepts a run and answers when it has ended, or after `wait_ms` how it stands. One whose answer is to be approved is
+/// not waited for any longer once it asks.
 pub(super) async fn begin(runner: &Runner, job: Job, wait_ms: u64) -> Result<Response, Problem> {
-    let tenant = job.spec.base().run.tenant.clone();
+    let asks = job.spec.base().approval.is_some();
+    let (tenant, asker) = (job.spec.base().run.tenant.clone(), job.spec.base().run.principal.clone());
     let (run_id, mark) = runner.dispatcher.launch(job).await?;
     let until = Instant::now() + Duration::from_millis(wait_ms);
     let row = loop {
@@ -61,9 +63,12 @@ pub(super) async fn begin(runner: &Runner, job: Job, wait_ms: u64) -> Result<Res
         if row.status.is_final() || Instant::now() >= until {
             break row;
         }
+        if asks && asked(runner, &row).await?.is_some_and(|question| dispatch::waits_for(&row, &question)) {
+            break row;
+        }
         tokio::time::sleep(LOOK_INTERVAL).await;
     };
-    let mut response = respond(runner, &row, mark).await?;
+    let mut response = respond(runner, &asker, &row, mark).await?;
     if !row.status.is_final() {
         *response.status_mut() = StatusCode::ACCEPTED;
     }
@@ -98,10 +103,15 @@ async fn read_back(
     let seen = headers.get(IF_NONE_MATCH).and_then(|value| value.to_str().ok());
     loop {
         let row = find(runner, &caller, id).await?;
-        let is_news = seen.is_some_and(|seen| seen != etag(&row));
+        let question = asked(runner, &row).await?;
+        let is_news = seen.is_some_and(|seen| seen != etag(&row, question.as_ref()));
         let is_over = Instant::now() >= until;
         if row.status.is_final() || is_news || is_over {
-            return if seen.is_some() && !is_news { Ok(unchanged(&row)) } else { respond(runner, &row, None).await };
+            return if seen.is_some() && !is_news {
+                Ok(unchanged(&row, question.as_ref()))
+            } else {
+                respond(runner, &caller.principal, &row, None).await
+            };
         }
         tokio::time::sleep(LOOK_INTERVAL).await;
     }
@@ -122,19 +132,20 @@ fn wait_of(text: Option<&str>) -> Result<Duration, Problem> {
 }
 
 /// Changes when the run does.
-fn etag(row: &RunRow) -> String {
-    let at = row.finished_at.or(row.started_at).unwrap_or(row.created_at);
+fn etag(row: &RunRow, question: Option<&ApprovalRow>) -> String {
+    let asked = question.map(|it| it.decided_at.unwrap_or(it.requested_at));
+    let at = row.finished_at.or(asked).or(row.started_at).unwrap_or(row.created_at);
     format!("W/\"{}-{}\"", row.status.as_str(), at.0)
 }
 
-fn unchanged(row: &RunRow) -> Response {
+fn unchanged(row: &RunRow, question: Option<&ApprovalRow>) -> Response {
     let mut response = StatusCode::NOT_MODIFIED.into_response();
-    write_etag(response.headers_mut(), row);
+    write_etag(response.headers_mut(), row, question);
     response
 }
 
-fn write_etag(headers: &mut HeaderMap, row: &RunRow) {
-    if let Ok(etag) = HeaderValue::from_str(&etag(row)) {
+fn write_etag(headers: &mut HeaderMap, row: &RunRow, question: Option<&ApprovalRow>) {
+    if let Ok(etag) = HeaderValue::from_str(&etag(row, question)) {
         headers.insert(ETAG, etag);
     }
 }
@@ -166,7 +177,7 @@ async fn stop(gate: &Gate, runner: &Runner, id: &str, request: Request) -> Resul
     }
     let row = find(runner, &caller, id).await?;
     let row = runner.dispatcher.cancel(&row.tenant, &row.run_id).await?.ok_or(Problem::Internal)?;
-    respond(runner, &row, None).await
+    respond(runner, &caller.principal, &row, None).await
 }
 
 pub(super) async fn find(runner: &Runner, caller: &Caller, id: &str) -> Result<RunRow, Problem> {
@@ -175,12 +186,18 @@ pub(super) async fn find(runner: &Runner, caller: &Caller, id: &str) -> Result<R
 }
 
 /// The run as it stands. Of one that nobody has claimed yet, whoever started it may know the durability.
-async fn respond(runner: &Runner, row: &RunRow, mark: Option<DurabilityMark>) -> Result<Response, Problem> {
+pub(super) async fn respond(
+    runner: &Runner,
+    asker: &PrincipalId,
+    row: &RunRow,
+    mark: Option<DurabilityMark>,
+) -> Result<Response, Problem> {
+    let question = asked(runner, row).await?;
     let mark = mark.unwrap_or_else(|| dispatch::mark_of(row));
     let identity = identity_of(runner, row, mark);
     let mut headers = headers_of(row, Some(mark));
-    write_etag(&mut headers, row);
-    let object = match dispatch::outcome_of(row)? {
+    write_etag(&mut headers, row, question.as_ref());
+    let mut object = match dispatch::outcome_of(row)? {
         Some(outcome) => {
             let outcome = runner.dispatcher.inline(outcome).await?;
             render::write_outcome(&mut headers, &outcome);
@@ -188,6 +205,9 @@ async fn respond(runner: &Runner, row: &RunRow, mark: Option<DurabilityMark>) ->
         }
         None => render::unfinished_object(identity, row.status, row.created_at),
     };
+    if let Some(question) = &question {
+        show_approval(runner, Some(asker), row, question, &mut object).await?;
+    }
     Ok((headers, Json(object)).into_response())
 }
 
@@ -213,7 +233,39 @@ pub(super) fn headers_of(row: &RunRow, mark: Option<DurabilityMark>) -> HeaderMa
 pub(super) async fn object_of(runner: &Runner, row: &RunRow) -> Result<Map<String, Value>, Problem> {
     let outcome = dispatch::outcome_of(row)?.ok_or(Problem::Internal)?;
     let outcome = runner.dispatcher.inline(outcome).await?;
-    Ok(render::plan_object(identity_of(runner, row, dispatch::mark_of(row)), &outcome))
+    let mut object = render::plan_object(identity_of(runner, row, dispatch::mark_of(row)), &outcome);
+    if let Some(question) = asked(runner, row).await? {
+        show_approval(runner, None, row, &question, &mut object).await?;
+    }
+    Ok(object)
+}
+
+async fn asked(runner: &Runner, row: &RunRow) -> Result<Option<ApprovalRow>, Problem> {
+    dispatch::read_approval(&runner.world, row).await
+}
+
+/// What a run came to that is decided about.
+pub(super) async fn preview(runner: &Runner, question: &ApprovalRow) -> Result<Outcome, Problem> {
+    let outcome = serde_json::from_str(&question.outcome_json).map_err(|_| Problem::Internal)?;
+    runner.dispatcher.inline(outcome).await
+}
+
+/// The question, while it is open, and how it stands. The link is for the owner of the run, who may pass it on.
+async fn show_approval(
+    runner: &Runner,
+    asker: Option<&PrincipalId>,
+    row: &RunRow,
+    question: &ApprovalRow,
+    object: &mut Map<String, Value>,
+) -> Result<(), Problem> {
+    object.insert("approval".to_owned(), render::decision(question, row.status));
+    if dispatch::waits_for(row, question) {
+        let is_owner = asker == Some(&row.principal);
+        let link = is_owner.then(|| runner.links.path(question));
+        let outcome = preview(runner, question).await?;
+        object.insert("waiting".to_owned(), render::waiting(question, &outcome, link.as_deref()));
+    }
+    Ok(())
 }
 
 /// Lists the caller's runs, newest first.

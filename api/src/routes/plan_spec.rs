@@ -62,6 +62,7 @@ pub(super) fn spec_of(
     let demands = request.ask.demands.clone();
     let mut base = run_request::base(models, entry, kind, RunId::generate_plan(), request.ask, &protocol::PLAN);
     request.bounds.apply(&mut base);
+    base.approval = request.approval;
     let catalogue = models.world.catalogue.load_full();
     let find = |named: Option<&Named>, naming: Naming<'_>| {
         let param = named.map_or(PRIMARY, |named| named.param);

@@ -79,6 +79,7 @@ pub(super) async fn answer(
         review_min_weight: 0,
         bounds: RunBounds::default(),
         webhook: None,
+        approval: None,
     };
     let spec = spec_of(models, entry, kind, request)?;
     let alias = spec.alias().cloned();

@@ -65,6 +65,7 @@ pub(super) fn base(
         estimated_output_tokens: ask.estimated_output_tokens,
         output: ask.output,
         wish: DurabilityWish::default(),
+        approval: None,
         bounds: Bounds::default(),
         step_timeout_ms: None,
         fork: None,

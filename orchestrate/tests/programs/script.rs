@@ -11,11 +11,11 @@ use std::{
 };
 
 use tokenhub_domain::{
-    Candidate, ClassifyRequest, Deployment, ErrorClass, FinishRequest, Mismatch, NanoDollars, NextMove, Outcome,
-    PlanSpec, ProviderFailure, Reply, SelectRequest, Selection, SendOutcome, SendRequest, Shortlist, ShortlistWish,
-    StepError, Text, TokenUsage, UnixMicros,
+    ApprovalRequest, ApprovalStanding, Candidate, ClassifyRequest, Deployment, ErrorClass, FinishRequest, Mismatch,
+    NanoDollars, NextMove, Outcome, PlanSpec, ProviderFailure, Reply, SelectRequest, Selection, SendOutcome,
+    SendRequest, Shortlist, ShortlistWish, StepError, Text, TokenUsage, UnixMicros,
 };
-use tokenhub_orchestrate::{Finished, Steps, run};
+use tokenhub_orchestrate::{Finished, Steps, resume, run};
 
 pub(crate) use crate::specs::{adversarial, best_of_n, chat, refine, vote};
 
@@ -45,6 +45,7 @@ pub(crate) struct World {
     pub(crate) selection: Option<Result<Selection, StepError>>,
     pub(crate) classify: fn(&ClassifyRequest) -> Result<NextMove, StepError>,
     pub(crate) record_error: Option<StepError>,
+    pub(crate) approvals: VecDeque<Result<ApprovalStanding, StepError>>,
     pub(crate) commands: Vec<String>,
     pub(crate) sends: Vec<SendRequest>,
     pub(crate) classified: Vec<ClassifyRequest>,
@@ -102,6 +103,7 @@ impl Scripted {
                 selection: None,
                 classify: |request| Ok(class_table(request)),
                 record_error: None,
+                approvals: VecDeque::new(),
                 commands: Vec::new(),
                 sends: Vec::new(),
                 classified: Vec::new(),
@@ -118,7 +120,16 @@ impl Scripted {
 
     /// Plays `spec` to its end, completing steps in the order of their labels in `order`, the rest as requested.
     pub(crate) fn play_in(&self, spec: PlanSpec, order: &[&str]) -> Finished {
-        let mut program = pin!(run(self, spec));
+        self.drive(run(self, spec), order)
+    }
+
+    /// Carries on a run that came to `outcome` before.
+    pub(crate) fn resume(&self, spec: PlanSpec, outcome: Outcome) -> Finished {
+        self.drive(resume(self, spec, outcome), &[])
+    }
+
+    fn drive(&self, program: impl Future<Output = Finished>, order: &[&str]) -> Finished {
+        let mut program = pin!(program);
         let mut context = Context::from_waker(Waker::noop());
         loop {
             if let Poll::Ready(finished) = program.as_mut().poll(&mut context) {
@@ -239,6 +250,15 @@ impl Steps for Scripted {
             world.record_error.clone().map_or(Ok(()), Err)
         };
         self.request(format!("record {request:?}"), "record", 0, result)
+    }
+
+    fn approval(&self, request: ApprovalRequest) -> impl Future<Output = Result<ApprovalStanding, StepError>> {
+        let result = self.0.borrow_mut().approvals.pop_front().expect("nobody was to be asked");
+        self.request(format!("approval {:?} {:?}", request.wish, request.outcome.stop_reason), "approval", 0, result)
+    }
+
+    fn wait_for_signal(&self, millis: u64) -> impl Future<Output = Result<(), StepError>> {
+        self.request(format!("wait_for_signal {millis}"), "wait_for_signal", millis, Ok(()))
     }
 
     fn sleep(&self, millis: u64) -> impl Future<Output = Result<(), StepError>> {

@@ -3,8 +3,8 @@
 use std::future::{Future, ready};
 
 use tokenhub_domain::{
-    ClassifyRequest, FinishRequest, NextMove, PlanSpec, SelectRequest, Selection, SendOutcome, SendRequest, StepError,
-    UnixMicros,
+    ApprovalRequest, ApprovalStanding, ClassifyRequest, FinishRequest, NextMove, PlanSpec, SelectRequest, Selection,
+    SendOutcome, SendRequest, StepError, UnixMicros,
 };
 use tokenhub_orchestrate::{Steps, run};
 
@@ -27,6 +27,12 @@ impl Steps for Away {
         ready(Err(StepError::TimedOut))
     }
     fn record(&self, _request: FinishRequest) -> impl Future<Output = Result<(), StepError>> {
+        ready(Err(StepError::TimedOut))
+    }
+    fn approval(&self, _request: ApprovalRequest) -> impl Future<Output = Result<ApprovalStanding, StepError>> {
+        ready(Err(StepError::TimedOut))
+    }
+    fn wait_for_signal(&self, _millis: u64) -> impl Future<Output = Result<(), StepError>> {
         ready(Err(StepError::TimedOut))
     }
     fn sleep(&self, _millis: u64) -> impl Future<Output = Result<(), StepError>> {

@@ -30,6 +30,7 @@ pub(crate) fn base(kind: RunKind) -> SpecBase {
         needs: Vec::new(),
         output: OutputWish::default(),
         wish: DurabilityWish::default(),
+        approval: None,
         bounds: tokenhub_domain::Bounds::default(),
         step_timeout_ms: None,
         fork: None,

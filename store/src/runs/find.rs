@@ -1,14 +1,18 @@
 //! Runs that are looked for by something else than their id.
 
 use sea_orm::{
-    ColumnTrait, ConnectionTrait, EntityTrait, ExprTrait, QueryFilter, QueryOrder, QuerySelect, sea_query::Condition,
+    ColumnTrait, ConnectionTrait, EntityTrait, ExprTrait, QueryFilter, QueryOrder, QuerySelect,
+    sea_query::{Condition, Expr, Query},
 };
-use tokenhub_domain::{PrincipalId, TenantId, UnixMicros};
+use tokenhub_domain::{ApprovalState, PrincipalId, TenantId, UnixMicros};
 
 use super::{RunRow, WHAT, WantedRuns, is_open};
 use crate::{
     Store, StoreError,
-    entities::runs::{self, Column},
+    entities::{
+        approvals,
+        runs::{self, Column},
+    },
 };
 
 /// The current run of an idempotency scope.
@@ -26,13 +30,38 @@ pub(super) async fn of_scope<C: ConnectionTrait>(
     row.map(RunRow::from_model).transpose()
 }
 
+/// Which unfinished runs are looked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unfinished {
+    /// Those that somebody works on, or should.
+    AtWork,
+    /// Those that a workflow holds and that wait for a decision. They may be many, and for days.
+    Waiting,
+}
+
+fn is_waiting() -> Expr {
+    let pending = Query::select()
+        .column(approvals::Column::RunId)
+        .from(approvals::Entity)
+        .and_where(approvals::Column::ToldAt.is_null())
+        .and_where(approvals::Column::State.eq(ApprovalState::Pending.as_str()))
+        .to_owned();
+    // A process's claim has an end, and must be looked after while it waits, too.
+    Column::Owner.is_not_null().and(Column::LeaseUntil.is_null()).and(Column::RunId.in_subquery(pending))
+}
+
 pub(super) async fn unfinished(
     store: &Store,
+    which: Unfinished,
     before: UnixMicros,
     after: Option<&RunRow>,
     limit: u64,
 ) -> Result<Vec<RunRow>, StoreError> {
-    let mut query = runs::Entity::find().filter(is_open()).filter(Column::UpdatedAt.lte(before.0));
+    let is_sought = match which {
+        Unfinished::AtWork => is_waiting().not(),
+        Unfinished::Waiting => is_waiting(),
+    };
+    let mut query = runs::Entity::find().filter(is_open()).filter(Column::UpdatedAt.lte(before.0)).filter(is_sought);
     if let Some(after) = after {
         let same_moment = Column::CreatedAt.eq(after.created_at.0).and(Column::RunId.gt(after.run_id.as_str()));
         query = query.filter(Condition::any().add(Column::CreatedAt.gt(after.created_at.0)).add(same_moment));

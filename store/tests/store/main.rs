@@ -1,6 +1,7 @@
 //! The store's promises, each on `SQLite` and on `PostgreSQL`.
 #![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
+mod approvals;
 mod budgets;
 mod catalogue;
 mod cooldowns;

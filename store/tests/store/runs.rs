@@ -287,7 +287,7 @@ async fn the_sweep_finds_the_untouched_runs_without_a_result_page_by_page(databa
     let mut found = Vec::new();
     let mut last = None;
     for expected in [2, 2, 1, 0] {
-        let page = runs.unfinished(before, last.as_ref(), 2).await.unwrap();
+        let page = runs.unfinished(tokenhub_store::Unfinished::AtWork, before, last.as_ref(), 2).await.unwrap();
         assert_eq!(page.len(), expected);
         found.extend(page.iter().map(|row| (row.created_at, row.run_id.clone())));
         last = page.into_iter().next_back().or(last);
