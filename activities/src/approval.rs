@@ -2,8 +2,8 @@
 
 use serde_json::{Value, json};
 use tokenhub_domain::{
-    ApprovalRequest, ApprovalStanding, ApprovalState, DecidedBy, EventKeeping, PlanEvent, PrincipalId, Resolution,
-    RunContext, UnixMicros, expiry,
+    ApprovalRequest, ApprovalStanding, ApprovalState, DecidedBy, EventKeeping, Outcome, PlanEvent, PrincipalId,
+    Resolution, RunContext, UnixMicros, expiry,
 };
 use tokenhub_store::{ApprovalRow, NewApproval, NewDecision, NewEvent};
 
@@ -33,7 +33,14 @@ pub(crate) async fn run(
     } else {
         row
     };
-    Ok(standing(row, now))
+    let shown = serde_json::from_str::<Outcome>(&row.outcome_json)?;
+    let standing = standing(row, now);
+    if let ApprovalStanding::Resolved(resolution) = &standing
+        && shown != request.outcome
+    {
+        return Ok(ApprovalStanding::ResolvedOther { resolution: resolution.clone(), outcome: Box::new(shown) });
+    }
+    Ok(standing)
 }
 
 async fn find(world: &World, run: &RunContext) -> Result<Option<ApprovalRow>, ActivityFault> {

@@ -9,10 +9,10 @@ use std::{
 };
 
 use tokenhub_domain::{
-    ApprovalRequest, ApprovalStanding, AttemptId, ClassifyRequest, Deployment, ErrorClass, FinishRequest, Mismatch,
-    NanoDollars, NextMove, Outcome, PlanSpec, Prompt, ProviderFailure, Reply, Resolution, Role, Segment, SelectRequest,
-    Selection, SendOutcome, SendRequest, StepError, StepId, Text, TokenUsage, TokensAtMost, UnixMicros, Use,
-    input_tokens_max, limits, render,
+    ApprovalRequest, ApprovalStanding, AttemptId, Catalogue, ClassifyRequest, Deployment, ErrorClass, FinishRequest,
+    Mismatch, NanoDollars, NextMove, Outcome, PlanSpec, Prompt, ProviderFailure, Reply, Resolution, Role, Segment,
+    SelectRequest, Selection, SendOutcome, SendRequest, StepError, StepId, Text, TokenUsage, TokensAtMost, UnixMicros,
+    Use, input_tokens_max, limits, render,
 };
 use tokenhub_orchestrate::{Finished, Steps};
 use tokenhub_routing::Jitter;
@@ -75,7 +75,9 @@ impl Rehearsal {
 }
 
 /// Plays `spec` without a call.
-pub async fn rehearse(world: &Arc<World>, spec: PlanSpec, course: Course) -> Rehearsal {
+pub async fn rehearse(world: &Arc<World>, mut spec: PlanSpec, course: Course) -> Rehearsal {
+    // Whoever fails is followed by the next anyway: in turn everybody is asked, and nobody is withdrawn.
+    spec.base_mut().policy.hedge_after_ms = None;
     let stage = Stage { world: Arc::clone(world), course, spec: Arc::new(spec.clone()), seen: Arc::default() };
     let outcome = match tokenhub_orchestrate::run(&stage, spec).await {
         Finished::Outcome(outcome) => Some(*outcome),
@@ -100,6 +102,10 @@ struct Seen {
     lengths: HashMap<String, u64>,
     /// Steps whose next try answers.
     last_tries: HashSet<StepId>,
+    /// Everybody who may be asked.
+    deployments: Vec<Deployment>,
+    /// Output tokens of the longest verdict.
+    verdict_tokens: u64,
 }
 
 impl Stage {
@@ -110,28 +116,29 @@ impl Stage {
 
     fn take(&self, request: &SendRequest) -> (Use, u64) {
         let catalogue = self.world.catalogue.load();
-        let model = catalogue.model(&request.deployment);
         let body = render(&request.prompt, request.dialect).unwrap_or_default();
-        let quoted = quoted(&request.prompt, &self.seen().lengths);
-        let (tokens, output) = match self.course {
-            Course::Worst => {
-                let (limit, answers) = output_at_most(&catalogue, request, &body);
-                let input = input_tokens_max(&body).saturating_add(quoted.saturating_mul(TOKENIZERS_FACTOR));
-                (TokensAtMost { input, output: limit.saturating_mul(answers) }, limit)
-            }
+        let mut seen = self.seen();
+        let mut quoted = quoted(&request.prompt, &seen.lengths);
+        if request.role == Role::Writer {
+            quoted = quoted.saturating_add(seen.verdict_tokens);
+        }
+        let (takes, output) = match self.course {
             Course::Smooth => {
-                let base = self.spec.base();
-                let output = base.estimated_output_tokens.max(1);
-                (TokensAtMost { input: body.len() as u64 / BYTES_PER_TOKEN + quoted, output }, output)
+                let output = self.spec.base().estimated_output_tokens.max(1);
+                let input = body.len() as u64 / BYTES_PER_TOKEN + quoted;
+                let model = catalogue.model(&request.deployment);
+                let cost = model.map_or_else(NanoDollars::default, |model| model.cost_of(input, output));
+                (Use { calls: 1, tokens: input.saturating_add(output), cost }, output)
+            }
+            Course::Worst => {
+                let input = input_tokens_max(&body).saturating_add(quoted.saturating_mul(TOKENIZERS_FACTOR));
+                dearest_of(&catalogue, request, &body, input, &seen.deployments)
             }
         };
-        let sum = tokens.input.saturating_add(tokens.output);
-        let cost = match (model, self.course) {
-            (None, _) => NanoDollars::default(),
-            (Some(model), Course::Smooth) => model.cost_of(tokens.input, tokens.output),
-            (Some(model), Course::Worst) => model.use_at_most(tokens).cost,
-        };
-        (Use { calls: 1, tokens: sum, cost }, output)
+        if request.role == Role::Judge {
+            seen.verdict_tokens = seen.verdict_tokens.max(output);
+        }
+        (takes, output)
     }
 
     fn answers(&self, request: &SendRequest) -> bool {
@@ -167,6 +174,29 @@ impl Stage {
     }
 }
 
+/// The most that a call can take whoever of `deployments` it goes to, because the one that fails in a rehearsal may be the
+/// one that goes on in the run; and its output limit.
+fn dearest_of(
+    catalogue: &Catalogue,
+    request: &SendRequest,
+    body: &str,
+    input: u64,
+    deployments: &[Deployment],
+) -> (Use, u64) {
+    let mut most = (Use { calls: 1, ..Use::default() }, 0);
+    for deployment in deployments.iter().chain([&request.deployment]) {
+        let asked = SendRequest { deployment: deployment.clone(), ..request.clone() };
+        let (limit, answers) = output_at_most(catalogue, &asked, body);
+        let tokens = TokensAtMost { input, output: limit.saturating_mul(answers) };
+        let unpriced = Use { calls: 1, tokens: tokens.input.saturating_add(tokens.output), ..Use::default() };
+        let takes = catalogue.model(deployment).map_or(unpriced, |model| model.use_at_most(tokens));
+        most.0.tokens = most.0.tokens.max(takes.tokens);
+        most.0.cost = most.0.cost.max(takes.cost);
+        most.1 = most.1.max(limit);
+    }
+    most
+}
+
 /// Tokens of the earlier answers that a prompt quotes.
 fn quoted(prompt: &Prompt, lengths: &HashMap<String, u64>) -> u64 {
     let length = |text: &Text| text.as_inline().and_then(|text| lengths.get(text)).copied().unwrap_or(0);
@@ -192,12 +222,24 @@ fn verdict(prompt: &Prompt) -> String {
         Prompt::Original(_) | Prompt::Repair(_) => 0,
     };
     let scores: Vec<usize> = (0..answers).collect();
-    serde_json::json!({"winner": 1, "scores": scores}).to_string()
+    let list: [&str; 0] = [];
+    serde_json::json!({
+        "winner": 1, "scores": scores, "accept": true, "consensus": list, "contradictions": list, "gaps": list,
+    })
+    .to_string()
 }
 
 impl Steps for Stage {
     async fn select(&self, request: SelectRequest) -> Result<Selection, StepError> {
-        Ok(Selection::Claimed(select::preview(&self.world, &request)))
+        let lists = select::preview(&self.world, &request);
+        let listed = lists.iter().flat_map(|list| &list.candidates).map(|candidate| candidate.deployment.clone());
+        let deployments = &mut self.seen().deployments;
+        listed.for_each(|deployment| {
+            if !deployments.contains(&deployment) {
+                deployments.push(deployment);
+            }
+        });
+        Ok(Selection::Claimed(lists))
     }
 
     async fn send(&self, request: SendRequest) -> Result<SendOutcome, StepError> {

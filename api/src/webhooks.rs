@@ -41,7 +41,8 @@ pub(crate) fn accept(settings: &WebhookSettings, wish: Option<Webhook>) -> Resul
         return Err(Problem::invalid("webhook", reason));
     }
     match guard::check(&webhook.url, &settings.allowed_hosts) {
-        Ok(_) => Ok(Some(webhook)),
+        // What is stored is what is called.
+        Ok((url, _)) => Ok(Some(Webhook { url: url.to_string(), ..webhook })),
         Err(refusal) => Err(Problem::invalid("webhook.url", refusal.to_string())),
     }
 }

@@ -65,6 +65,14 @@ pub enum ApprovalStanding {
     },
     /// Somebody has, or the time is over. It never changes again.
     Resolved(Resolution),
+    /// The same about another outcome than the one that was shown with the request: a run that changed hands may have come
+    /// to a different one, and what somebody has read is what counts.
+    ResolvedOther {
+        /// What was decided.
+        resolution: Resolution,
+        /// About what.
+        outcome: Box<Outcome>,
+    },
 }
 
 /// A decision.

@@ -109,8 +109,8 @@ pub struct TokensAtMost {
 
 /// Most output tokens of a call that neither the caller nor its model limits: a bounded run sends this limit with it.
 pub const BOUNDED_OUTPUT_TOKENS: u64 = 4_096;
-/// No provider counts a picture that it fetches itself as more.
-const PICTURE_TOKENS: u64 = 4_096;
+/// What a picture counts at most that a provider fetches itself: small models bill large ones as tens of thousands.
+const PICTURE_TOKENS: u64 = 50_000;
 /// What providers add to a request that has tools, generously.
 const TOOLS_TOKENS: u64 = 1_024;
 /// Published prices rise by at most this factor: for tokens written to a cache, and for long prompts.

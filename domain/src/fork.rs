@@ -11,6 +11,8 @@ use crate::{Deployment, RunId, StepId};
 pub struct Fork {
     /// The run that it was made from.
     pub of: RunId,
+    /// The run by whose id answers were put in order before a judge: of a fork of a fork the first one's.
+    pub order_of: RunId,
     /// The first step that is asked anew.
     pub from_step: StepId,
     /// The steps whose answers are kept.

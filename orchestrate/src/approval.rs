@@ -34,7 +34,8 @@ pub(crate) fn is_due(outcome: &Outcome) -> bool {
 pub(crate) async fn decided<S: Steps>(steps: &S, wish: ApprovalWish, outcome: Outcome) -> Outcome {
     let request = ApprovalRequest { wish, outcome };
     match resolution(steps, &request).await {
-        Ok(resolution) => applied(resolution, wish.on_timeout, request.outcome),
+        Ok((resolution, None)) => applied(resolution, wish.on_timeout, request.outcome),
+        Ok((resolution, Some(shown))) => applied(resolution, wish.on_timeout, shown),
         Err(StepError::Cancelled) => ended(request.outcome, RunStatus::Cancelled, StopReason::Cancelled),
         // Nobody knows what was decided, so the answer does not go out as one.
         Err(error @ (StepError::TimedOut | StepError::Unavailable(_))) => Outcome {
@@ -44,10 +45,15 @@ pub(crate) async fn decided<S: Steps>(steps: &S, wish: ApprovalWish, outcome: Ou
     }
 }
 
-async fn resolution<S: Steps>(steps: &S, request: &ApprovalRequest) -> Result<Resolution, StepError> {
+/// The decision, and what it is about where that is another outcome than this one.
+async fn resolution<S: Steps>(
+    steps: &S,
+    request: &ApprovalRequest,
+) -> Result<(Resolution, Option<Outcome>), StepError> {
     loop {
         match steps.approval(request.clone()).await? {
-            ApprovalStanding::Resolved(resolution) => return Ok(resolution),
+            ApprovalStanding::Resolved(resolution) => return Ok((resolution, None)),
+            ApprovalStanding::ResolvedOther { resolution, outcome } => return Ok((resolution, Some(*outcome))),
             ApprovalStanding::Waiting { left_ms } => steps.wait_for_signal(left_ms).await?,
         }
     }

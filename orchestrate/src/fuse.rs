@@ -15,7 +15,7 @@ use crate::{
     ask::{Ask, ask},
     ballots::{Fanout, collect},
     conform::{Conformed, Draft, conform, settle},
-    ending::Ending,
+    ending::{Ending, no_eligible_model},
     judging::{Shown, judge},
     lineup::{self, Bench, Lineup},
     program::{Run, Unselected},
@@ -27,6 +27,10 @@ pub(crate) const ROUTING_REASON: &str = "fuse-orchestration";
 
 pub(crate) async fn run<S: Steps>(run: &Run<'_, S>, spec: &FuseSpec) -> Result<Outcome, Unselected> {
     let (Lineup { authors, judges }, writers) = select(run, spec).await?;
+    if authors.len() < usize::try_from(spec.min_success).unwrap_or(usize::MAX) {
+        let too_few = ["fewer models are eligible than must answer".to_owned()];
+        return Ok(Ending::failed(run, no_eligible_model(&too_few)).outcome(ROUTING_REASON, None, None, Vec::new()));
+    }
     let mut collected = collect(run, Role::Voter, "panel", authors, Fanout::default()).await;
     let answered = u32::try_from(collected.ballots.len()).unwrap_or(u32::MAX);
     if answered < spec.min_success.max(1) {
@@ -61,9 +65,13 @@ pub(crate) async fn run<S: Steps>(run: &Run<'_, S>, spec: &FuseSpec) -> Result<O
             (Some(model), None, failure)
         }
         Err(failure) => {
+            let mismatch = collected.conform(run, Role::Voter, 0).await;
             let (model, response) = best_of(&collected.ballots);
-            answer.response = response;
-            (model, Some(failure), collected.conform(run, Role::Voter, 0).await)
+            answer.response.clone_from(&response);
+            if let Some(best) = answer.panel.first_mut() {
+                best.content = response;
+            }
+            (model, Some(failure), mismatch)
         }
     };
     let failure = first_of([written, collected.decisive_failure(judged.failure)]);

@@ -41,7 +41,9 @@ pub(crate) struct Shown<'a> {
 
 impl<'a> Shown<'a> {
     pub(crate) fn of<S: Steps>(run: &Run<'_, S>, ballots: &'a [Ballot]) -> Self {
-        Self { order: ballot_order(&run.base.run.run_id, ballots.len()), ballots }
+        // A kept verdict names places in the order of the run that it was given in.
+        let run_id = run.base.fork.as_ref().map_or(&run.base.run.run_id, |fork| &fork.order_of);
+        Self { order: ballot_order(run_id, ballots.len()), ballots }
     }
 
     /// The texts, place by place.

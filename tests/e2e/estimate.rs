@@ -110,6 +110,8 @@ async fn where_all_goes_well_the_expected_calls_are_those_that_are_made() {
         ),
         (json!({"type": "best_of_n", "candidates": 3}), vec!["candidate/1", "candidate/2", "candidate/3", "judge"]),
         (json!({"type": "adversarial", "rounds": 1}), vec!["plan", "critique/1", "revision/1"]),
+        (json!({"type": "cascade", "models": ["m4", "m1"]}), vec!["stage/1", "check/1"]),
+        (json!({"type": "fuse", "panel": 2}), vec!["panel/1", "panel/2", "judge", "fusion"]),
     ] {
         let estimate = hub.post("/v1/plan/estimate", &plan(&strategy)).await.expect(200).body;
         let expected: Vec<&str> = estimate["steps"]
@@ -122,6 +124,9 @@ async fn where_all_goes_well_the_expected_calls_are_those_that_are_made() {
         assert_eq!(expected, steps, "{estimate}");
         hub.provider.script(Rule::any([Reply::text("blue")]));
         hub.provider.script(Rule::any([Reply::text(judged)]).containing("impartial judge"));
+        hub.provider.script(Rule::any([Reply::text(r#"{"accept": true}"#)]).containing("strict examiner"));
+        let lists = r#"{"consensus": [], "contradictions": [], "gaps": []}"#;
+        hub.provider.script(Rule::any([Reply::text(lists)]).containing("impartial analyst"));
         let ran = hub.post("/v1/plan", &plan(&strategy)).await.expect(200).body;
         let made: Vec<(&str, &str)> = named(&ran["steps"]);
         let thought: Vec<(&str, &str)> =

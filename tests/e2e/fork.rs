@@ -90,6 +90,39 @@ async fn another_judge_reads_the_same_ballots_and_another_conversation_changes_o
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_kept_verdict_stays_about_the_pair_that_it_was_given_for_and_bounds_stay_too() {
+    let hub = installation().temporal_off().start().await;
+    for (model, text) in [("m1", "one"), ("m2", "two"), ("m3", "three")] {
+        hub.provider.script(Rule::model(model, [Reply::text(text)]).containing("picnic"));
+    }
+    let judge = |best: &str| Rule::any([Reply::judge_by(best)]).containing("impartial judge");
+    hub.provider.script(judge("three"));
+    let pairs = json!({"type": "best_of_n", "candidates": 3, "method": "pairwise", "judge_model": "m4"});
+    let mut body = plan(&pairs);
+    body["bounds"] = json!({"max_calls": 7});
+    let first = hub.post("/v1/plan", &body).await.expect(200).body;
+    assert_eq!((&first["negotiated_model"], &first["usage"]["calls"]), (&json!("m3"), &json!(7)), "{first}");
+    let matches = |plan: &Value| plan["response"]["matches"].clone();
+    for _ in 0..4 {
+        let forked = fork(&hub, &first, &json!({"from_step": "judge/2/ab"})).await.expect(200).body;
+        assert_eq!((matches(&forked), &forked["usage"]["calls"]), (matches(&first), &json!(2)), "{forked}");
+        assert_eq!(forked["negotiated_model"], "m3");
+    }
+    // What is said about an answer that is written anew is not kept.
+    let again = fork(&hub, &first, &json!({"from_step": "candidate/3", "bounds": {"max_calls": 3}})).await;
+    let again = again.expect(200).body;
+    assert_eq!((&again["stop_reason"], &again["usage"]["calls"]), (&json!("budget_exhausted"), &json!(3)), "{again}");
+    let mut single = plan(&json!({"type": "single", "model": "m1"}));
+    single["bounds"] = json!({"max_calls": 1});
+    let single = hub.post("/v1/plan", &single).await.expect(200).body;
+    hub.provider.script(Rule::any([Reply::failure(500, "out of order")]).containing("picnic"));
+    let before = hub.provider.count();
+    fork(&hub, &single, &json!({"from_step": "answer"})).await.expect(402);
+    assert_eq!(hub.provider.count() - before, 1, "the first plan's limit holds for its fork");
+    hub.finish(Disturbance::None).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_fork_that_cannot_be_made_says_why() {
     let hub = installation().temporal_off().start().await;
     let first = hub.post("/v1/plan", &plan(&json!({"type": "vote", "voters": 2, "method": "majority"}))).await;

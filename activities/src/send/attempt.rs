@@ -6,7 +6,8 @@ use std::{
 };
 
 use tokenhub_domain::{
-    AttemptId, Bill, ErrorClass, Operation, ProviderFailure, Reply, ReplyForm, SendOutcome, SendRequest, Use,
+    AttemptId, Bill, ErrorClass, NanoDollars, Operation, ProviderFailure, Reply, ReplyForm, SendOutcome, SendRequest,
+    TokenUsage, Use,
 };
 use tokenhub_formats::Schema;
 use tokenhub_providers::{Call, Completion, Providers};
@@ -66,8 +67,8 @@ pub(super) async fn call<P: Presence>(sending: &Sending<'_, P>) -> Result<Called
     };
     world.health.note(&request.deployment, result.as_ref().map(|_| ()), began);
     let latency_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
-    let (bill, used) = result.as_ref().map(|completion| bill_of(sending, completion)).unwrap_or_default();
-    reserve::settle(sending, reserved, used).await;
+    let bill = result.as_ref().map(|completion| bill_of(sending, completion)).unwrap_or_default();
+    reserve::settle(sending, reserved, used_by(&result, bill.cost)).await;
     match result {
         Ok(completion) => answered(sending, (attempt, called), (completion, bill), schema, latency_ms).await,
         Err(failure) => {
@@ -103,15 +104,29 @@ fn opening<P: Presence>(
     }
 }
 
-/// What an answer costs, and what it takes of the limits of its run.
-fn bill_of<P: Presence>(sending: &Sending<'_, P>, completion: &Completion) -> (Bill, Use) {
+/// What an answer costs.
+fn bill_of<P: Presence>(sending: &Sending<'_, P>, completion: &Completion) -> Bill {
     let catalogue = sending.world.catalogue.load();
-    let usage = completion.usage;
-    let bill = catalogue
+    catalogue
         .model(&sending.request.deployment)
-        .map(|model| bill::of(&catalogue, model, &usage, completion.usage_json.as_deref()))
-        .unwrap_or_default();
-    (bill, Use { calls: 1, tokens: usage.input_tokens.saturating_add(usage.output_tokens), cost: bill.cost })
+        .map(|model| bill::of(&catalogue, model, &completion.usage, completion.usage_json.as_deref()))
+        .unwrap_or_default()
+}
+
+/// What a call has used of the limits of its run, where that is known: a provider that answered and counted, or that
+/// refused. Whoever broke off, was too late or was not waited for may have been paid.
+fn used_by(result: &Result<Completion, ProviderFailure>, cost: NanoDollars) -> Option<Use> {
+    match result {
+        Ok(completion) => {
+            let TokenUsage { input_tokens, output_tokens } = completion.usage;
+            let used = Use { calls: 1, tokens: input_tokens.saturating_add(output_tokens), cost };
+            completion.usage_json.is_some().then_some(used)
+        }
+        Err(failure) => {
+            let is_refusal = failure.status.is_some_and(|status| status >= 400);
+            (is_refusal || failure.class == ErrorClass::Transport).then(Use::default)
+        }
+    }
 }
 
 async fn carry_out(

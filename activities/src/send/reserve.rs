@@ -42,10 +42,10 @@ pub(super) async fn take<P: Presence>(
     })
 }
 
-/// Gives back what the call did not use. A database that is away keeps it taken, which spends too little and never too
-/// much.
-pub(super) async fn settle<P: Presence>(sending: &Sending<'_, P>, reserved: Option<Reserved>, used: Use) {
-    let Some(Reserved { taken, .. }) = reserved else { return };
+/// Gives back what the call did not use; nothing where that is not known. A database that is away keeps it taken, which
+/// spends too little and never too much.
+pub(super) async fn settle<P: Presence>(sending: &Sending<'_, P>, reserved: Option<Reserved>, used: Option<Use>) {
+    let (Some(Reserved { taken, .. }), Some(used)) = (reserved, used) else { return };
     let budgets = sending.world.store.budgets();
     if let Err(error) = budgets.settle(&sending.run.run_id, taken, used, clock::now()).await {
         tracing::warn!(error = &error as &dyn std::error::Error, run = %sending.run.run_id, "a call keeps its whole part of the budget");
@@ -79,9 +79,21 @@ struct Said {
 impl Said {
     fn in_body(body: &str) -> Self {
         let Ok(fields) = RawFields::read(body) else { return Self { limit: None, answers: 1 } };
-        let number = |name: &str| fields.get(name).and_then(|value| value.parse::<u64>().ok());
-        Self { limit: OUTPUT_LIMITS.into_iter().filter_map(number).max(), answers: number("n").unwrap_or(1).max(1) }
+        Self {
+            limit: OUTPUT_LIMITS.into_iter().filter_map(|name| whole(fields.get(name)?)).max(),
+            answers: fields.get("n").and_then(whole).unwrap_or(1).max(1),
+        }
     }
+}
+
+/// A number as providers may read it: `5.0` is five.
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "a float that large saturates, which is right"
+)]
+fn whole(value: &str) -> Option<u64> {
+    value.parse::<u64>().ok().or_else(|| value.parse::<f64>().ok().map(|number| number.ceil() as u64))
 }
 
 fn refusal(bounds: Bounds, bound: Bound, used: Use, next: Use) -> ProviderFailure {
@@ -122,6 +134,7 @@ mod tests {
         assert_eq!(said(r#"{"max_tokens":5,"max_completion_tokens":7,"n":3}"#), (Some(7), 3));
         assert_eq!(said(r#"{"max_output_tokens":9,"n":null}"#), (Some(9), 1));
         assert_eq!(said(r#"{"max_tokens":null}"#), (None, 1));
+        assert_eq!(said(r#"{"n":2.5}"#), (None, 3));
         assert_eq!(said("no JSON"), (None, 1));
     }
 }

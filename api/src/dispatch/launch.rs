@@ -102,7 +102,9 @@ pub(super) async fn is_kept(shared: &Shared, job: &Job) -> Result<bool, Problem>
     Ok(row.is_some_and(|row| match row.status {
         RunStatus::Completed | RunStatus::CompletedPartial => true,
         RunStatus::Pending | RunStatus::Running => row.owner.is_some_and(|owner| !owner.expires()),
-        RunStatus::Failed | RunStatus::Cancelled | RunStatus::BudgetExhausted | RunStatus::DeadlineExceeded => false,
+        RunStatus::Failed | RunStatus::Cancelled | RunStatus::BudgetExhausted | RunStatus::DeadlineExceeded => {
+            !row.may_be_repeated()
+        }
     }))
 }
 

@@ -41,6 +41,16 @@ impl RunBounds {
         })
     }
 
+    /// Writes those that are named into the specification of a run that has some already.
+    pub(crate) fn change(self, base: &mut SpecBase) {
+        let Bounds { max_cost, max_tokens, max_calls } = self.use_of_run;
+        base.bounds.max_cost = max_cost.or(base.bounds.max_cost);
+        base.bounds.max_tokens = max_tokens.or(base.bounds.max_tokens);
+        base.bounds.max_calls = max_calls.or(base.bounds.max_calls);
+        base.step_timeout_ms = self.step_timeout_ms.or(base.step_timeout_ms);
+        base.deadline_ms = self.deadline_ms.unwrap_or(base.deadline_ms);
+    }
+
     /// Writes them into a specification; a deadline only narrows.
     pub(crate) fn apply(self, base: &mut SpecBase) {
         base.bounds = self.use_of_run;

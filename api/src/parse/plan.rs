@@ -172,6 +172,11 @@ pub(crate) fn parse(bytes: &[u8], validation: Validation) -> Result<PlanRequest,
         }
         Some(strategy) => strategy,
     };
+    if matches!(chosen.program, Program::Cascade { check: CascadeCheck::Schema, .. })
+        && native.ask.output.schema.is_none()
+    {
+        return Err(Problem::invalid("strategy.check", "`schema` needs `output_schema`"));
+    }
     let hint = native.model.map(|model| Named { param: HINT, model });
     let mut ask = native.ask;
     ask.policy.hedge_after_ms = chosen.hedge_after_ms.or(ask.policy.hedge_after_ms);

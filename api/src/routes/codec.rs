@@ -4,6 +4,8 @@
 //! send no token, only the cookies of its user's browser; `/admin/v1/codec` is the page where the token is given for such a
 //! cookie. It opens these two routes and nothing else, and they change nothing.
 
+use std::time::{SystemTime, UNIX_EPOCH};
+
 use axum::{
     Form, Json, Router,
     extract::{Request, State, rejection::FormRejection},
@@ -22,6 +24,7 @@ use tokenhub_activities::{PayloadCodec, PayloadFault};
 use tokenhub_domain::limits;
 
 use crate::{
+    admin::AdminToken,
     body,
     error::Problem,
     parse::payloads,
@@ -33,7 +36,7 @@ pub(crate) const PATH: &str = "/admin/v1/codec";
 
 const COOKIE_NAME: &str = "tokenhub_codec";
 /// A working day.
-const COOKIE_SECS: u32 = 8 * 60 * 60;
+const COOKIE_SECS: u64 = 8 * 60 * 60;
 const SIGN_IN: &str = include_str!("codec/sign_in.html");
 const SIGNED_IN: &str = include_str!("codec/signed_in.html");
 
@@ -101,10 +104,10 @@ async fn sign_in(State(state): State<Payloads>, form: Result<Form<SignIn>, FormR
     if !token.is(&SecretString::from(given.token)) {
         return answer(Err(Problem::NotAdmin));
     }
-    let cookie = format!(
-        "{COOKIE_NAME}={}; Path={PATH}; Max-Age={COOKIE_SECS}; HttpOnly; SameSite=Strict",
-        token.proof_for(COOKIE_NAME)
-    );
+    let ends_at = now_secs().saturating_add(COOKIE_SECS);
+    let proof = token.proof_for(&purpose(ends_at));
+    let cookie =
+        format!("{COOKIE_NAME}={ends_at}.{proof}; Path={PATH}; Max-Age={COOKIE_SECS}; HttpOnly; SameSite=Strict");
     let mut response = html(SIGNED_IN);
     if let Ok(cookie) = HeaderValue::from_str(&cookie) {
         response.headers_mut().insert(SET_COOKIE, cookie);
@@ -120,11 +123,46 @@ fn has_session(state: &Payloads, headers: &HeaderMap) -> bool {
         .filter_map(|value| value.to_str().ok())
         .flat_map(|value| value.split(';'))
         .filter_map(|pair| pair.trim().split_once('='))
-        .any(|(name, value)| name == COOKIE_NAME && token.is_proof_for(COOKIE_NAME, value))
+        .any(|(name, value)| name == COOKIE_NAME && is_session(&token, value))
+}
+
+/// The browser forgets a cookie when it likes; its end is in its proof.
+fn is_session(token: &AdminToken, value: &str) -> bool {
+    let Some((ends_at, proof)) = value.split_once('.') else { return false };
+    let Ok(ends_at) = ends_at.parse::<u64>() else { return false };
+    ends_at > now_secs() && token.is_proof_for(&purpose(ends_at), proof)
+}
+
+fn purpose(ends_at: u64) -> String {
+    format!("{COOKIE_NAME}|{ends_at}")
+}
+
+fn now_secs() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(u64::MAX, |since| since.as_secs())
 }
 
 fn html(text: &'static str) -> Response {
     let policy = "default-src 'none'; style-src 'unsafe-inline'; form-action 'self'; frame-ancestors 'none'";
     let headers: [(HeaderName, &str); 2] = [(CONTENT_SECURITY_POLICY, policy), (CACHE_CONTROL, "no-store")];
     (headers, Html(text)).into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_session_ends_at_its_time_whatever_the_browser_keeps() {
+        let token = AdminToken::new(&SecretString::from("the-token"));
+        let cookie = |ends_at: u64| format!("{ends_at}.{}", token.proof_for(&purpose(ends_at)));
+        let later = now_secs() + 60;
+        assert!(is_session(&token, &cookie(later)));
+        assert!(!is_session(&token, &cookie(now_secs() - 1)));
+        let prolonged = cookie(later).replacen(&later.to_string(), &(later + 1).to_string(), 1);
+        assert!(
+            !is_session(&token, &prolonged)
+                && !is_session(&token, "")
+                && !is_session(&token, &token.proof_for(COOKIE_NAME))
+        );
+    }
 }

@@ -238,7 +238,16 @@ impl Watch {
         let is_last = is_last(next);
         let mut data = data_of(&self.run_id, next);
         if is_last {
-            data.insert("plan".to_owned(), self.plan().await?.into());
+            match self.plan().await {
+                Ok(plan) => {
+                    data.insert("plan".to_owned(), plan.into());
+                }
+                Err(problem @ Problem::StoreAway) => return Err(problem),
+                // The end is worth telling without it.
+                Err(problem) => {
+                    tracing::warn!(%problem, run = %self.run_id, "a plan cannot be shown in its last event");
+                }
+            }
         }
         let Some(next) = self.read.pop_front() else { return Ok(Look::Nothing) };
         Ok(self.told(next.seq, &next.name, data, is_last))

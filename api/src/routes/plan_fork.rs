@@ -9,8 +9,8 @@ use axum::{
 };
 use serde_json::{Map, Value};
 use tokenhub_domain::{
-    Deployment, EventKeeping, Fork, KeptStep, ModelChoice, Outcome, PlanSpec, RunContext, RunId, StepId, StepRecord,
-    Text, limits,
+    Deployment, ErrorClass, EventKeeping, Fork, KeptStep, ModelChoice, Outcome, PlanSpec, Role, RunContext, RunId,
+    StepId, StepRecord, Text, limits,
 };
 use tokenhub_store::RunRow;
 
@@ -30,6 +30,10 @@ use crate::{
     state::{Gate, Models, Runner},
 };
 
+/// Bytes of text that make a token on average.
+const BYTES_PER_TOKEN: u64 = 4;
+/// How the ids of plans begin.
+const PLAN_PREFIX: &str = "plan_";
 const FROM_STEP: &str = "from_step";
 const FIELDS: [&str; 8] = [FROM_STEP, "model", "judge_model", "messages", "bounds", "background", "wait_ms", "stream"];
 
@@ -56,12 +60,15 @@ async fn fork(gate: &Gate, models: &Models, runner: &Runner, id: &str, request: 
     let wish = durability::wish(&entry.headers, Delivery::Whole)?;
     let identity = entry.identity()?;
     let row = find(runner, &entry.caller, id).await?;
+    if !row.run_id.as_str().starts_with(PLAN_PREFIX) {
+        return Err(Problem::invalid("id", "is no plan: only runs of POST /v1/plan are forked"));
+    }
     let Some(outcome) = dispatch::outcome_of(&row)? else { return Err(Problem::RunNotFinished { id: id.to_owned() }) };
     let mut spec: PlanSpec = serde_json::from_str(&row.spec_json).map_err(|_| Problem::Internal)?;
     let fork = keeping(&row, &spec, &outcome, from_step(&body)?)?;
     converse(runner, &row, &mut spec, &body).await?;
     renew(models, &entry, &mut spec, fork);
-    bounds.apply(spec.base_mut());
+    bounds.change(spec.base_mut());
     name_models(models, &entry, &mut spec, &body)?;
     let counted = counted_as_kind(spec.kind());
     let job = Job { spec, wish, identity, readback: Readback::Promised, webhook: None };
@@ -85,14 +92,38 @@ fn keeping(row: &RunRow, spec: &PlanSpec, outcome: &Outcome, from_step: &str) ->
         Problem::invalid(FROM_STEP, format!("must be one of the plan's steps: {}", ids.join(", ")))
     })?;
     let earlier = spec.base().fork.as_ref();
-    let kept = |step: &StepRecord| {
-        let deployment = Deployment::new(step.model.clone()?, step.provider.clone()?);
-        let before = earlier.and_then(|fork| fork.of_step(&step.id)).cloned();
-        let own = || KeptStep { step: step.id.clone(), run_id: row.run_id.clone(), deployment };
-        Some(before.unwrap_or_else(own))
-    };
-    let answered = outcome.steps.iter().take(place).filter(|step| step.error_class.is_none());
-    Ok(Fork { of: row.run_id.clone(), from_step: StepId::from(from_step), kept: answered.filter_map(kept).collect() })
+    let mut kept = Vec::new();
+    let mut is_whole = true;
+    for step in outcome.steps.iter().take(place) {
+        // What was said about answers that are asked for anew says nothing of the new ones.
+        let answer = if is_whole || !depends_on_others(step.role) { kept_step(row, earlier, step) } else { None };
+        is_whole &= answer.is_some();
+        kept.extend(answer);
+    }
+    let order_of = earlier.map_or(&row.run_id, |fork| &fork.order_of).clone();
+    Ok(Fork { of: row.run_id.clone(), order_of, from_step: StepId::from(from_step), kept })
+}
+
+/// An answer that was paid for. One that could not be used was all the same.
+fn kept_step(row: &RunRow, earlier: Option<&Fork>, step: &StepRecord) -> Option<KeptStep> {
+    let is_answered = matches!(step.error_class, None | Some(ErrorClass::BadOutput));
+    if let Some(before) = earlier.and_then(|fork| fork.of_step(&step.id)).filter(|_| is_answered) {
+        return Some(before.clone());
+    }
+    let deployment = Deployment::new(step.model.clone()?, step.provider.clone()?);
+    (is_answered && step.attempts > 0).then(|| KeptStep {
+        step: step.id.clone(),
+        run_id: row.run_id.clone(),
+        deployment,
+    })
+}
+
+/// Whether a step reads what others wrote.
+fn depends_on_others(role: Role) -> bool {
+    match role {
+        Role::Critic | Role::Reviser | Role::Judge | Role::Refiner | Role::Writer => true,
+        Role::Answer | Role::Planner | Role::Voter | Role::Candidate => false,
+    }
 }
 
 /// Another conversation for what is asked anew.
@@ -111,6 +142,7 @@ async fn converse(
     })?;
     let mut request: Map<String, Value> = serde_json::from_str(&original).map_err(|_| Problem::Internal)?;
     request.insert("messages".to_owned(), messages.clone());
+    base.estimated_input_tokens = tokenhub_domain::user_text(&request).len() as u64 / BYTES_PER_TOKEN;
     base.original = Text::Inline(Value::Object(request).to_string());
     Ok(())
 }

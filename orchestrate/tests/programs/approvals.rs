@@ -73,6 +73,15 @@ fn each_decision_and_each_policy_has_its_end_and_the_answer_is_kept() {
 }
 
 #[test]
+fn what_somebody_has_read_goes_out_also_where_the_run_came_to_something_else_meanwhile() {
+    let shown = Scripted::new(&["beta"], &[("answer", &[Play::Says("as read")])]).play(PlanSpec::Refine(refine(1)));
+    let decided =
+        ApprovalStanding::ResolvedOther { resolution: Resolution::Approved, outcome: Box::new(shown.clone()) };
+    let (outcome, _) = played(vec![Ok(decided)], OnTimeout::Fail);
+    assert_eq!(outcome, shown);
+}
+
+#[test]
 fn a_wait_that_is_cancelled_or_cannot_be_kept_up_ends_the_run_with_its_answer() {
     let (outcome, _) = played(vec![Err(StepError::Cancelled)], OnTimeout::Approve);
     assert_eq!((outcome.status, outcome.stop_reason), (RunStatus::Cancelled, StopReason::Cancelled));

@@ -71,3 +71,24 @@ fn a_missing_panelist_an_unreadable_judge_and_a_dead_writer_make_it_partial() {
     assert_eq!((fused(&outcome).response.as_inline(), &fused(&outcome).writer), (Some("best"), &None));
     assert_eq!(outcome.negotiated_model.unwrap().as_str(), "a");
 }
+
+#[test]
+fn the_panelists_answer_goes_out_as_it_was_repaired_and_too_small_a_panel_is_not_asked() {
+    let dead = [Play::Fails(ErrorClass::BadRequest)];
+    let (outcome, steps) = played(
+        &[
+            ("panel/1", &[Play::Misses("{}", "no colour")]),
+            ("panel/1/repair", &[Play::Says("{\"colour\": 1}")]),
+            ("judge", &[Play::Says(FOUND)]),
+            ("fusion", &dead),
+        ],
+        1,
+    );
+    assert!(steps.sent().iter().any(|call| call == "panel/1/repair a 1"), "{:?}", steps.sent());
+    assert_eq!(fused(&outcome).response.as_inline(), Some("{\"colour\": 1}"));
+    assert_eq!(fused(&outcome).panel[0].content.as_inline(), Some("{\"colour\": 1}"));
+
+    let steps = Scripted::new(&["a", "d"], &[]);
+    let outcome = steps.play(fuse(3));
+    assert_eq!((outcome.status, steps.sent().len()), (RunStatus::Failed, 0));
+}

@@ -85,7 +85,7 @@ pub(super) async fn insert(store: &Store, run: &NewRun) -> Result<Inserted, Stor
         if current.body_hash.as_ref() != body_hash {
             return Ok(Inserted::Conflict(current));
         }
-        let may_repeat = run.idempotency.is_some() && current.run_id != run.run_id && has_failed(current.status);
+        let may_repeat = run.idempotency.is_some() && current.run_id != run.run_id && current.may_be_repeated();
         if !may_repeat {
             return Ok(Inserted::Existing(current));
         }
@@ -95,13 +95,6 @@ pub(super) async fn insert(store: &Store, run: &NewRun) -> Result<Inserted, Stor
         }
     }
     Err(StoreError::Contended(WHAT))
-}
-
-fn has_failed(status: RunStatus) -> bool {
-    match status {
-        RunStatus::Failed | RunStatus::Cancelled | RunStatus::BudgetExhausted | RunStatus::DeadlineExceeded => true,
-        RunStatus::Pending | RunStatus::Running | RunStatus::Completed | RunStatus::CompletedPartial => false,
-    }
 }
 
 /// Adds the row, with what belongs to it or not at all. False: another row is in the way.

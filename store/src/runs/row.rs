@@ -69,6 +69,17 @@ pub struct RunRow {
 }
 
 impl RunRow {
+    /// Whether the same request may be carried out once more: it has ended without an answer. One whose answer somebody
+    /// refused, or nobody decided about, has one.
+    pub fn may_be_repeated(&self) -> bool {
+        match self.status {
+            RunStatus::Failed | RunStatus::Cancelled | RunStatus::BudgetExhausted | RunStatus::DeadlineExceeded => {
+                !matches!(self.stop_reason, Some(StopReason::Rejected | StopReason::ApprovalExpired))
+            }
+            RunStatus::Pending | RunStatus::Running | RunStatus::Completed | RunStatus::CompletedPartial => false,
+        }
+    }
+
     pub(crate) fn from_model(model: runs::Model) -> Result<Self, StoreError> {
         let status = RunStatus::parse(&model.status)
             .ok_or_else(|| StoreError::Decode { column: "runs.status", value: model.status.clone() })?;
