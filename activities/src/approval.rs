@@ -33,12 +33,12 @@ pub(crate) async fn run(
     } else {
         row
     };
-    let shown = serde_json::from_str::<Outcome>(&row.outcome_json)?;
-    let standing = standing(row, now);
-    if let ApprovalStanding::Resolved(resolution) = &standing
-        && shown != request.outcome
-    {
-        return Ok(ApprovalStanding::ResolvedOther { resolution: resolution.clone(), outcome: Box::new(shown) });
+    let standing = standing(&row, now);
+    if let ApprovalStanding::Resolved(resolution) = &standing {
+        let shown: Outcome = serde_json::from_str(&row.outcome_json)?;
+        if shown != request.outcome {
+            return Ok(ApprovalStanding::ResolvedOther { resolution: resolution.clone(), outcome: Box::new(shown) });
+        }
     }
     Ok(standing)
 }
@@ -97,14 +97,14 @@ fn event(keeping: EventKeeping, name: PlanEvent, data: &Value, at: UnixMicros) -
     }
 }
 
-fn standing(row: ApprovalRow, now: UnixMicros) -> ApprovalStanding {
+fn standing(row: &ApprovalRow, now: UnixMicros) -> ApprovalStanding {
     ApprovalStanding::Resolved(match row.state {
         ApprovalState::Pending => {
             let left_ms = row.expires_at.millis_since(now).max(LEFT_MS_MIN);
             return ApprovalStanding::Waiting { left_ms };
         }
         ApprovalState::Approved => Resolution::Approved,
-        ApprovalState::Edited => match row.edited {
+        ApprovalState::Edited => match row.edited.clone() {
             Some(text) => Resolution::Edited { text },
             None => Resolution::Approved,
         },

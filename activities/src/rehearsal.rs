@@ -11,13 +11,13 @@ use std::{
 use tokenhub_domain::{
     ApprovalRequest, ApprovalStanding, AttemptId, Catalogue, ClassifyRequest, Deployment, ErrorClass, FinishRequest,
     Mismatch, NanoDollars, NextMove, Outcome, PlanSpec, Prompt, ProviderFailure, Reply, Resolution, Role, Segment,
-    SelectRequest, Selection, SendOutcome, SendRequest, StepError, StepId, Text, TokenUsage, TokensAtMost, UnixMicros,
-    Use, input_tokens_max, limits, render,
+    SelectRequest, Selection, SendOutcome, SendRequest, StepError, StepId, Text, TokenUsage, UnixMicros, Use,
+    input_tokens_max, limits, render,
 };
 use tokenhub_orchestrate::{Finished, Steps};
 use tokenhub_routing::Jitter;
 
-use crate::{World, select, send::output_at_most};
+use crate::{World, select, send::Said};
 
 /// Bytes of text that make a token on average.
 const BYTES_PER_TOKEN: u64 = 4;
@@ -102,6 +102,8 @@ struct Seen {
     lengths: HashMap<String, u64>,
     /// Steps whose next try answers.
     last_tries: HashSet<StepId>,
+    /// What each step takes, and the output tokens of its answer.
+    priced: HashMap<StepId, (Use, u64)>,
     /// Everybody who may be asked.
     deployments: Vec<Deployment>,
     /// Output tokens of the longest verdict.
@@ -114,10 +116,14 @@ impl Stage {
         self.seen.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// What a call takes, and the output tokens of its answer. Every try of a step asks the same, so it is priced once.
     fn take(&self, request: &SendRequest) -> (Use, u64) {
+        let mut seen = self.seen();
+        if let Some(priced) = seen.priced.get(&request.step) {
+            return *priced;
+        }
         let catalogue = self.world.catalogue.load();
         let body = render(&request.prompt, request.dialect).unwrap_or_default();
-        let mut seen = self.seen();
         let mut quoted = quoted(&request.prompt, &seen.lengths);
         if request.role == Role::Writer {
             quoted = quoted.saturating_add(seen.verdict_tokens);
@@ -132,12 +138,14 @@ impl Stage {
             }
             Course::Worst => {
                 let input = input_tokens_max(&body).saturating_add(quoted.saturating_mul(TOKENIZERS_FACTOR));
-                dearest_of(&catalogue, request, &body, input, &seen.deployments)
+                let asked = seen.deployments.iter().chain([&request.deployment]);
+                dearest_of(&catalogue, &Said::in_body(&body), input, asked)
             }
         };
         if request.role == Role::Judge {
             seen.verdict_tokens = seen.verdict_tokens.max(output);
         }
+        seen.priced.insert(request.step.clone(), (takes, output));
         (takes, output)
     }
 
@@ -176,25 +184,19 @@ impl Stage {
 
 /// The most that a call can take whoever of `deployments` it goes to, because the one that fails in a rehearsal may be the
 /// one that goes on in the run; and its output limit.
-fn dearest_of(
+fn dearest_of<'a>(
     catalogue: &Catalogue,
-    request: &SendRequest,
-    body: &str,
+    said: &Said,
     input: u64,
-    deployments: &[Deployment],
+    deployments: impl Iterator<Item = &'a Deployment>,
 ) -> (Use, u64) {
-    let mut most = (Use { calls: 1, ..Use::default() }, 0);
-    for deployment in deployments.iter().chain([&request.deployment]) {
-        let asked = SendRequest { deployment: deployment.clone(), ..request.clone() };
-        let (limit, answers) = output_at_most(catalogue, &asked, body);
-        let tokens = TokensAtMost { input, output: limit.saturating_mul(answers) };
-        let unpriced = Use { calls: 1, tokens: tokens.input.saturating_add(tokens.output), ..Use::default() };
-        let takes = catalogue.model(deployment).map_or(unpriced, |model| model.use_at_most(tokens));
-        most.0.tokens = most.0.tokens.max(takes.tokens);
-        most.0.cost = most.0.cost.max(takes.cost);
-        most.1 = most.1.max(limit);
-    }
-    most
+    deployments.map(|deployment| said.at_most(catalogue, deployment, input)).fold(
+        (Use { calls: 1, ..Use::default() }, 0),
+        |(most, longest), (takes, limit)| {
+            let (tokens, cost) = (most.tokens.max(takes.tokens), most.cost.max(takes.cost));
+            (Use { tokens, cost, ..most }, longest.max(limit))
+        },
+    )
 }
 
 /// Tokens of the earlier answers that a prompt quotes.

@@ -9,7 +9,7 @@ mod journaled;
 mod reserve;
 mod shape;
 
-pub(crate) use reserve::output_at_most;
+pub(crate) use reserve::Said;
 
 use std::time::Duration;
 

@@ -83,16 +83,20 @@ pub(crate) fn ask(body: &Map<String, Value>, policy: PolicyWish) -> Result<Ask, 
     let original = serde_json::to_string(body).unwrap_or_default();
     let demands = Demands::read(Dialect::Chat, &RawObject::read(&original)?)?;
     let original = demands::without_list(original, &demands);
-    let text_chars = tokenhub_domain::user_text(body).chars().count() as u64;
     let limit = ["max_completion_tokens", "max_tokens"].iter().find_map(|name| body.get(*name)?.as_u64());
     Ok(Ask {
         original,
-        estimated_input_tokens: text_chars.div_ceil(CHARS_PER_TOKEN),
+        estimated_input_tokens: estimated_input_tokens(body),
         estimated_output_tokens: limit.unwrap_or(limits::ESTIMATED_OUTPUT_TOKENS),
         policy,
         demands,
         output: OutputWish::default(),
     })
+}
+
+/// What the conversation in a body of Chat Completions counts as, about.
+pub(crate) fn estimated_input_tokens(body: &Map<String, Value>) -> u64 {
+    (tokenhub_domain::user_text(body).chars().count() as u64).div_ceil(CHARS_PER_TOKEN)
 }
 
 /// A model name: absent, empty and `*` all mean that routing chooses.

@@ -151,17 +151,8 @@ pub(crate) fn native_around(outcome: &Outcome, response: Value) -> Map<String, V
 
 /// The one text that a program came to, when it came to any.
 pub(crate) fn chosen_text(outcome: &Outcome) -> Option<&str> {
-    match outcome.answer.as_ref()? {
-        Answer::Chat { .. } => None,
-        Answer::Adversarial(answer) => {
-            answer.rounds.last().map_or(&answer.initial_plan, |round| &round.refined_plan).as_inline()
-        }
-        Answer::Vote(answer) => answer.ballots.get(answer.selected)?.content.as_inline(),
-        Answer::Refine(answer) => answer.refined_response.as_inline(),
-        Answer::BestOfN(answer) => answer.candidates.get(answer.selected)?.content.as_inline(),
-        Answer::Cascade(answer) => answer.response.as_inline(),
-        Answer::Fuse(answer) => answer.response.as_inline(),
-    }
+    let answer = outcome.answer.as_ref().filter(|answer| !matches!(answer, Answer::Chat { .. }))?;
+    answer.main_text()?.as_inline()
 }
 
 /// The failure of a run as a problem; `members` go into a problem document.

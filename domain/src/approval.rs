@@ -164,7 +164,22 @@ pub fn expiry(wish: ApprovalWish, now: UnixMicros) -> UnixMicros {
 }
 
 impl Answer {
-    /// The text that counts: what an edit replaces. Of a chat it is the provider's whole body.
+    /// The text that counts. Of a chat it is the provider's whole body.
+    pub fn main_text(&self) -> Option<&Text> {
+        match self {
+            Self::Chat { body } => Some(body),
+            Self::Adversarial(answer) => {
+                Some(answer.rounds.last().map_or(&answer.initial_plan, |round| &round.refined_plan))
+            }
+            Self::Vote(answer) => answer.ballots.get(answer.selected).map(|ballot| &ballot.content),
+            Self::Refine(answer) => Some(&answer.refined_response),
+            Self::BestOfN(answer) => answer.candidates.get(answer.selected).map(|ballot| &ballot.content),
+            Self::Cascade(answer) => Some(&answer.response),
+            Self::Fuse(answer) => Some(&answer.response),
+        }
+    }
+
+    /// The same: what an edit replaces.
     pub fn main_text_mut(&mut self) -> Option<&mut Text> {
         match self {
             Self::Chat { body } => Some(body),

@@ -86,16 +86,6 @@ impl Use {
             cost: self.cost + other.cost,
         }
     }
-
-    /// So many of them.
-    #[must_use]
-    pub fn times(self, count: u32) -> Self {
-        Self {
-            calls: self.calls.saturating_mul(count),
-            tokens: self.tokens.saturating_mul(u64::from(count)),
-            cost: NanoDollars(self.cost.0.saturating_mul(i64::from(count))),
-        }
-    }
 }
 
 /// The most tokens that one call can use.
@@ -152,7 +142,10 @@ mod tests {
         assert_eq!(exceeded(Use { calls: 2, ..one }), Some("max_calls"));
         assert_eq!(exceeded(Use { tokens: 6, ..one }), Some("max_tokens"));
         assert_eq!(exceeded(Use { cost: NanoDollars(51), ..one }), Some("max_cost_usd"));
-        assert_eq!(Bounds::default().exceeded_by(one, one.times(1_000)), None);
+        assert_eq!(
+            Bounds::default().exceeded_by(one, Use { calls: 1_000, tokens: 5_000, cost: NanoDollars(50_000) }),
+            None
+        );
         assert!(Bounds::default().is_empty());
     }
 

@@ -137,6 +137,7 @@ generated_id!(RequestId, "req_");
 generated_id!(AttemptId, "att_");
 generated_id!(InstanceId, "inst_");
 
+const PLAN_PREFIX: &str = "plan_";
 const RESPONSE_PREFIX: &str = "resp_";
 /// Of a UUID without hyphens.
 const UUID_DIGITS: usize = 32;
@@ -144,7 +145,12 @@ const UUID_DIGITS: usize = 32;
 impl RunId {
     /// A new id for a plan.
     pub fn generate_plan() -> Self {
-        Self::new(format!("plan_{}", uuid::Uuid::now_v7().simple()))
+        Self::new(format!("{PLAN_PREFIX}{}", uuid::Uuid::now_v7().simple()))
+    }
+
+    /// Whether it is the id of a plan.
+    pub fn is_plan(&self) -> bool {
+        self.as_str().starts_with(PLAN_PREFIX)
     }
 
     /// A new id for a chat or any other run of one call.

@@ -62,6 +62,19 @@ impl RunStatus {
         Self::ALL.into_iter().find(|status| status.as_str() == name)
     }
 
+    /// Whether there is an answer.
+    pub fn is_answered(self) -> bool {
+        match self {
+            Self::Completed | Self::CompletedPartial => true,
+            Self::Pending
+            | Self::Running
+            | Self::Failed
+            | Self::Cancelled
+            | Self::BudgetExhausted
+            | Self::DeadlineExceeded => false,
+        }
+    }
+
     /// Whether nothing will change any more.
     pub fn is_final(self) -> bool {
         match self {

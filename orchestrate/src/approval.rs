@@ -19,15 +19,7 @@ use crate::{Steps, ending};
 
 /// Only an answer can be decided about.
 pub(crate) fn is_due(outcome: &Outcome) -> bool {
-    match outcome.status {
-        RunStatus::Completed | RunStatus::CompletedPartial => outcome.answer.is_some(),
-        RunStatus::Pending
-        | RunStatus::Running
-        | RunStatus::Failed
-        | RunStatus::Cancelled
-        | RunStatus::BudgetExhausted
-        | RunStatus::DeadlineExceeded => false,
-    }
+    outcome.status.is_answered() && outcome.answer.is_some()
 }
 
 /// Asks for a decision, waits for it, and makes of `outcome` what it says.

@@ -6,8 +6,8 @@
 //! the run partial.
 
 use tokenhub_domain::{
-    Answer, Ballot, Candidate, FuseAnswer, FuseSpec, Outcome, ProviderFailure, ReplyForm, Role, RoutingProfile,
-    ShortlistWish, StopReason, Text,
+    Answer, Ballot, Candidate, FuseAnswer, FuseSpec, Outcome, ReplyForm, Role, RoutingProfile, ShortlistWish,
+    StopReason, Text,
 };
 
 use crate::{
@@ -74,7 +74,7 @@ pub(crate) async fn run<S: Steps>(run: &Run<'_, S>, spec: &FuseSpec) -> Result<O
             (model, Some(failure), mismatch)
         }
     };
-    let failure = first_of([written, collected.decisive_failure(judged.failure)]);
+    let failure = written.or_else(|| collected.decisive_failure(judged.failure));
     let ending = Ending::of(run, failure, StopReason::Answered);
     let settled = settle(run, mismatch, ending);
     let answer = settled.is_kept.then_some(Answer::Fuse(answer));
@@ -84,10 +84,6 @@ pub(crate) async fn run<S: Steps>(run: &Run<'_, S>, spec: &FuseSpec) -> Result<O
 /// The answer of the best-ranked panelist that gave one.
 fn best_of(ballots: &[Ballot]) -> (Option<tokenhub_domain::ModelId>, Text) {
     ballots.first().map_or_else(Default::default, |first| (Some(first.model.clone()), first.content.clone()))
-}
-
-fn first_of(failures: [Option<ProviderFailure>; 2]) -> Option<ProviderFailure> {
-    failures.into_iter().flatten().next()
 }
 
 async fn select<S: Steps>(run: &Run<'_, S>, spec: &FuseSpec) -> Result<(Lineup, Vec<Candidate>), Unselected> {

@@ -4,8 +4,6 @@
 //! answers, the match is a tie, and the earlier candidate goes on. A single-elimination bracket over the run's own order
 //! needs 2 (n - 1) verdicts. Owns bracket and tie rule; must not know who wrote what.
 
-use std::pin::pin;
-
 use tokenhub_domain::{Ballot, Candidate, Match, MatchResult, ModelId, ProviderFailure, StepRecord, VoteDecision};
 
 use crate::{
@@ -69,30 +67,26 @@ async fn round<S: Steps>(
             let question = prompts::verdict(&run.base.original, &texts);
             let step = format!("judge/{number}/{order}");
             async move {
-                let read = |reply: &str| verdict::winner(reply, 2);
-                let said = judge_as(run, &step, question, judges.to_vec(), read).await;
-                (said.verdict.map(|winner| if winner == 0 { first } else { second }), said)
+                let read = |reply: &str| verdict::winner(reply, 2).map(|winner| [first, second][winner]);
+                judge_as(run, &step, question, judges.to_vec(), read).await
             }
         })
     });
-    let mut named: Vec<Option<(Option<usize>, Judged<usize>)>> = pairs.iter().flat_map(|_| [None, None]).collect();
-    let mut completions = pin!(Completions::new(verdicts));
-    while let Some((place, verdict)) = completions.next().await {
-        if let Some(slot) = named.get_mut(place) {
-            *slot = Some(verdict);
+    let mut said: Vec<Option<Judged<usize>>> = pairs.iter().flat_map(|_| [None, None]).collect();
+    let mut completions = Completions::new(verdicts);
+    while let Some((place, judged)) = completions.next().await {
+        if let Some(slot) = said.get_mut(place) {
+            *slot = Some(judged);
         }
     }
-    let mut named = named.into_iter().map(|verdict| verdict.map_or((None, None), |(who, said)| (who, Some(said))));
     let mut winners = Vec::with_capacity(standing.len().div_ceil(2));
-    for (left, right) in pairs {
-        let mut said = [None, None];
-        for (slot, (who, verdict)) in said.iter_mut().zip(named.by_ref()) {
-            *slot = who;
-            if let Some(verdict) = verdict {
-                note(tournament, verdict);
-            }
+    for ((left, right), both) in pairs.into_iter().zip(said.chunks_mut(2)) {
+        let mut named = [None, None];
+        for (slot, judged) in named.iter_mut().zip(both.iter_mut().filter_map(Option::take)) {
+            *slot = judged.verdict;
+            note(tournament, judged);
         }
-        let (winner, result) = decide((left, right), said);
+        let (winner, result) = decide((left, right), named);
         tournament.matches.push(Match { left, right, winner, result });
         winners.push(winner);
     }

@@ -111,6 +111,32 @@ async fn a_bounded_call_goes_out_with_an_output_limit_and_an_unbounded_one_as_it
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_nobody_knows_the_cost_of_stays_taken_and_a_refusal_is_given_back() {
+    let hub = installation().temporal_off().start().await;
+    let limited = |mode: &Value| {
+        let mut body = plan(mode, &json!({"max_tokens": 300, "step_timeout_ms": 400}));
+        body["request"]["parameters"] = json!({"max_tokens": 100});
+        body
+    };
+    // The worst case of one call is between half of the limit and all of it.
+    hub.provider.script(Rule::any([Reply::text("late").delay_ms(SLOW_MS)]));
+    hub.post("/v1/plan", &limited(&json!({}))).await.expect(402);
+    assert_eq!(hub.provider.count(), 1, "who was too late may have been paid");
+
+    let uncounted = r#"{"id":"c","object":"chat.completion","choices":[{"index":0,"finish_reason":"stop",
+        "message":{"role":"assistant","content":"not counted"}}]}"#;
+    hub.provider.script(Rule::any([Reply::raw("application/json", uncounted)]));
+    let one_by_one = json!({"mode": "vote", "voters": 2, "method": "majority", "parallelism": 1});
+    let answer = hub.post("/v1/plan", &limited(&one_by_one)).await.expect(200);
+    assert_eq!((&answer.body["stop_reason"], hub.provider.count()), (&json!("budget_exhausted"), 2), "{}", answer.text);
+
+    hub.provider.script(Rule::any([Reply::error(500, "server_error", "out of order"), Reply::text("red")]));
+    let answer = hub.post("/v1/plan", &limited(&json!({}))).await.expect(200);
+    assert_eq!((&answer.body["status"], hub.provider.count()), (&json!("completed"), 4), "{}", answer.text);
+    hub.finish(Disturbance::None).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_call_whose_worker_was_killed_keeps_its_part() {
     let mut hub = installation().start().await;
     hub.provider.script(Rule::any([Reply::text("red").delay_ms(3_000)]));

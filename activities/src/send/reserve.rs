@@ -4,8 +4,8 @@
 //! same run. A process that dies between the two leaves the worst case taken, because the call may have been paid.
 
 use tokenhub_domain::{
-    BOUNDED_OUTPUT_TOKENS, Bound, Bounds, Catalogue, ErrorClass, ProviderFailure, RawFields, SendRequest, TokensAtMost,
-    Use, input_tokens_max,
+    BOUNDED_OUTPUT_TOKENS, Bound, Bounds, Catalogue, Deployment, ErrorClass, ProviderFailure, RawFields, SendRequest,
+    TokensAtMost, Use, input_tokens_max,
 };
 use tokenhub_store::Room;
 
@@ -52,37 +52,38 @@ pub(super) async fn settle<P: Presence>(sending: &Sending<'_, P>, reserved: Opti
     }
 }
 
-/// The output limit of a call to `request`, whose body is `body`, and how many answers it asks for.
-pub(crate) fn output_at_most(catalogue: &Catalogue, request: &SendRequest, body: &str) -> (u64, u64) {
-    let Said { limit, answers } = Said::in_body(body);
-    let models_own = || catalogue.model(&request.deployment).and_then(|model| model.max_output_tokens);
-    let limit = request.max_output_tokens.or(limit).or_else(models_own).unwrap_or(BOUNDED_OUTPUT_TOKENS);
-    (limit, answers)
-}
-
 /// The most that the call can use, and the output limit that makes it so.
 fn at_most(catalogue: &Catalogue, request: &SendRequest, body: &[u8]) -> (Use, u64) {
     let body = std::str::from_utf8(body).unwrap_or_default();
-    let model = catalogue.model(&request.deployment);
-    let (limit, answers) = output_at_most(catalogue, request, body);
-    let tokens = TokensAtMost { input: input_tokens_max(body), output: limit.saturating_mul(answers) };
-    let unpriced = Use { calls: 1, tokens: tokens.input.saturating_add(tokens.output), ..Use::default() };
-    (model.map_or(unpriced, |model| model.use_at_most(tokens)), limit)
+    let mut said = Said::in_body(body);
+    said.limit = request.max_output_tokens.or(said.limit);
+    said.at_most(catalogue, &request.deployment, input_tokens_max(body))
 }
 
 /// What a body says of its answer.
-struct Said {
+pub(crate) struct Said {
     limit: Option<u64>,
     answers: u64,
 }
 
 impl Said {
-    fn in_body(body: &str) -> Self {
+    /// Reads `body`, a request of any protocol.
+    pub(crate) fn in_body(body: &str) -> Self {
         let Ok(fields) = RawFields::read(body) else { return Self { limit: None, answers: 1 } };
         Self {
             limit: OUTPUT_LIMITS.into_iter().filter_map(|name| whole(fields.get(name)?)).max(),
             answers: fields.get("n").and_then(whole).unwrap_or(1).max(1),
         }
+    }
+
+    /// The most that a call to `deployment` with so many input tokens can use, and the output limit that makes it so.
+    pub(crate) fn at_most(&self, catalogue: &Catalogue, deployment: &Deployment, input: u64) -> (Use, u64) {
+        let model = catalogue.model(deployment);
+        let models_own = || model.and_then(|model| model.max_output_tokens);
+        let limit = self.limit.or_else(models_own).unwrap_or(BOUNDED_OUTPUT_TOKENS);
+        let tokens = TokensAtMost { input, output: limit.saturating_mul(self.answers) };
+        let unpriced = Use { calls: 1, tokens: tokens.input.saturating_add(tokens.output), ..Use::default() };
+        (model.map_or(unpriced, |model| model.use_at_most(tokens)), limit)
     }
 }
 

@@ -99,12 +99,8 @@ pub(super) async fn is_kept(shared: &Shared, job: &Job) -> Result<bool, Problem>
     let Some(identity) = &job.identity else { return Ok(false) };
     let tenant = &job.spec.base().run.tenant;
     let row = shared.world.store.runs().of_scope(tenant, &identity.scope_hash).await.map_err(|error| away(&error))?;
-    Ok(row.is_some_and(|row| match row.status {
-        RunStatus::Completed | RunStatus::CompletedPartial => true,
-        RunStatus::Pending | RunStatus::Running => row.owner.is_some_and(|owner| !owner.expires()),
-        RunStatus::Failed | RunStatus::Cancelled | RunStatus::BudgetExhausted | RunStatus::DeadlineExceeded => {
-            !row.may_be_repeated()
-        }
+    Ok(row.is_some_and(|row| {
+        if row.status.is_final() { !row.may_be_repeated() } else { row.owner.is_some_and(|owner| !owner.expires()) }
     }))
 }
 

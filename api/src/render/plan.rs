@@ -39,18 +39,11 @@ pub(crate) fn plan_object(identity: Identity<'_>, outcome: &Outcome) -> Map<Stri
     if outcome.edited {
         object.insert("edited".to_owned(), true.into());
     }
-    if is_failure(outcome.status) {
+    if outcome.status.is_final() && !outcome.status.is_answered() {
         let class = outcome.failure.as_ref().map(|failure| failure.class.as_str());
         object.insert("error".to_owned(), json!({"class": class, "message": crate::error::failure_text(outcome)}));
     }
     object
-}
-
-fn is_failure(status: RunStatus) -> bool {
-    match status {
-        RunStatus::Failed | RunStatus::Cancelled | RunStatus::BudgetExhausted | RunStatus::DeadlineExceeded => true,
-        RunStatus::Pending | RunStatus::Running | RunStatus::Completed | RunStatus::CompletedPartial => false,
-    }
 }
 
 /// The object of a run that has no result yet, with the time since which it is on its way (RFC 3339, UTC).

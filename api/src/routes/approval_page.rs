@@ -35,11 +35,12 @@ fn document(body: &str) -> String {
 
 /// The text that would go out.
 fn answer_of(outcome: &Outcome) -> String {
-    let mut answer = outcome.answer.clone();
-    let text = answer.as_mut().and_then(Answer::main_text_mut).and_then(|text| text.as_inline().map(str::to_owned));
-    let text = text.unwrap_or_default();
+    let answer = outcome.answer.as_ref();
+    let text = answer.and_then(Answer::main_text).and_then(|text| text.as_inline()).unwrap_or_default();
     match answer {
-        Some(Answer::Chat { .. }) => serde_json::from_str(&text).map_or(text, |body| answer_text(&body)),
+        Some(Answer::Chat { .. }) => {
+            serde_json::from_str(text).map_or_else(|_| text.to_owned(), |body| answer_text(&body))
+        }
         Some(
             Answer::Adversarial(_)
             | Answer::Vote(_)
@@ -48,7 +49,7 @@ fn answer_of(outcome: &Outcome) -> String {
             | Answer::Cascade(_)
             | Answer::Fuse(_),
         )
-        | None => text,
+        | None => text.to_owned(),
     }
 }
 

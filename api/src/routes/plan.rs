@@ -42,7 +42,7 @@ async fn answer(gate: &Gate, models: &Models, runner: &Runner, request: Request)
     let wish = durability::wish(&entry.headers, Delivery::Whole)?;
     let identity = entry.identity()?;
     let kind = kind_of(&parsed.program);
-    let counted = counted_as(&parsed.program);
+    let counted = counted_as(kind);
     let hearing = parsed.hearing;
     let mut spec = spec_of(models, &entry, kind, parsed)?;
     spec.base_mut().run.events = EventKeeping::Kept;
@@ -93,12 +93,9 @@ fn respond(runner: &Runner, answered: &Answered) -> Response {
     response
 }
 
+/// What a run has that was stopped, or whose answer somebody refused, is shown.
 fn has_no_answer(outcome: &Outcome) -> bool {
-    match outcome.status {
-        RunStatus::Failed | RunStatus::BudgetExhausted | RunStatus::DeadlineExceeded => true,
-        RunStatus::Cancelled => outcome.answer.is_none(),
-        RunStatus::Pending | RunStatus::Running | RunStatus::Completed | RunStatus::CompletedPartial => false,
-    }
+    !outcome.status.is_answered() && (outcome.status != RunStatus::Cancelled || outcome.answer.is_none())
 }
 
 /// Root and namespace of the Temporal UI.

@@ -19,7 +19,7 @@ use super::{
     entry::{self, Entry},
     plan::answer_job,
     plan_later::find,
-    plan_spec::counted_as_kind,
+    plan_spec::counted_as,
     run_request::{self, Naming},
 };
 use crate::{
@@ -30,10 +30,6 @@ use crate::{
     state::{Gate, Models, Runner},
 };
 
-/// Bytes of text that make a token on average.
-const BYTES_PER_TOKEN: u64 = 4;
-/// How the ids of plans begin.
-const PLAN_PREFIX: &str = "plan_";
 const FROM_STEP: &str = "from_step";
 const FIELDS: [&str; 8] = [FROM_STEP, "model", "judge_model", "messages", "bounds", "background", "wait_ms", "stream"];
 
@@ -60,7 +56,7 @@ async fn fork(gate: &Gate, models: &Models, runner: &Runner, id: &str, request: 
     let wish = durability::wish(&entry.headers, Delivery::Whole)?;
     let identity = entry.identity()?;
     let row = find(runner, &entry.caller, id).await?;
-    if !row.run_id.as_str().starts_with(PLAN_PREFIX) {
+    if !row.run_id.is_plan() {
         return Err(Problem::invalid("id", "is no plan: only runs of POST /v1/plan are forked"));
     }
     let Some(outcome) = dispatch::outcome_of(&row)? else { return Err(Problem::RunNotFinished { id: id.to_owned() }) };
@@ -70,7 +66,7 @@ async fn fork(gate: &Gate, models: &Models, runner: &Runner, id: &str, request: 
     renew(models, &entry, &mut spec, fork);
     bounds.change(spec.base_mut());
     name_models(models, &entry, &mut spec, &body)?;
-    let counted = counted_as_kind(spec.kind());
+    let counted = counted_as(spec.kind());
     let job = Job { spec, wish, identity, readback: Readback::Promised, webhook: None };
     let mut response = answer_job(runner, job, hearing).await;
     response.extensions_mut().insert(Answers(counted));
@@ -142,7 +138,7 @@ async fn converse(
     })?;
     let mut request: Map<String, Value> = serde_json::from_str(&original).map_err(|_| Problem::Internal)?;
     request.insert("messages".to_owned(), messages.clone());
-    base.estimated_input_tokens = tokenhub_domain::user_text(&request).len() as u64 / BYTES_PER_TOKEN;
+    base.estimated_input_tokens = parse::estimated_input_tokens(&request);
     base.original = Text::Inline(Value::Object(request).to_string());
     Ok(())
 }

@@ -30,8 +30,8 @@ pub(super) fn kind_of(program: &Program) -> RunKind {
     }
 }
 
-/// What a run of this kind is counted as, where its program is not at hand.
-pub(super) fn counted_as_kind(kind: RunKind) -> RequestKind {
+/// What a run of this kind is counted as.
+pub(super) fn counted_as(kind: RunKind) -> RequestKind {
     match kind {
         RunKind::Chat => RequestKind::Planning,
         RunKind::Adversarial => RequestKind::Adversarial,
@@ -42,11 +42,6 @@ pub(super) fn counted_as_kind(kind: RunKind) -> RequestKind {
         RunKind::Fuse => RequestKind::Fuse,
         RunKind::StreamLog => RequestKind::Other,
     }
-}
-
-/// What a program is counted as.
-pub(super) fn counted_as(program: &Program) -> RequestKind {
-    counted_as_kind(kind_of(program))
 }
 
 /// The specification of a plan, its models looked up.

@@ -67,7 +67,8 @@ pub(super) async fn answer(
     }
     chat.ask.original = in_chat(chat.protocol.dialect, chat.ask.original)?;
     let program = program_of(chat.program);
-    let (kind, counted) = (kind_of(&program), counted_as(&program));
+    let kind = kind_of(&program);
+    let counted = counted_as(kind);
     let (named, param) = (chat.model.clone(), chat.model_param);
     let request = PlanRequest {
         hearing: Hearing::AtTheEnd,

@@ -72,12 +72,8 @@ impl RunRow {
     /// Whether the same request may be carried out once more: it has ended without an answer. One whose answer somebody
     /// refused, or nobody decided about, has one.
     pub fn may_be_repeated(&self) -> bool {
-        match self.status {
-            RunStatus::Failed | RunStatus::Cancelled | RunStatus::BudgetExhausted | RunStatus::DeadlineExceeded => {
-                !matches!(self.stop_reason, Some(StopReason::Rejected | StopReason::ApprovalExpired))
-            }
-            RunStatus::Pending | RunStatus::Running | RunStatus::Completed | RunStatus::CompletedPartial => false,
-        }
+        let is_refused = matches!(self.stop_reason, Some(StopReason::Rejected | StopReason::ApprovalExpired));
+        self.status.is_final() && !self.status.is_answered() && !is_refused
     }
 
     pub(crate) fn from_model(model: runs::Model) -> Result<Self, StoreError> {

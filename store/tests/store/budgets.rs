@@ -22,7 +22,7 @@ async fn many_at_once_never_take_more_than_there_is(database: Database) {
     }
     let rooms = takers.join_all().await;
     assert_eq!(rooms.iter().filter(|room| **room == Room::Taken).count(), 5);
-    let refused = Room::Refused { bound: Bound::Calls, used: ONE.times(5) };
+    let refused = Room::Refused { bound: Bound::Calls, used: Use { calls: 5, tokens: 50, cost: NanoDollars(500) } };
     assert_eq!(rooms.iter().filter(|room| **room == refused).count(), 11);
     // Another run has its own.
     assert_eq!(store.budgets().take((&tenant(), &"plan_2".into()), bounds, ONE, NOW).await.unwrap(), Room::Taken);
