@@ -12,5 +12,5 @@ need_postgres
 
 features="tokenhub-worker/fault-points,tokenhub-activities/fault-points"
 cargo build --locked --workspace --bins --features "$features"
-if [ $# = 0 ]; then set -- chaos:: strategies::; fi
+if [ $# = 0 ]; then set -- chaos:: strategies:: tenants::; fi
 exec cargo test --locked --workspace --features "$features" --test e2e -- --ignored --nocapture --test-threads=1 "$@"

@@ -26,7 +26,7 @@ const ALLOWED_EDGES: [(&str, &[&str]); 17] = [
     ("migrations", &[]),
     ("store", &["domain", "migrations"]),
     ("config", &["domain"]),
-    ("telemetry", &["config"]),
+    ("telemetry", &["config", "domain"]),
     ("workflows", &["domain", "orchestrate"]),
     ("activities", &["domain", "orchestrate", "routing", "formats", "providers", "store", "workflows", "config"]),
     ("worker", &["domain", "activities", "workflows", "store", "config", "telemetry", "providers"]),

@@ -268,6 +268,7 @@ fn put_in_force(world: &World, settings: &Settings, in_force: &mut Vec<Upstream>
     let providers = world.providers.load().renewed(changed.into_iter().cloned().collect(), &known)?;
     let catalogue = discovery::carry_over(&world.catalogue.load(), &settings.catalogue);
     world.health.know(&upstreams);
+    world.verifiers.renew(settings.verifiers.clone());
     // Next to each other: what is chosen between the two may be a model whose provider has just left.
     world.providers.store(Arc::new(providers));
     world.catalogue.store(Arc::new(catalogue));

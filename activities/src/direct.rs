@@ -7,8 +7,9 @@ use std::{
 };
 
 use tokenhub_domain::{
-    ApprovalRequest, ApprovalStanding, ClassifyRequest, DurabilityMark, FinishRequest, NextMove, Owner, RunContext,
-    SelectRequest, Selection, SendOutcome, SendRequest, StepError, UnixMicros,
+    ApprovalRequest, ApprovalStanding, ClassifyRequest, DurabilityMark, FinishRequest, NextMove, Owner,
+    ProviderResponseId, RunContext, SelectRequest, Selection, SendOutcome, SendRequest, Steering, StepError,
+    UnixMicros, Verdict, VerifyRequest,
 };
 use tokenhub_orchestrate::Steps;
 use tokio::sync::watch;
@@ -16,8 +17,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     ActivityFault, World, approval, classify, clock, log,
-    presence::{Presence, Withdrawal},
-    select, send,
+    presence::{Pacing, Presence, Withdrawal},
+    select, send, verify,
 };
 
 /// A client waits for the claim of its run, so the database has this long to come back.
@@ -49,13 +50,23 @@ pub struct Direct {
     cancellation: CancellationToken,
     /// Whether it only waits to be told something.
     waiting: watch::Sender<bool>,
+    /// What somebody has asked of the run.
+    steering: watch::Sender<Steering>,
 }
 
 impl Direct {
     /// The executor of `run`, claimed for `owner`.
     pub fn new(world: Arc<World>, run: RunContext, owner: Owner, keeping: Keeping) -> Self {
         let (cancellation, waiting) = (CancellationToken::new(), watch::Sender::new(false));
-        Self { world, run, owner, keeping, cancellation, waiting }
+        Self { world, run, owner, keeping, cancellation, waiting, steering: watch::Sender::default() }
+    }
+
+    /// Somebody asks something of the run. Twice is once.
+    pub fn steer(&self, asked: Steering) {
+        self.steering.send_if_modified(|known| {
+            let before = std::mem::replace(known, known.and(asked));
+            before != *known
+        });
     }
 
     /// Returns while the run only waits to be told something: left here, it is carried on elsewhere and loses nothing.
@@ -96,6 +107,12 @@ impl Presence for InProcess {
     fn withdrawal(&self) -> Withdrawal {
         Withdrawal::Decided
     }
+
+    fn show(&self, _response: &ProviderResponseId) {}
+
+    fn pacing(&self) -> Pacing {
+        Pacing::Here
+    }
 }
 
 impl Steps for Direct {
@@ -111,6 +128,11 @@ impl Steps for Direct {
 
     async fn classify(&self, request: ClassifyRequest) -> Result<NextMove, StepError> {
         Ok(classify::run(&request))
+    }
+
+    async fn verify(&self, request: VerifyRequest) -> Result<Verdict, StepError> {
+        let presence = InProcess(self.cancellation.clone());
+        verify::run(&self.world, &self.run, &request, &presence).await.map_err(|fault| step_error(&fault))
     }
 
     async fn record(&self, request: FinishRequest) -> Result<(), StepError> {
@@ -145,6 +167,15 @@ impl Steps for Direct {
             () = tokio::time::sleep(Duration::from_millis(millis)) => Ok(()),
             () = self.cancellation.cancelled() => Err(StepError::Cancelled),
         }
+    }
+
+    fn steering(&self) -> Steering {
+        *self.steering.borrow()
+    }
+
+    async fn steered(&self, known: Steering) {
+        // The sender is this executor's own, so it outlives the wait.
+        let _ = self.steering.subscribe().wait_for(|steering| *steering != known).await;
     }
 
     fn now(&self) -> UnixMicros {

@@ -11,6 +11,8 @@ pub enum FaultPoint {
     Select,
     /// The journal lease is held, no byte has left.
     Send,
+    /// The provider has named its response in the background, the journal does not have the name.
+    Begun,
     /// The answer is journaled, the activity has not completed.
     Journaled,
     /// The outcome is known, nothing of it is written.
@@ -24,6 +26,7 @@ impl FaultPoint {
             Self::Claim => "claim",
             Self::Select => "select",
             Self::Send => "send",
+            Self::Begun => "begun",
             Self::Journaled => "journaled",
             Self::Log => "log",
         }

@@ -43,6 +43,7 @@ pub(crate) async fn run(
             }
         }
     }
+    world.counts.ended(outcome);
     let answering = outcome.steps.iter().rev().find(|step| step.model == outcome.negotiated_model);
     let row = RequestLogRow {
         model: outcome.negotiated_model.clone(),
@@ -90,6 +91,7 @@ pub async fn log_stream(world: &World, log: &StreamLog) -> Result<(), ActivityFa
             input_tokens: log.usage.input_tokens,
             output_tokens: log.usage.output_tokens,
             cost: log.cost,
+            ..Usage::default()
         },
         latency_ms: log.latency_ms,
         ..blank_row(&log.run, log.ended_at)

@@ -5,8 +5,8 @@
 
 use serde_json::{Map, Value, json};
 use tokenhub_domain::{
-    Answer, DurabilityMark, EventKeeping, Outcome, Owner, PlanEvent, RunContext, Selection, SendOutcome, SendRequest,
-    Shortlist, StepKey, UnixMicros, Usage, VoteAnswer,
+    Answer, DurabilityMark, EventKeeping, Outcome, Owner, PlanEvent, PrincipalId, RunContext, Selection, SendOutcome,
+    SendRequest, Shortlist, SteeringRequest, StepKey, UnixMicros, Usage, Use, VoteAnswer,
 };
 use tokenhub_store::{NewEvent, Settlement, StoreError};
 
@@ -24,6 +24,32 @@ pub fn created(run: &RunContext, at: UnixMicros) -> Option<NewEvent> {
             Some(event(PlanEvent::PlanCreated, "created".to_owned(), &data, at))
         }
     }
+}
+
+/// Somebody has asked something of a run; `key` makes it the same as another request.
+pub fn steered(key: &str, request: SteeringRequest, principal: &PrincipalId, at: UnixMicros) -> NewEvent {
+    let mut data = signal(request);
+    data.insert("principal".to_owned(), principal.as_str().into());
+    event(PlanEvent::SignalReceived, format!("signal|{key}"), &Value::Object(data), at)
+}
+
+/// A request as it is shown.
+pub fn signal(request: SteeringRequest) -> Map<String, Value> {
+    let (name, fields): (_, Vec<(&str, Value)>) = match request {
+        SteeringRequest::AnswerNow => ("answer_now", Vec::new()),
+        SteeringRequest::StopAfterStep => ("cancel", vec![("mode", "after_step".into())]),
+        SteeringRequest::AddBudget(Use { calls, tokens, cost }) => {
+            let cost = (cost.0 > 0).then(|| ("max_cost_usd", cost.as_usd().into()));
+            let tokens = (tokens > 0).then(|| ("max_tokens", tokens.into()));
+            let calls = (calls > 0).then(|| ("max_calls", calls.into()));
+            ("add_budget", [cost, tokens, calls].into_iter().flatten().collect())
+        }
+        SteeringRequest::ExtendDeadline { deadline_ms } => {
+            ("extend_deadline", vec![("deadline_ms", deadline_ms.into())])
+        }
+    };
+    let fields = fields.into_iter().map(|(name, value)| (name.to_owned(), value));
+    std::iter::once(("type".to_owned(), name.into())).chain(fields).collect()
 }
 
 /// The last event of a run that came to `outcome`.
@@ -181,7 +207,7 @@ fn verdict(answer: &Answer) -> Option<Value> {
 mod tests {
     use tokenhub_domain::{
         Ballot, Deployment, Dialect, ErrorClass, Operation, OutputWish, Prompt, ProviderFailure, ReplyForm, Role,
-        RunKind, RunStatus, StopReason, VoteDecision, VoteMethod,
+        RunKind, RunStatus, Share, StopReason, VoteDecision, VoteMethod,
     };
 
     use super::*;
@@ -198,6 +224,8 @@ mod tests {
             request_id: "req_1".into(),
             config_version: 1,
             events,
+            labels: tokenhub_domain::Labels::default(),
+            share: Share::default(),
         }
     }
 
@@ -215,6 +243,7 @@ mod tests {
             output: OutputWish::default(),
             max_output_tokens: None,
             timeout_ms: 1,
+            movable: None,
             bounds: tokenhub_domain::Bounds::default(),
             kept_by: None,
             prefix: None,
@@ -229,7 +258,7 @@ mod tests {
     fn a_failed_call_tells_its_class_and_none_of_its_words() {
         let (request, key) = (request(), StepKey::from("plan_1|ballot/1|p|m|2"));
         let failure = ProviderFailure { status: Some(429), ..ProviderFailure::of(ErrorClass::RateLimited, SECRET) };
-        let outcome = SendOutcome::Failed { failure, duplicate_calls: 0, latency_ms: 7 };
+        let outcome = SendOutcome::Failed { failure, duplicate_calls: 0, latency_ms: 7, wasted_tokens: 0 };
         let told = sent(&run(EventKeeping::Kept), &request, (&key, 3), &outcome, None).unwrap();
         assert_eq!((told.name, told.key.as_str()), (PlanEvent::StepFailed, "ended|plan_1|ballot/1|p|m|2"));
         assert!(!told.data.contains("canary"), "{}", told.data);
@@ -246,6 +275,7 @@ mod tests {
     #[test]
     fn the_end_of_a_vote_tells_the_verdict_and_no_answer() {
         let ballot = |model: &str| Ballot {
+            check: None,
             step: "ballot/1".into(),
             model: model.into(),
             provider: "p".into(),

@@ -2,6 +2,8 @@
 
 use std::{convert::Infallible, future::Future};
 
+use tokenhub_domain::ProviderResponseId;
+
 /// The caller of a provider call.
 pub(crate) trait Presence: Send + Sync {
     /// Shows that the step is alive, again and again where somebody looks for it.
@@ -12,6 +14,21 @@ pub(crate) trait Presence: Send + Sync {
 
     /// What a withdrawal proves.
     fn withdrawal(&self) -> Withdrawal;
+
+    /// Lets whoever looks at the step see what it waits for.
+    fn show(&self, response: &ProviderResponseId);
+
+    /// Who keeps to the rate of the provider.
+    fn pacing(&self) -> Pacing;
+}
+
+/// Who keeps to the rate at which a provider may be called.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Pacing {
+    /// Temporal: the call came by the provider's own queue.
+    Temporal,
+    /// This process.
+    Here,
 }
 
 /// What a withdrawal proves.

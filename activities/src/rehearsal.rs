@@ -11,8 +11,8 @@ use std::{
 use tokenhub_domain::{
     ApprovalRequest, ApprovalStanding, AttemptId, Catalogue, ClassifyRequest, Deployment, ErrorClass, FinishRequest,
     Mismatch, NanoDollars, NextMove, Outcome, PlanSpec, Prompt, ProviderFailure, Reply, Resolution, Role, Segment,
-    SelectRequest, Selection, SendOutcome, SendRequest, StepError, StepId, Text, TokenUsage, UnixMicros, Use,
-    input_tokens_max, limits, render,
+    SelectRequest, Selection, SendOutcome, SendRequest, Steering, StepError, StepId, Text, TokenUsage, UnixMicros, Use,
+    Verdict, VerifyRequest, input_tokens_max, limits, render,
 };
 use tokenhub_orchestrate::{Finished, Steps};
 use tokenhub_routing::Jitter;
@@ -77,7 +77,7 @@ impl Rehearsal {
 /// Plays `spec` without a call.
 pub async fn rehearse(world: &Arc<World>, mut spec: PlanSpec, course: Course) -> Rehearsal {
     // Whoever fails is followed by the next anyway: in turn everybody is asked, and nobody is withdrawn.
-    spec.base_mut().policy.hedge_after_ms = None;
+    spec.forget_clocks();
     let stage = Stage { world: Arc::clone(world), course, spec: Arc::new(spec.clone()), seen: Arc::default() };
     let outcome = match tokenhub_orchestrate::run(&stage, spec).await {
         Finished::Outcome(outcome) => Some(*outcome),
@@ -156,6 +156,12 @@ impl Stage {
         }
     }
 
+    /// The longest that a check says, where somebody is to read it. A repair's is counted with the repair.
+    fn complaint(&self) -> String {
+        let is_read = self.spec.check().is_some();
+        if is_read { "-".repeat(limits::CHECK_FEEDBACK_BYTES) } else { String::new() }
+    }
+
     fn reply(&self, request: &SendRequest, tokens: u64) -> Reply {
         let mut seen = self.seen();
         let content = match (self.course, request.role) {
@@ -166,7 +172,7 @@ impl Stage {
         seen.lengths.insert(content.clone(), tokens);
         let misses = self.course == Course::Worst && request.output.schema.is_some();
         let text = Text::from(content.as_str());
-        let mismatch = misses.then(|| Mismatch { violations: String::new(), text: text.clone() });
+        let mismatch = misses.then(|| Mismatch { violations: self.complaint(), text: text.clone() });
         Reply {
             attempt: AttemptId::new(String::new()),
             content: text,
@@ -177,6 +183,8 @@ impl Stage {
             duplicate_calls: 0,
             losses: Vec::new(),
             mismatch,
+            lacks_pattern: self.course == Course::Worst && request.output.pattern.is_some(),
+            wasted_tokens: 0,
             is_kept: false,
         }
     }
@@ -254,7 +262,7 @@ impl Steps for Stage {
             SendOutcome::Answered(self.reply(&request, output))
         } else {
             let failure = ProviderFailure::of(ErrorClass::Transport, "rehearsed");
-            SendOutcome::Failed { failure, duplicate_calls: 0, latency_ms: 0 }
+            SendOutcome::Failed { failure, duplicate_calls: 0, latency_ms: 0, wasted_tokens: 0 }
         })
     }
 
@@ -266,6 +274,13 @@ impl Steps for Stage {
             self.seen().last_tries.insert(after.step);
         }
         Ok(next)
+    }
+
+    async fn verify(&self, _request: VerifyRequest) -> Result<Verdict, StepError> {
+        Ok(match self.course {
+            Course::Smooth => Verdict::passed(),
+            Course::Worst => Verdict::rejected(self.complaint()),
+        })
     }
 
     async fn record(&self, _request: FinishRequest) -> Result<(), StepError> {
@@ -282,6 +297,14 @@ impl Steps for Stage {
 
     async fn sleep(&self, _millis: u64) -> Result<(), StepError> {
         Ok(())
+    }
+
+    fn steering(&self) -> Steering {
+        Steering::default()
+    }
+
+    async fn steered(&self, _known: Steering) {
+        std::future::pending::<()>().await;
     }
 
     fn now(&self) -> UnixMicros {

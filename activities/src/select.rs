@@ -2,7 +2,7 @@
 //!
 //! Both executors come here, so whoever is second finds the claim taken and buys nothing.
 
-use tokenhub_domain::{Owner, RunContext, SelectRequest, Selection, Shortlist};
+use tokenhub_domain::{Candidate, Catalogue, Owner, ProviderId, RunContext, SelectRequest, Selection, Shortlist};
 use tokenhub_routing::{Decision, Extent, Situation};
 use tokenhub_store::{Claim, DecisionRow};
 
@@ -33,9 +33,23 @@ pub(crate) async fn run(
 /// One shortlist for each wish of `request`, as things are now. Drawn anew each time: of a workflow's lists the history
 /// has the only copy. What was found is kept for those who ask why.
 pub fn shortlists(world: &World, run: &RunContext, request: &SelectRequest) -> Vec<Shortlist> {
-    let (lists, decisions) = ranked(world, request, |lists| world.health.sift(lists));
+    let (mut lists, decisions) = ranked(world, request, |lists| world.health.sift(lists));
     keep(world, run, &decisions);
+    let catalogue = world.catalogue.load();
+    for list in &mut lists {
+        list.paced = paced(&catalogue, &list.candidates);
+    }
     lists
+}
+
+/// The providers of `candidates` that may only be called so often, each once.
+fn paced(catalogue: &Catalogue, candidates: &[Candidate]) -> Vec<ProviderId> {
+    let is_paced = |id: &&ProviderId| catalogue.provider(id).is_some_and(|provider| provider.max_rate.is_some());
+    let mut paced: Vec<ProviderId> =
+        candidates.iter().map(|one| &one.deployment.provider).filter(is_paced).cloned().collect();
+    paced.sort();
+    paced.dedup();
+    paced
 }
 
 /// The same for a run that is only thought of: nothing is kept, and no trial of a provider is taken.
@@ -70,6 +84,7 @@ fn ranked(
     let rankings: Vec<_> = request.wishes.iter().map(situated).collect();
     let mut lists: Vec<_> = rankings.iter().map(|(_, ranking)| ranking.shortlist()).collect();
     sift(&mut lists);
+    tokenhub_routing::set_apart(&mut lists, &request.wishes);
     let decided = request.wishes.iter().zip(&rankings).zip(&lists);
     let decisions = decided
         .map(|((wish, (situation, ranking)), list)| Decision::of(situation, wish, request, ranking, list, Extent::Kept))

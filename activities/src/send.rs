@@ -4,8 +4,10 @@
 //! ledger knows of the call before its bytes leave; the answer is journaled before anybody is told.
 
 mod attempt;
+mod background;
 mod body;
 mod journaled;
+mod patience;
 mod reserve;
 mod shape;
 
@@ -17,7 +19,7 @@ use tokenhub_domain::{RunContext, SendOutcome, SendRequest, StepKey};
 
 use crate::{
     ActivityFault, Keeping, World,
-    presence::{Presence, Withdrawal},
+    presence::{Pacing, Presence, Withdrawal},
 };
 
 /// How often a doubtful withdrawal is checked against the run's row.
@@ -44,14 +46,37 @@ pub(crate) async fn run<P: Presence>(
     let key = StepKey::of(&run.run_id, &request.step, &request.deployment, request.try_number);
     let sending = Sending { world, run, keeping, request, presence, key };
     let work = async {
+        match presence.pacing() {
+            Pacing::Temporal => {}
+            Pacing::Here => wait_for_turn(&sending).await?,
+        }
         match keeping {
-            Keeping::LedgerOnly => Ok(attempt::call(&sending).await?.outcome),
+            Keeping::LedgerOnly => {
+                let called = attempt::call(&sending, None).await?;
+                reserve::settle(&sending, called.owed).await;
+                Ok(called.outcome)
+            }
             Keeping::Rows => journaled::run(&sending).await,
         }
     };
     tokio::select! {
         outcome = work => outcome,
         never = presence.keep_beating() => match never {},
+    }
+}
+
+/// Nothing is leased yet, so a step that is not wanted any more, or has run out of time, ends here.
+async fn wait_for_turn<P: Presence>(sending: &Sending<'_, P>) -> Result<(), ActivityFault> {
+    let Sending { world, request, .. } = sending;
+    let catalogue = world.catalogue.load_full();
+    let turn = world.pace.turn(&catalogue, &request.deployment.provider);
+    tokio::select! {
+        // A turn that is there is taken without a look at the others.
+        biased;
+        turn = tokio::time::timeout(Duration::from_millis(request.timeout_ms), turn) => {
+            turn.map_err(|_| ActivityFault::OutOfTime)
+        }
+        () = unwanted(sending) => Err(ActivityFault::Cancelled),
     }
 }
 

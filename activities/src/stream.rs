@@ -179,6 +179,7 @@ async fn in_turn(
     let mut max_output_tokens = None;
     loop {
         tries += 1;
+        wait_for_turn(world, &current.deployment, request, (started, &calls)).await?;
         let mut attempt =
             begin(world, run, (&current.deployment, request.body.len()), tries).map_err(StreamError::Fault)?;
         let time_left_ms = request.deadline_ms.saturating_sub(elapsed_ms(started));
@@ -222,6 +223,21 @@ async fn in_turn(
     }
 }
 
+/// Waits until the provider may be called, within the time that there is for the first content.
+async fn wait_for_turn(
+    world: &World,
+    deployment: &Deployment,
+    request: &StreamRequest,
+    (started, calls): (Instant, &[TriedCall]),
+) -> Result<(), StreamError> {
+    let time_left = Duration::from_millis(request.deadline_ms.saturating_sub(elapsed_ms(started)));
+    let catalogue = world.catalogue.load_full();
+    tokio::time::timeout(time_left, world.pace.turn(&catalogue, &deployment.provider)).await.map_err(|_| {
+        let message = "the provider's rate left no room within the deadline";
+        StreamError::Failed(ProviderFailure::of(ErrorClass::StepDeadline, message), calls.to_vec())
+    })
+}
+
 fn begin(
     world: &World,
     run: &RunContext,
@@ -242,6 +258,7 @@ fn begin(
         api_key_id: run.api_key_id.clone(),
         request_id: run.request_id.clone(),
         config_version: run.config_version,
+        tags: run.labels.tags.clone(),
         estimated_cost: NanoDollars::default(),
         at: clock::now(),
     });

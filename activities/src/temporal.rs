@@ -2,23 +2,29 @@
 
 #![expect(missing_docs, reason = "the macros generate items without documentation")]
 
-use std::{convert::Infallible, sync::Arc, time::Duration};
+use std::{
+    convert::Infallible,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
-use temporalio_common::error::ApplicationFailure;
+use serde_json::json;
+use temporalio_common::{data_converters::PayloadConversionError, error::ApplicationFailure};
 use temporalio_macros::activities;
 use temporalio_sdk::activities::{ActivityContext, ActivityError};
 use tokenhub_domain::{
-    ApprovalRequest, ApprovalStanding, ClassifyRequest, DurabilityMark, FinishRequest, NextMove, Owner, SelectRequest,
-    Selection, SendOutcome, SendRequest, WorkflowId,
+    ApprovalRequest, ApprovalStanding, ClassifyRequest, DurabilityMark, FinishRequest, NextMove, Owner,
+    ProviderResponseId, SelectRequest, Selection, SendOutcome, SendRequest, Verdict, VerifyRequest, WorkflowId,
 };
 use tokenhub_workflows::contract::{
     AwaitApproval, ClassifyAndEscalate, InRun, LogResult, LogStream, SelectModels, SendToProvider, StreamLog,
+    VerifyAnswer, is_queue_of,
 };
 
 use crate::{
     ActivityFault, Keeping, World, approval, classify, log,
-    presence::{Presence, Withdrawal},
-    select, send,
+    presence::{Pacing, Presence, Withdrawal},
+    select, send, verify,
 };
 
 /// Four beats fit the heartbeat timeout of the activity.
@@ -36,25 +42,48 @@ impl Activities {
     }
 }
 
-struct OnTemporal(ActivityContext);
+struct OnTemporal {
+    context: ActivityContext,
+    pacing: Pacing,
+    /// What the step waits for: the details of its beats.
+    shown: Mutex<Option<ProviderResponseId>>,
+}
+
+impl OnTemporal {
+    async fn beat(&self) -> Result<(), PayloadConversionError> {
+        let shown = self.shown.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        match shown {
+            None => self.context.record_heartbeat(()).await,
+            Some(response) => self.context.record_heartbeat(json!({"provider_response_id": response})).await,
+        }
+    }
+}
 
 impl Presence for OnTemporal {
     async fn keep_beating(&self) -> Infallible {
         loop {
             // The start of the activity counts as a beat, so a short call needs none: each is a request to the server.
             tokio::time::sleep(BEAT_INTERVAL).await;
-            if let Err(error) = self.0.record_heartbeat(()).await {
+            if let Err(error) = self.beat().await {
                 tracing::warn!(%error, "a heartbeat could not be recorded");
             }
         }
     }
 
     async fn withdrawn(&self) {
-        self.0.cancelled().await;
+        self.context.cancelled().await;
     }
 
     fn withdrawal(&self) -> Withdrawal {
         Withdrawal::Doubtful
+    }
+
+    fn show(&self, response: &ProviderResponseId) {
+        *self.shown.lock().unwrap_or_else(PoisonError::into_inner) = Some(response.clone());
+    }
+
+    fn pacing(&self) -> Pacing {
+        self.pacing
     }
 }
 
@@ -78,7 +107,9 @@ impl Activities {
         context: ActivityContext,
         input: InRun<SendRequest>,
     ) -> Result<SendOutcome, ActivityError> {
-        let presence = OnTemporal(context);
+        let provider = &input.request.deployment.provider;
+        let pacing = if is_queue_of(&context.info().task_queue, provider) { Pacing::Temporal } else { Pacing::Here };
+        let presence = OnTemporal { context, pacing, shown: Mutex::default() };
         send::run(&self.world, &input.run, Keeping::Rows, &input.request, &presence).await.map_err(failure)
     }
 
@@ -91,6 +122,17 @@ impl Activities {
         input: InRun<ClassifyRequest>,
     ) -> Result<NextMove, ActivityError> {
         Ok(classify::run(&input.request))
+    }
+
+    /// See [`VerifyAnswer`].
+    #[activity(definition = VerifyAnswer)]
+    pub async fn verify_answer(
+        self: Arc<Self>,
+        context: ActivityContext,
+        input: InRun<VerifyRequest>,
+    ) -> Result<Verdict, ActivityError> {
+        let presence = OnTemporal { context, pacing: Pacing::Here, shown: Mutex::default() };
+        verify::run(&self.world, &input.run, &input.request, &presence).await.map_err(failure)
     }
 
     /// See [`AwaitApproval`].

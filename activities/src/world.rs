@@ -3,14 +3,16 @@
 use std::{path::PathBuf, sync::Arc};
 
 use arc_swap::ArcSwap;
-use tokenhub_config::Settings;
+use tokenhub_config::{Settings, VerifierSettings};
 use tokenhub_domain::{Catalogue, InstanceId};
 use tokenhub_providers::{Providers, ProvidersError, Timeouts, Upstream};
 use tokenhub_routing::{LiveSignals, Temperature};
 use tokenhub_store::{Ledger, Store, StoreError};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use crate::{FaultPoints, Health, Observed, Penalties, events::Events, warm::WarmPrefixes};
+use crate::{
+    Counts, FaultPoints, Health, Observed, Penalties, events::Events, pace::Pace, verify::Verifiers, warm::WarmPrefixes,
+};
 
 /// The outside of the activities, shared by all of them.
 pub struct World {
@@ -30,8 +32,14 @@ pub struct World {
     pub temperature: Temperature,
     /// Who has which prompt's beginning in its cache.
     pub warm: WarmPrefixes,
+    /// Who may be asked about an answer.
+    pub verifiers: Verifiers,
     /// What happens, for those who watch.
     pub events: Events,
+    /// Whose turn it is at providers that may only be called so often.
+    pub(crate) pace: Pace,
+    /// What this process has recorded.
+    pub counts: Counts,
     /// This process.
     pub instance: InstanceId,
     /// Pauses for crash tests; empty in every release build.
@@ -54,6 +62,8 @@ pub struct WorldParts {
     pub live_signals: LiveSignals,
     /// How often somebody else than the best is asked first.
     pub temperature: Temperature,
+    /// Who may be asked about an answer.
+    pub verifiers: VerifierSettings,
     /// Pauses for crash tests.
     pub faults: FaultPoints,
 }
@@ -69,6 +79,7 @@ impl WorldParts {
             penalties: if settings.penalties { Penalties::On } else { Penalties::Off },
             live_signals: if settings.live_signals { LiveSignals::On } else { LiveSignals::Off },
             temperature: Temperature::new(settings.exploration_temperature),
+            verifiers: settings.verifiers.clone(),
             faults,
         }
     }
@@ -140,7 +151,10 @@ impl World {
             temperature: parts.temperature,
             catalogue: ArcSwap::from_pointee(parts.catalogue),
             warm: WarmPrefixes::default(),
+            verifiers: Verifiers::of(parts.verifiers),
             events: Events::default(),
+            pace: Pace::default(),
+            counts: Counts::default(),
             instance,
             faults: parts.faults,
         })

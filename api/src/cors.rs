@@ -18,7 +18,7 @@ pub(crate) const MAX_AGE_SECS: &str = "600";
 const METHODS: &str = "GET, HEAD, POST, PUT, PATCH, DELETE";
 
 /// What a page may read beside the body.
-const EXPOSED: [&str; 34] = [
+const EXPOSED: [&str; 36] = [
     "request-id",
     "x-request-id",
     "retry-after",
@@ -37,6 +37,8 @@ const EXPOSED: [&str; 34] = [
     "x-tokenhub-cost-usd",
     "x-tokenhub-losses",
     "x-tokenhub-schema",
+    "x-tokenhub-plan-status",
+    "etag",
     "x-tokenhub-trace",
     "x-tokenhub-estimate",
     "x-tokenhub-error-code",

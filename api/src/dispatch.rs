@@ -11,6 +11,7 @@ mod durable;
 mod history;
 mod in_process;
 mod launch;
+mod steering;
 mod sweep;
 pub(crate) mod temporal_link;
 mod wait;
@@ -23,10 +24,10 @@ use std::{
 use serde_json::Value;
 use tokenhub_activities::World;
 use tokenhub_domain::{
-    Answer, ApprovalState, DurabilityMark, DurabilityWish, Outcome, PlanSpec, RunId, RunStatus, TenantId, Text,
+    Answer, ApprovalState, DurabilityMark, DurabilityWish, Labels, Outcome, PlanSpec, RunId, RunStatus, TenantId, Text,
     UnixMicros, Webhook, WorkflowId,
 };
-use tokenhub_store::{ApprovalRow, RunRow};
+use tokenhub_store::{ApprovalRow, RunRow, SignalRow};
 use tokenhub_telemetry::{FallbackReason, Metrics};
 use tokenhub_workflows::contract::StreamLog;
 use tokio::sync::oneshot;
@@ -35,6 +36,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use crate::{error::Problem, idempotency::Identity, parse::approval::Verdict};
 pub(crate) use approval::{Decided, Decider};
 pub(crate) use launch::mark_of;
+pub(crate) use steering::Steer;
 
 use breaker_task::BreakerCell;
 use in_process::RunningHere;
@@ -56,6 +58,8 @@ pub(crate) struct Job {
     pub(crate) readback: Readback,
     /// Who is told of its end.
     pub(crate) webhook: Option<Webhook>,
+    /// Runs of its tenant that may be unfinished when it begins.
+    pub(crate) unfinished_max: Option<u64>,
 }
 
 /// Whether a run can be read back even when no durability is asked for.
@@ -74,6 +78,8 @@ pub(crate) struct Answered {
     pub(crate) outcome: Outcome,
     /// The run.
     pub(crate) run_id: RunId,
+    /// What its caller finds it by.
+    pub(crate) labels: Labels,
     /// Its workflow, when one was asked for.
     pub(crate) workflow_id: Option<WorkflowId>,
     /// Who carried it.
@@ -139,6 +145,7 @@ impl Dispatcher {
 
     /// Carries `job` to its end. Dropping the future abandons the wait and not the run.
     pub(crate) async fn answer(&self, job: Job) -> Result<Answered, Problem> {
+        let tenant = job.spec.base().run.tenant.clone();
         let is_ledger_only =
             job.wish == DurabilityWish::None && job.identity.is_none() && job.readback == Readback::Unpromised;
         let mut answered =
@@ -146,7 +153,7 @@ impl Dispatcher {
         if answered.origin == Origin::Fresh {
             self.shared.metrics.duplicate_calls(answered.outcome.usage.duplicate_calls.into());
         }
-        answered.outcome = load_texts(&self.shared.world, answered.outcome).await?;
+        answered.outcome = load_texts(&self.shared.world, &tenant, answered.outcome).await?;
         Ok(answered)
     }
 
@@ -184,6 +191,13 @@ impl Dispatcher {
         let shared = Arc::clone(&self.shared);
         let deciding = self.shared.tasks.spawn(async move { approval::decide(&shared, &row, verdict, decider).await });
         deciding.await.map_err(|_| Problem::Internal)?
+    }
+
+    /// Asks something of a run while it runs.
+    pub(crate) async fn steer(&self, row: RunRow, asked: Steer) -> Result<(), Problem> {
+        let shared = Arc::clone(&self.shared);
+        let steering = self.shared.tasks.spawn(async move { steering::steer(&shared, &row, asked).await });
+        steering.await.map_err(|_| Problem::Internal)?
     }
 
     /// What Temporal has written down of a workflow, without its payloads.
@@ -227,9 +241,9 @@ impl Dispatcher {
         });
     }
 
-    /// The outcome with its stored texts loaded.
-    pub(crate) async fn inline(&self, outcome: Outcome) -> Result<Outcome, Problem> {
-        load_texts(&self.shared.world, outcome).await
+    /// The outcome of a run of `tenant` with its stored texts loaded.
+    pub(crate) async fn inline(&self, tenant: &TenantId, outcome: Outcome) -> Result<Outcome, Problem> {
+        load_texts(&self.shared.world, tenant, outcome).await
     }
 
     /// A text that may be stored, loaded.
@@ -253,9 +267,19 @@ pub(crate) async fn read_run(world: &World, tenant: &TenantId, run_id: &RunId) -
     world.store.runs().get(tenant, run_id).await.map_err(|error| launch::away(&error))
 }
 
+/// The row of a run of any tenant: for whom something else than a key lets in.
+pub(crate) async fn read_run_of_any_tenant(world: &World, run_id: &RunId) -> Result<Option<RunRow>, Problem> {
+    world.store.runs().of_any_tenant(run_id).await.map_err(|error| launch::away(&error))
+}
+
 /// The decision that a run asked for, if it has.
 pub(crate) async fn read_approval(world: &World, row: &RunRow) -> Result<Option<ApprovalRow>, Problem> {
     world.store.approvals().get(&row.tenant, &row.run_id).await.map_err(|error| launch::away(&error))
+}
+
+/// What was asked of a run while it ran.
+pub(crate) async fn read_signals(world: &World, row: &RunRow) -> Result<Vec<SignalRow>, Problem> {
+    world.store.signals().of_run(&row.tenant, &row.run_id).await.map_err(|error| launch::away(&error))
 }
 
 /// Whether the run waits for somebody to answer `question`.
@@ -273,12 +297,10 @@ fn now() -> UnixMicros {
     UnixMicros::from(SystemTime::now())
 }
 
-async fn load_texts(world: &World, mut outcome: Outcome) -> Result<Outcome, Problem> {
-    // Contents are looked up by tenant and hash; every run belongs to the one tenant that there is.
-    let tenant = TenantId::default_tenant();
+async fn load_texts(world: &World, tenant: &TenantId, mut outcome: Outcome) -> Result<Outcome, Problem> {
     let texts = outcome.answer.as_mut().map(texts_of).unwrap_or_default();
     for text in texts {
-        load_text(world, &tenant, text).await?;
+        load_text(world, tenant, text).await?;
     }
     Ok(outcome)
 }

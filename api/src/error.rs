@@ -5,15 +5,21 @@
 
 mod catalogue;
 mod class;
+mod report;
 mod shape;
+mod steering;
+mod template;
 
 use axum::{http::StatusCode, response::Response};
 use serde_json::{Map, Value};
 use tokenhub_domain::{ApprovalState, Outcome, ProviderFailure, RunId, StopReason};
 
 pub(crate) use catalogue::CatalogueRefusal;
+pub(crate) use report::{Report, RetryAdvice};
 pub(crate) use shape::Shape;
 pub(crate) use shape::{anthropic_error, openai_error};
+pub(crate) use steering::SteeringRefusal;
+pub(crate) use template::TemplateRefusal;
 
 /// Seconds that a client is told to stay away when the reason is on our side.
 const AWAY_RETRY_AFTER_MS: u64 = 2_000;
@@ -100,6 +106,12 @@ pub(crate) enum Problem {
     /// The catalogue cannot be changed, or has no such entry.
     #[error(transparent)]
     Catalogue(#[from] CatalogueRefusal),
+    /// A template is not changed, or there is none of this name.
+    #[error(transparent)]
+    Template(#[from] TemplateRefusal),
+    /// What is asked of a run is not done.
+    #[error(transparent)]
+    Steering(#[from] SteeringRefusal),
     /// Payloads are not encrypted here.
     #[error("payloads are not encrypted: TOKENHUB_PAYLOAD_KEYS is not set in this process")]
     NoPayloadKeys,
@@ -174,6 +186,12 @@ pub(crate) enum Problem {
     /// The idempotency key was used with another body.
     #[error("this idempotency key was already used with a different request body")]
     IdempotencyMismatch,
+    /// The tenant has as many unfinished runs as it may.
+    #[error("{max} runs of this tenant have not ended yet, and it may have no more at a time")]
+    TooManyRuns {
+        /// As many as it may have.
+        max: u64,
+    },
     /// Durability was required and Temporal is away.
     #[error("durability is required and Temporal is not available")]
     DurabilityAway,
@@ -213,31 +231,19 @@ pub(crate) fn failure_text(outcome: &Outcome) -> String {
     class::message(&run)
 }
 
-/// What a client should do with the same request.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum RetryAdvice {
-    /// The client's own judgement.
-    Unsaid,
-    /// The same request cannot succeed, or would be paid for again.
-    Never,
-}
-
-/// A problem in terms of HTTP, before it takes a shape.
-#[derive(Debug)]
-pub(crate) struct Report {
-    pub(crate) status: StatusCode,
-    pub(crate) kind: &'static str,
-    pub(crate) code: Option<String>,
-    pub(crate) param: Option<String>,
-    pub(crate) message: String,
-    pub(crate) retry_after_ms: Option<u64>,
-    pub(crate) advice: RetryAdvice,
-    pub(crate) members: Map<String, Value>,
-}
-
 const INVALID: &str = "invalid_request_error";
 const SERVER: &str = "server_error";
 const UNAVAILABLE: &str = "service_unavailable_error";
+const LIMITED: &str = "rate_limit_error";
+
+fn invalid((status, code): (StatusCode, &'static str)) -> (StatusCode, &'static str, &'static str) {
+    (status, INVALID, code)
+}
+
+/// Whether the same request may succeed a little later.
+fn comes_back(status: StatusCode) -> bool {
+    status == StatusCode::SERVICE_UNAVAILABLE || status == StatusCode::TOO_MANY_REQUESTS
+}
 
 impl Problem {
     /// A field with a wrong type or value.
@@ -275,7 +281,7 @@ impl Problem {
             code: Some(code.to_owned()),
             param: self.param(),
             message: self.to_string(),
-            retry_after_ms: (status == StatusCode::SERVICE_UNAVAILABLE).then_some(AWAY_RETRY_AFTER_MS),
+            retry_after_ms: comes_back(status).then_some(AWAY_RETRY_AFTER_MS),
             advice: self.advice(status),
             members: self.members(),
         }
@@ -284,7 +290,7 @@ impl Problem {
     fn advice(&self, status: StatusCode) -> RetryAdvice {
         if let Self::StillRunning { advice, .. } = self {
             *advice
-        } else if status.is_client_error() && !matches!(self, Self::ReadBody) {
+        } else if status.is_client_error() && !comes_back(status) && !matches!(self, Self::ReadBody) {
             RetryAdvice::Never
         } else {
             RetryAdvice::Unsaid
@@ -306,10 +312,9 @@ impl Problem {
             Self::Unauthorized => (StatusCode::UNAUTHORIZED, INVALID, "invalid_api_key"),
             Self::NotAdmin => (StatusCode::UNAUTHORIZED, INVALID, "invalid_admin_token"),
             Self::NoSuchProvider { .. } => (StatusCode::NOT_FOUND, INVALID, "provider_not_found"),
-            Self::Catalogue(refusal) => {
-                let (status, code) = refusal.facts();
-                (status, INVALID, code)
-            }
+            Self::Catalogue(refusal) => invalid(refusal.facts()),
+            Self::Template(refusal) => invalid(refusal.facts()),
+            Self::Steering(refusal) => invalid(refusal.facts()),
             Self::NoPayloadKeys => (StatusCode::CONFLICT, INVALID, "no_payload_keys"),
             Self::NoSuchRoute { .. } => (StatusCode::NOT_FOUND, INVALID, "not_found"),
             Self::MethodNotAllowed { .. } => (StatusCode::METHOD_NOT_ALLOWED, INVALID, "method_not_allowed"),
@@ -324,6 +329,7 @@ impl Problem {
             Self::NotBackground { .. } => (StatusCode::BAD_REQUEST, INVALID, "response_not_background"),
             Self::CancelAway => (StatusCode::SERVICE_UNAVAILABLE, UNAVAILABLE, "cancel_unavailable"),
             Self::IdempotencyMismatch => (StatusCode::UNPROCESSABLE_ENTITY, INVALID, "idempotency_mismatch"),
+            Self::TooManyRuns { .. } => (StatusCode::TOO_MANY_REQUESTS, LIMITED, "too_many_unfinished_runs"),
             Self::DurabilityAway => (StatusCode::SERVICE_UNAVAILABLE, UNAVAILABLE, "durability_unavailable"),
             Self::StoreAway => (StatusCode::SERVICE_UNAVAILABLE, UNAVAILABLE, "store_unavailable"),
             Self::StillRunning { .. } => (StatusCode::SERVICE_UNAVAILABLE, UNAVAILABLE, "run_still_running"),
@@ -340,6 +346,7 @@ impl Problem {
             Self::UnknownModel { param, .. } | Self::RefusedModel { param, .. } => Some((*param).to_owned()),
             Self::InvalidHeader { header, .. } => Some((*header).to_owned()),
             Self::Catalogue(refusal) => refusal.param().map(str::to_owned),
+            Self::Template(refusal) => refusal.param().map(str::to_owned),
             Self::ParseBody(_)
             | Self::ReadBody
             | Self::BodyTooLarge { .. }
@@ -347,6 +354,7 @@ impl Problem {
             | Self::NotAdmin
             | Self::NoSuchProvider { .. }
             | Self::NoPayloadKeys
+            | Self::Steering(_)
             | Self::NoSuchRoute { .. }
             | Self::MethodNotAllowed { .. }
             | Self::NoSuchRun { .. }
@@ -360,6 +368,7 @@ impl Problem {
             | Self::NotBackground { .. }
             | Self::CancelAway
             | Self::IdempotencyMismatch
+            | Self::TooManyRuns { .. }
             | Self::DurabilityAway
             | Self::StoreAway
             | Self::StillRunning { .. }
@@ -371,6 +380,9 @@ impl Problem {
     fn members(&self) -> Map<String, Value> {
         let mut members = Map::new();
         if let Self::Catalogue(CatalogueRefusal::Changed { current, .. }) = self {
+            members.insert("current_version".to_owned(), (*current).into());
+        }
+        if let Self::Template(TemplateRefusal::Changed { current, .. }) = self {
             members.insert("current_version".to_owned(), (*current).into());
         }
         if let Self::StillRunning { run_id, .. } = self {

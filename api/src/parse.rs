@@ -5,6 +5,7 @@
 pub(crate) mod approval;
 mod bounds;
 pub(crate) mod chat;
+pub(crate) mod check;
 pub(crate) mod count_tokens;
 pub(crate) mod demands;
 pub(crate) mod embeddings;
@@ -16,7 +17,10 @@ pub(crate) mod protocol;
 mod raw;
 pub(crate) mod record;
 pub(crate) mod simulation;
+pub(crate) mod steering;
 mod strategy;
+pub(crate) mod tags;
+pub(crate) mod template;
 mod webhook;
 pub(crate) mod wishes;
 

@@ -1,8 +1,10 @@
 //! Outcomes as the JSON of each route. Pure: stored texts were loaded before.
 
 mod approval;
+mod judge_report;
 mod plan;
 mod response;
+mod signals;
 
 use axum::http::{HeaderMap, HeaderName, HeaderValue};
 use chrono::{DateTime, SecondsFormat};
@@ -15,8 +17,9 @@ use tokenhub_domain::{
 use crate::error::{FailedRun, Problem};
 
 pub(crate) use approval::{decision, waiting};
-pub(crate) use plan::{Identity, plan_object, unfinished_object, usage};
+pub(crate) use plan::{Identity, plan_object, unfinished_object, usage, write_labels};
 pub(crate) use response::{ResponseRun, response_body};
+pub(crate) use signals::signals;
 
 const DURABILITY: HeaderName = HeaderName::from_static("x-tokenhub-durability");
 const WORKFLOW_ID: HeaderName = HeaderName::from_static("x-tokenhub-workflow-id");
@@ -28,6 +31,8 @@ const COST: HeaderName = HeaderName::from_static("x-tokenhub-cost-usd");
 const LOSSES: HeaderName = HeaderName::from_static("x-tokenhub-losses");
 /// Marks an answer that does not match its schema and was wanted all the same.
 const SCHEMA: HeaderName = HeaderName::from_static("x-tokenhub-schema");
+/// How the plan behind a chat has ended.
+const PLAN_STATUS: HeaderName = HeaderName::from_static("x-tokenhub-plan-status");
 /// Marks an answer that was computed for an earlier request.
 pub(crate) const REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
 /// The name under which TokenHub (Go) told the model.
@@ -74,6 +79,11 @@ pub(crate) fn write_outcome(headers: &mut HeaderMap, outcome: &Outcome) {
         headers.insert(SCHEMA, HeaderValue::from_static("mismatch"));
     }
     insert(headers, COST, &format!("{:.9}", outcome.usage.cost.as_usd()));
+}
+
+/// Writes how a plan has ended, where its answer alone does not tell.
+pub(crate) fn write_plan_status(headers: &mut HeaderMap, outcome: &Outcome) {
+    headers.insert(PLAN_STATUS, HeaderValue::from_static(outcome.status.as_str()));
 }
 
 /// Writes the deployment of a stream, whose cost is not known yet.

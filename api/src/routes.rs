@@ -20,15 +20,21 @@ mod plan_events;
 mod plan_fork;
 mod plan_history;
 mod plan_later;
+mod plan_signal;
 mod plan_spec;
 mod plan_steps;
+mod plan_templates;
 mod previous_response;
 mod program;
+mod program_answer;
+mod program_stream;
 mod protocol;
 mod provider_health;
 mod responses;
 mod routing;
 mod run_request;
+mod template_chat;
+mod template_use;
 mod webhook_deliveries;
 
 use std::{sync::Arc, time::Instant};
@@ -74,12 +80,13 @@ pub(crate) fn router(state: AppState) -> Router {
         .route("/v1/plan/estimate", post(plan_estimate::estimate))
         .route("/v1/plan/{id}", get(plan_later::show))
         .route("/v1/plan/{id}/approval", get(plan_approval::show).post(plan_approval::decide))
-        .route("/v1/plan/{id}/signal", post(plan_approval::signal))
-        .route("/v1/plan/{id}/cancel", post(plan_later::cancel))
+        .route("/v1/plan/{id}/signal", post(plan_signal::signal))
+        .route("/v1/plan/{id}/cancel", post(plan_signal::cancel))
         .route("/v1/plan/{id}/fork", post(plan_fork::create))
         .route("/v1/plan/{id}/history", get(plan_history::show))
         .route("/v1/plan/{id}/events", get(plan_events::show))
         .route("/v1/plan/{id}/steps", get(plan_steps::list))
+        .merge(plan_templates::router())
         .merge(catalogue::router())
         .merge(webhook_deliveries::router())
         .merge(codec::router())

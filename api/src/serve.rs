@@ -22,7 +22,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use crate::{
     admin::AdminToken,
     approval_link::ApprovalLinks,
-    auth::ClientKey,
+    auth::Gatekeeper,
     dispatch::{
         Dispatcher,
         breaker_task::{self, BreakerCell},
@@ -53,7 +53,7 @@ pub async fn serve_with(
 ) -> anyhow::Result<()> {
     allow_many_connections();
     let settings = live.settings();
-    let keys = (client_key(&settings)?, admin_token(&settings)?);
+    let keys = (gatekeeper(&settings)?, admin_token(&settings)?);
     let tasks = TaskTracker::new();
     // The ledger outlives the requests: it drains after the last one.
     let (ledger_tasks, ledger_stop) = (TaskTracker::new(), CancellationToken::new());
@@ -123,7 +123,7 @@ async fn serve_http(
 fn assemble(
     live: &Arc<Live>,
     world: &Arc<World>,
-    (key, token): (ClientKey, AdminToken),
+    (key, token): (Gatekeeper, AdminToken),
     tasks: &TaskTracker,
     background: &TaskTracker,
     stop: &CancellationToken,
@@ -134,7 +134,8 @@ fn assemble(
     let metrics = Arc::new(Metrics::new());
     let breaker = Arc::new(BreakerCell::new(breaker_settings(&settings)));
     let codec = PayloadCodec::new(&settings.payload_keys).context("the payload keys cannot be used")?;
-    let link = settings.temporal.clone().map(|temporal| Arc::new(TemporalLink::new(temporal, codec.clone())));
+    let connecting = |temporal| Arc::new(TemporalLink::new(temporal, codec.clone(), metrics.temporal()));
+    let link = settings.temporal.clone().map(connecting);
     if let Some(link) = &link {
         background.spawn(Arc::clone(link).keep_connecting(world.instance.clone(), stop.clone()));
         background.spawn(breaker_task::keep_probing(Arc::clone(link), Arc::clone(&breaker), stop.clone()));
@@ -193,8 +194,9 @@ fn temporal_ui(settings: &Settings) -> Option<Arc<(String, String)>> {
     temporal.ui_url.clone().map(|root| Arc::new((root, temporal.namespace.clone())))
 }
 
-fn client_key(settings: &Settings) -> anyhow::Result<ClientKey> {
-    keys::client_key(settings).map(|key| ClientKey::new(&key)).context("there is no client key")
+fn gatekeeper(settings: &Settings) -> anyhow::Result<Gatekeeper> {
+    let own = keys::client_key(settings).context("there is no client key")?;
+    Ok(Gatekeeper::new(&own, &settings.client_keys)?)
 }
 
 fn approval_links(settings: &Settings) -> anyhow::Result<ApprovalLinks> {
@@ -293,7 +295,7 @@ async fn reload(gate: &Gate, admin: &Admin) -> anyhow::Result<Vec<String>> {
         tracing::warn!(settings = ?reloaded.after_restart, "changed settings that need a restart");
     }
     let settings = admin.curator.live().settings();
-    let (key, token) = (client_key(&settings)?, admin_token(&settings)?);
+    let (key, token) = (gatekeeper(&settings)?, admin_token(&settings)?);
     gate.key.store(Arc::new(key));
     admin.token.store(Arc::new(token));
     Ok(reloaded.changed)

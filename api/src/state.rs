@@ -15,7 +15,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use crate::{
     admin::AdminToken,
     approval_link::ApprovalLinks,
-    auth::ClientKey,
+    auth::Gatekeeper,
     dispatch::{Dispatcher, breaker_task::BreakerCell, temporal_link::TemporalLink},
 };
 
@@ -41,11 +41,11 @@ pub(crate) struct Parts {
     pub(crate) metrics: Arc<Metrics>,
 }
 
-/// The client key in force; a reload swaps it.
+/// The client keys in force; a reload swaps them.
 #[derive(Clone)]
 pub(crate) struct Gate {
-    /// The key.
-    pub(crate) key: Arc<ArcSwap<ClientKey>>,
+    /// The keys.
+    pub(crate) key: Arc<ArcSwap<Gatekeeper>>,
 }
 
 /// The admin token in force, and what it opens.

@@ -22,13 +22,15 @@ use crate::{
 };
 
 /// Without these the dev server dispatches a task every 50 ms, and timers and retries cost a second.
-const TEMPORAL_TUNING: [&str; 6] = [
+const TEMPORAL_TUNING: [&str; 8] = [
     "history.transferProcessorMaxPollRPS=5000",
     "history.timerProcessorMaxPollRPS=5000",
     "history.timerProcessorMaxTimeShift=\"1ms\"",
     "history.workflowIdReuseMinimalInterval=\"0s\"",
     "matching.numTaskqueueReadPartitions=1",
     "matching.numTaskqueueWritePartitions=1",
+    "matching.useNewMatcher=true",
+    "matching.enableFairness=true",
 ];
 /// The key of the installation, which exists only as long as the run.
 pub(crate) const CLIENT_KEY: &str = "tokenhub_0000000000000000000000000000000000000000000000000000000000000001";
@@ -87,6 +89,10 @@ pub(crate) struct Installation {
     pub(crate) bare_worker: Process,
     /// The proxy to compare with, where there is one.
     pub(crate) nginx: Option<Nginx>,
+    /// A proxy that does nothing.
+    pub(crate) empty_proxy: Process,
+    /// Where it listens.
+    pub(crate) empty_proxy_authority: String,
     /// The worker of the durable chats.
     pub(crate) worker: Process,
     /// The API.
@@ -117,6 +123,7 @@ impl Installation {
         let (provider, provider_authority) = start_provider(folder).await?;
         let (temporal, temporal_address) = start_temporal(folder, database).await?;
         let nginx = nginx::start(folder, &provider_authority).await?;
+        let (empty_proxy, empty_proxy_authority) = start_empty_proxy(folder, &provider_authority).await?;
         let bare_worker = start_bare_worker(folder, &temporal_address, &provider_authority)?;
         let environment = BTreeMap::from(
             [
@@ -138,6 +145,8 @@ impl Installation {
             temporal_address,
             bare_worker,
             nginx,
+            empty_proxy,
+            empty_proxy_authority,
             worker,
             api,
             api_authority,
@@ -165,7 +174,7 @@ impl Installation {
     /// The ends of all logs.
     pub(crate) fn last_log_lines(&self) -> String {
         let nginx = self.nginx.as_ref().map(|nginx| &nginx.process);
-        let processes = [&self.provider, &self.temporal, &self.bare_worker, &self.worker, &self.api];
+        let processes = [&self.provider, &self.temporal, &self.empty_proxy, &self.bare_worker, &self.worker, &self.api];
         processes.into_iter().chain(nginx).map(Process::last_lines).collect()
     }
 
@@ -256,15 +265,27 @@ fn start_worker(folder: &Path, environment: &BTreeMap<String, String>) -> anyhow
     Process::start(&Launch { name: "worker", program: &program, arguments: &[], environment, folder })
 }
 
+async fn start_empty_proxy(folder: &Path, provider: &str) -> anyhow::Result<(Process, String)> {
+    let program = std::env::current_exe()?;
+    let arguments = ["empty-proxy", "--provider", provider].map(str::to_owned);
+    let environment = BTreeMap::new();
+    let launch =
+        Launch { name: "empty-proxy", program: &program, arguments: &arguments, environment: &environment, folder };
+    let mut proxy = Process::start(&launch)?;
+    let authority = proxy.printed(PATIENCE, listening_on).await?;
+    Ok((proxy, authority))
+}
+
 async fn start_api(folder: &Path, environment: &BTreeMap<String, String>) -> anyhow::Result<(Process, String)> {
     let program = sibling("tokenhub-api")?;
     let mut api = Process::start(&Launch { name: "api", program: &program, arguments: &[], environment, folder })?;
-    let address = |output: &str| {
-        let mut lines = output.split_inclusive('\n').filter(|line| line.ends_with('\n'));
-        lines.find_map(|line| line.trim().strip_prefix("listening on http://")).map(str::to_owned)
-    };
-    let authority = api.printed(PATIENCE, address).await?;
+    let authority = api.printed(PATIENCE, listening_on).await?;
     Ok((api, authority))
+}
+
+fn listening_on(output: &str) -> Option<String> {
+    let mut lines = output.split_inclusive('\n').filter(|line| line.ends_with('\n'));
+    lines.find_map(|line| line.trim().strip_prefix("listening on http://")).map(str::to_owned)
 }
 
 /// Writes a credentials file with one provider and returns its path.

@@ -20,12 +20,16 @@ pub(crate) enum Kind {
     Direct,
     /// Through nginx.
     Nginx,
+    /// Through a proxy of the API's libraries that does nothing.
+    EmptyProxy,
     /// Through the hub, without durability.
     FastPath,
     /// The first event of a stream of the provider.
     DirectStream,
     /// The same through nginx.
     NginxStream,
+    /// The same through the empty proxy.
+    EmptyProxyStream,
     /// The same through the hub.
     HubStream,
     /// A workflow of one activity.
@@ -40,12 +44,14 @@ pub(crate) enum Kind {
 
 impl Kind {
     /// Every kind, each behind what it is compared with.
-    pub(crate) const ALL: [Self; 10] = [
+    pub(crate) const ALL: [Self; 12] = [
         Self::Direct,
         Self::Nginx,
+        Self::EmptyProxy,
         Self::FastPath,
         Self::DirectStream,
         Self::NginxStream,
+        Self::EmptyProxyStream,
         Self::HubStream,
         Self::Bare,
         Self::DurableChat,
@@ -58,9 +64,11 @@ impl Kind {
         match self {
             Self::Direct => "direct to the provider",
             Self::Nginx => "through nginx",
+            Self::EmptyProxy => "through an empty proxy",
             Self::FastPath => "fast path",
             Self::DirectStream => "first event, direct",
             Self::NginxStream => "first event, through nginx",
+            Self::EmptyProxyStream => "first event, empty proxy",
             Self::HubStream => "first event, through the hub",
             Self::Bare => "bare workflow, one activity",
             Self::DurableChat => "durable chat",
@@ -72,8 +80,8 @@ impl Kind {
     /// What it is compared with.
     pub(crate) fn baseline(self) -> Self {
         match self {
-            Self::Direct | Self::Nginx | Self::FastPath => Self::Direct,
-            Self::DirectStream | Self::NginxStream | Self::HubStream => Self::DirectStream,
+            Self::Direct | Self::Nginx | Self::EmptyProxy | Self::FastPath => Self::Direct,
+            Self::DirectStream | Self::NginxStream | Self::EmptyProxyStream | Self::HubStream => Self::DirectStream,
             Self::Bare | Self::DurableChat | Self::VoteMajority | Self::VoteJudge => Self::Bare,
         }
     }
@@ -81,9 +89,10 @@ impl Kind {
     /// Whether the first bytes count, and not the last.
     fn is_stream(self) -> bool {
         match self {
-            Self::DirectStream | Self::NginxStream | Self::HubStream => true,
+            Self::DirectStream | Self::NginxStream | Self::EmptyProxyStream | Self::HubStream => true,
             Self::Direct
             | Self::Nginx
+            | Self::EmptyProxy
             | Self::FastPath
             | Self::Bare
             | Self::DurableChat
@@ -95,7 +104,13 @@ impl Kind {
     /// What the hub must say of how it was carried.
     fn durability(self) -> Option<&'static str> {
         match self {
-            Self::Direct | Self::Nginx | Self::DirectStream | Self::NginxStream | Self::Bare => None,
+            Self::Direct
+            | Self::Nginx
+            | Self::EmptyProxy
+            | Self::DirectStream
+            | Self::NginxStream
+            | Self::EmptyProxyStream
+            | Self::Bare => None,
             Self::FastPath => Some("none"),
             Self::HubStream => Some("stream"),
             Self::DurableChat | Self::VoteMajority | Self::VoteJudge => Some("durable"),
@@ -106,15 +121,18 @@ impl Kind {
     pub(crate) fn request(self, installation: &Installation) -> Option<Prepared> {
         let (provider, hub) = (&installation.provider_authority, &installation.api_authority);
         let nginx = installation.nginx.as_ref().map(|nginx| &nginx.authority);
+        let empty = &installation.empty_proxy_authority;
         let chat = |authority: &String| Prepared::post(authority, "/v1/chat/completions", &chat_body());
         let stream = |authority: &String| Prepared::post(authority, "/v1/chat/completions", &stream_body());
         let vote = |judging: Value| Prepared::post(hub, "/v1/plan", &vote_body(judging)).key(CLIENT_KEY);
         match self {
             Self::Direct => Some(chat(provider)),
             Self::Nginx => nginx.map(chat),
+            Self::EmptyProxy => Some(chat(empty)),
             Self::FastPath => Some(chat(hub).key(CLIENT_KEY).durability("none")),
             Self::DirectStream => Some(stream(provider)),
             Self::NginxStream => nginx.map(stream),
+            Self::EmptyProxyStream => Some(stream(empty)),
             Self::HubStream => Some(stream(hub).key(CLIENT_KEY).durability("none")),
             Self::Bare => None,
             Self::DurableChat => Some(chat(hub).key(CLIENT_KEY)),

@@ -39,8 +39,8 @@ pub(crate) struct Load {
     pub(crate) in_process: usize,
     /// How long the load lasted.
     pub(crate) elapsed: Duration,
-    /// Processor time of the API meanwhile.
-    pub(crate) api_cpu: Duration,
+    /// Processor time of what serves meanwhile: the API, or the empty proxy.
+    pub(crate) server_cpu: Duration,
     /// Processor time of the worker meanwhile.
     pub(crate) worker_cpu: Duration,
 }
@@ -55,7 +55,7 @@ impl Load {
         self.samples.extend(&other.samples);
         self.in_process += other.in_process;
         self.elapsed += other.elapsed;
-        self.api_cpu += other.api_cpu;
+        self.server_cpu += other.server_cpu;
         self.worker_cpu += other.worker_cpu;
     }
 }
@@ -78,11 +78,11 @@ enum End {
     Requests(usize),
 }
 
-/// Direct, through nginx and fast path at 64 connections, in turns.
+/// Direct, through nginx, the empty proxy and the fast path at 64 connections, in turns.
 pub(crate) async fn http(plan: &Plan, installation: &Installation) -> anyhow::Result<BTreeMap<Kind, Load>> {
     let mut loads: BTreeMap<Kind, Load> = BTreeMap::new();
     for _ in 0..plan.load_turns {
-        for kind in [Kind::Direct, Kind::Nginx, Kind::FastPath] {
+        for kind in [Kind::Direct, Kind::Nginx, Kind::EmptyProxy, Kind::FastPath] {
             let Some(request) = kind.request(installation) else { continue };
             let load = run(installation, kind, &request, CONNECTIONS, End::After(plan.load_turn)).await?;
             loads.entry(kind).or_default().add(&load);
@@ -112,12 +112,12 @@ async fn run(
     in_flight: usize,
     end: End,
 ) -> anyhow::Result<Load> {
-    let (api, worker) = (installation.api.pid(), installation.worker.pid());
+    let (server, worker) = (server(installation, kind), installation.worker.pid());
     let mut lanes = Vec::with_capacity(in_flight);
     for _ in 0..in_flight {
         lanes.push(Lane::http(kind, request).await?);
     }
-    let before = (cpu_time(api)?, cpu_time(worker)?);
+    let before = (cpu_time(server)?, cpu_time(worker)?);
     let started = Instant::now();
     let asked = Arc::new(AtomicUsize::new(0));
     let mut loops = JoinSet::new();
@@ -129,9 +129,26 @@ async fn run(
         load.add(&ended??);
     }
     load.elapsed = started.elapsed();
-    load.api_cpu = cpu_time(api)?.saturating_sub(before.0);
+    load.server_cpu = cpu_time(server)?.saturating_sub(before.0);
     load.worker_cpu = cpu_time(worker)?.saturating_sub(before.1);
     Ok(load)
+}
+
+/// The process that serves a kind. The others are not watched: for them it is the API, which does nothing then.
+fn server(installation: &Installation, kind: Kind) -> u32 {
+    match kind {
+        Kind::EmptyProxy | Kind::EmptyProxyStream => installation.empty_proxy.pid(),
+        Kind::Direct
+        | Kind::Nginx
+        | Kind::FastPath
+        | Kind::DirectStream
+        | Kind::NginxStream
+        | Kind::HubStream
+        | Kind::Bare
+        | Kind::DurableChat
+        | Kind::VoteMajority
+        | Kind::VoteJudge => installation.api.pid(),
+    }
 }
 
 async fn one_after_another(

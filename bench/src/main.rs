@@ -6,6 +6,7 @@
 
 mod bare_workflow;
 mod bars;
+mod empty_proxy;
 mod http;
 mod installation;
 mod kinds;
@@ -28,6 +29,7 @@ use clap::{Parser, Subcommand};
 use tokio::signal::unix::{SignalKind, signal};
 
 use bare_workflow::BareWorker;
+use empty_proxy::EmptyProxy;
 use installation::{Installation, TemporalDatabase};
 use plan::{Plan, Size};
 
@@ -53,6 +55,9 @@ enum Part {
     /// The worker of the bare workflow; started by the bench itself.
     #[command(hide = true)]
     BareWorker(BareWorker),
+    /// The proxy that does nothing; started by the bench itself.
+    #[command(hide = true)]
+    EmptyProxy(EmptyProxy),
     /// Measures one selection among 200 deployments, and nothing else.
     Select,
 }
@@ -63,6 +68,10 @@ async fn main() -> anyhow::Result<ExitCode> {
     match arguments.part {
         Some(Part::BareWorker(worker)) => {
             worker.run().await?;
+            return Ok(ExitCode::SUCCESS);
+        }
+        Some(Part::EmptyProxy(proxy)) => {
+            tokio::task::block_in_place(|| proxy.run())?;
             return Ok(ExitCode::SUCCESS);
         }
         Some(Part::Select) => return Ok(if select::run()? { ExitCode::SUCCESS } else { ExitCode::FAILURE }),

@@ -87,8 +87,8 @@ impl Plan {
     /// The length of a slice.
     pub(crate) fn slice(&self, kind: Kind) -> usize {
         match kind {
-            Kind::Direct | Kind::Nginx | Kind::FastPath => self.http_slice,
-            Kind::DirectStream | Kind::NginxStream | Kind::HubStream => self.stream_slice,
+            Kind::Direct | Kind::Nginx | Kind::EmptyProxy | Kind::FastPath => self.http_slice,
+            Kind::DirectStream | Kind::NginxStream | Kind::EmptyProxyStream | Kind::HubStream => self.stream_slice,
             Kind::Bare | Kind::DurableChat => self.workflow_slice,
             Kind::VoteMajority | Kind::VoteJudge => self.vote_slice,
         }

@@ -165,7 +165,7 @@ impl Report {
         let http = self.figures.http.iter().map(|(kind, load)| (kind.title(), load));
         for (title, load) in http.chain(chats) {
             let Some(summary) = load.samples.summary() else { continue };
-            let cpu = milliseconds(load.api_cpu + load.worker_cpu) * 1_000.0 / count(summary.count);
+            let cpu = milliseconds(load.server_cpu + load.worker_cpu) * 1_000.0 / count(summary.count);
             writeln!(
                 out,
                 "{:<30} {:>6} {:>9.0} {:>9.2} {:>9.2} {:>9.2} {:>12.0}",
@@ -230,6 +230,6 @@ impl Report {
 fn load_json(kind: Kind, in_flight: usize, load: &Load) -> Value {
     let each = 1_000.0 / count(load.samples.len());
     json!({"kind": kind, "in_flight": in_flight, "per_second": load.per_second(), "latency": load.samples.summary(),
-        "answered_in_process": load.in_process, "api_cpu_us_each": milliseconds(load.api_cpu) * each,
+        "answered_in_process": load.in_process, "server_cpu_us_each": milliseconds(load.server_cpu) * each,
         "worker_cpu_us_each": milliseconds(load.worker_cpu) * each})
 }

@@ -79,6 +79,7 @@ pub(crate) async fn run(plan: &Plan, lanes: &mut Lanes, installation: &Installat
 fn watched(kind: Kind, installation: &Installation) -> Option<u32> {
     match kind {
         Kind::Direct | Kind::Nginx | Kind::DirectStream | Kind::NginxStream => None,
+        Kind::EmptyProxy | Kind::EmptyProxyStream => Some(installation.empty_proxy.pid()),
         Kind::FastPath | Kind::HubStream => Some(installation.api.pid()),
         Kind::Bare => Some(installation.bare_worker.pid()),
         Kind::DurableChat | Kind::VoteMajority | Kind::VoteJudge => Some(installation.worker.pid()),

@@ -41,7 +41,7 @@ pub(crate) fn run() -> anyhow::Result<bool> {
     let mut figures = serde_json::Map::new();
     let mut passed = true;
     for profile in [RoutingProfile::Normal, RoutingProfile::Cheap, RoutingProfile::Thompson] {
-        let wish = ShortlistWish { profile, model: None, min_weight: 1, needs: Vec::new() };
+        let wish = ShortlistWish { profile, model: None, min_weight: 1, needs: Vec::new(), apart_from: None };
         let mut situation = || {
             seed += 1;
             Situation { catalogue: &catalogue, signals: &signals, temperature: Temperature::new(0.3), seed, warm: &[] }

@@ -7,8 +7,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use secrecy::SecretString;
 use tokenhub_domain::{
-    Capabilities, Catalogue, CredentialId, Dialect, Model, ModelId, ModelQuirks, PricePerMillion, PriceSource,
-    Provider, ProviderId, ProviderKind, ProviderOrigin, limits,
+    CallRate, Capabilities, Catalogue, CredentialId, Dialect, Model, ModelId, ModelQuirks, PricePerMillion,
+    PriceSource, Provider, ProviderId, ProviderKind, ProviderOrigin, limits,
 };
 
 use crate::{
@@ -118,18 +118,14 @@ impl Builder {
         if let Some(name) = entry.api_key_env.as_deref().filter(|name| is_of_ours(name)) {
             return refuse("api_key_env", format!("the variable {name} is TokenHub's own, and no provider's key"));
         }
-        let mut roots = Vec::with_capacity(1 + entry.base_urls.len());
-        for base_url in entry.base_url.iter().chain(&entry.base_urls) {
-            match normal_base_url(base_url) {
-                Some(root) => roots.push(root),
-                None => return refuse("base_url", format!("base_url `{base_url}` is not an http or https address")),
-            }
-        }
-        if roots.is_empty() {
-            roots.extend(default_base_url(kind).map(str::to_owned));
-        }
-        let mut roots = roots.into_iter();
-        let Some(base_url) = roots.next() else { return refuse("base_url", "base_url is missing".to_owned()) };
+        let max_rate = match rate_of(&entry) {
+            Ok(max_rate) => max_rate,
+            Err(problem) => return refuse("max_requests_per_second", problem),
+        };
+        let (base_url, replicas) = match roots_of(&entry, kind) {
+            Ok(roots) => roots,
+            Err(problem) => return refuse("base_url", problem),
+        };
         let origin = match (source, entry.origin) {
             (Source::Operator, Some(_)) => return refuse("origin", "unknown field `origin`".to_owned()),
             (Source::Operator, None) => ProviderOrigin::Configured,
@@ -139,20 +135,24 @@ impl Builder {
             Ok(secrets) => secrets,
             Err(problem) => return refuse("credentials", problem),
         };
+        let dialects = dialects_of(entry.protocols, kind, &base_url);
+        if let Some(problem) = problem_of_background(entry.background, &dialects, &replicas) {
+            return refuse("background", problem.to_owned());
+        }
         let named: Vec<CredentialId> = secrets.iter().map(|(id, _)| id.clone()).filter(|id| !id.is_empty()).collect();
         self.credentials.insert(id.clone(), secrets.into_iter().collect());
         self.places.insert(id.clone(), place.to_owned());
-        let dialects =
-            if entry.protocols.is_empty() { default_dialects(kind, &base_url) } else { distinct(entry.protocols) };
         self.providers.push(Provider {
             dialects,
-            replicas: roots.collect(),
+            replicas,
             credential_header: entry.credential_header.unwrap_or_else(|| kind.credential_header()),
             credentials: named,
             enabled: entry.enabled,
             origin,
             autoload_models: entry.autoload_models,
             prices_of: entry.prices_of,
+            background: entry.background,
+            max_rate,
             ..Provider::new(id, kind, base_url)
         });
         Ok(())
@@ -185,9 +185,8 @@ impl Builder {
             return Err(Flaw::new("weight", format!("weight {} is above {}", entry.weight, limits::WEIGHT_MAX)));
         }
         let quirks = quirks_of(entry).map_err(|problem| Flaw::new("tool_name_map", problem))?;
-        let speaks_chat = |one: &&Provider| &one.id == provider && one.dialects.contains(&Dialect::Chat);
-        if !quirks.is_empty() && self.providers.iter().find(speaks_chat).is_none() {
-            let problem = "gemma4_output and tool_name_map need a provider that speaks `chat`";
+        let at = self.providers.iter().find(|one| &one.id == provider);
+        if let Some(problem) = at.filter(|_| !quirks.is_empty()).and_then(problem_of_quirks) {
             return Err(Flaw::new("gemma4_output", problem));
         }
         let known = Model::new(id.clone(), provider.clone());
@@ -224,6 +223,12 @@ fn quirks_of(entry: &ModelEntry) -> Result<ModelQuirks, String> {
     Ok(ModelQuirks { gemma4_output: entry.gemma4_output.unwrap_or_default(), tool_names })
 }
 
+fn rate_of(entry: &ProviderEntry) -> Result<Option<CallRate>, String> {
+    let Some(calls) = entry.max_requests_per_second else { return Ok(None) };
+    let rate = CallRate::per_second(calls);
+    rate.map(Some).ok_or_else(|| format!("max_requests_per_second {calls} is not a rate of 0.0012 to 10000"))
+}
+
 /// Whether a variable may hold a secret of ours, which no provider must be sent.
 fn is_of_ours(variable: &str) -> bool {
     ["TOKENHUB_", "TEMPORAL_", "DATABASE_"].iter().any(|own| variable.starts_with(own))
@@ -244,6 +249,44 @@ fn default_base_url(kind: ProviderKind) -> Option<&'static str> {
         ProviderKind::Anthropic => Some("https://api.anthropic.com"),
         ProviderKind::Vllm => None,
     }
+}
+
+/// The first server of a provider, and the others.
+fn roots_of(entry: &ProviderEntry, kind: ProviderKind) -> Result<(String, Vec<String>), String> {
+    let mut roots = Vec::with_capacity(1 + entry.base_urls.len());
+    for base_url in entry.base_url.iter().chain(&entry.base_urls) {
+        let root = normal_base_url(base_url);
+        roots.push(root.ok_or_else(|| format!("base_url `{base_url}` is not an http or https address"))?);
+    }
+    if roots.is_empty() {
+        roots.extend(default_base_url(kind).map(str::to_owned));
+    }
+    let mut roots = roots.into_iter();
+    let first = roots.next().ok_or("base_url is missing")?;
+    Ok((first, roots.collect()))
+}
+
+fn problem_of_quirks(provider: &Provider) -> Option<&'static str> {
+    if !provider.dialects.contains(&Dialect::Chat) {
+        return Some("gemma4_output and tool_name_map need a provider that speaks `chat`");
+    }
+    let problem = "gemma4_output and tool_name_map go by `chat`, and the `background` of the provider by `responses`";
+    provider.background.then_some(problem)
+}
+
+fn problem_of_background(is_wanted: bool, dialects: &[Dialect], replicas: &[String]) -> Option<&'static str> {
+    if !is_wanted {
+        return None;
+    }
+    if !dialects.contains(&Dialect::Responses) {
+        return Some("background needs a provider that speaks `responses`");
+    }
+    let problem = "background needs a single base_url: no other server knows a response that one has begun";
+    (!replicas.is_empty()).then_some(problem)
+}
+
+fn dialects_of(protocols: Vec<Dialect>, kind: ProviderKind, base_url: &str) -> Vec<Dialect> {
+    if protocols.is_empty() { default_dialects(kind, base_url) } else { distinct(protocols) }
 }
 
 /// OpenAI itself also speaks Responses; of what is only compatible with it, the operator has to say so.
@@ -366,6 +409,8 @@ mod tests {
         assert!(refused(r#"{"providers":[{"id":"p","base_url":"ftp://h"}]}"#).contains("ftp://h"));
         assert!(refused(r#"{"providers":[{"id":"p","type":"vllm"}]}"#).contains("base_url is missing"));
         assert!(refused(r#"{"providers":[{"id":"p","origin":"demo"}]}"#).contains("unknown field `origin`"));
+        let stopped = r#"{"providers":[{"id":"p","max_requests_per_second":0}]}"#;
+        assert!(refused(stopped).contains("max_requests_per_second 0 is not a rate"));
         assert!(refused(r#"{"providers":[{"id":"p"},{"id":"p"}]}"#).contains("already defined in here"));
     }
 
@@ -413,6 +458,29 @@ mod tests {
         assert!(of("anthropic", r#""gemma4_output":true"#).unwrap_err().contains("speaks `chat`"));
         assert!(of("vllm", r#""tool_name_map":{"a":"x","b":"x"}"#).unwrap_err().contains("two tools the name `x`"));
         assert!(of("vllm", r#""tool_name_map":{"":"x"}"#).unwrap_err().contains("an empty name"));
+    }
+
+    #[test]
+    fn background_needs_responses_at_one_server_and_no_quirks_of_chat() {
+        let of = |provider: &str, model: &str| {
+            let mut builder = Builder::default();
+            let json = format!(
+                r#"{{"providers":[{{"id":"p","background":true,{provider}}}],
+                    "models":[{{"id":"m","provider_id":"p"{model}}}]}}"#
+            );
+            builder.add("here", Source::Operator, entries(&json)).map_err(|error| error.to_string())?;
+            Ok::<_, String>(builder.finish().catalogue.providers.remove(0).background)
+        };
+        let speaks = r#""base_url":"http://h","protocols":["chat","responses"]"#;
+        assert_eq!(of(speaks, ""), Ok(true));
+        assert_eq!(of(r#""api_key":"k""#, ""), Ok(true), "OpenAI itself speaks it");
+        let message = "here: provider `p`: background needs a provider that speaks `responses`";
+        assert_eq!(of(r#""base_url":"http://h""#, ""), Err(message.to_owned()));
+        assert!(of(r#""type":"anthropic""#, "").unwrap_err().contains("speaks `responses`"));
+        let several = r#""base_urls":["http://a","http://b"],"protocols":["responses"]"#;
+        assert!(of(several, "").unwrap_err().contains("a single base_url"));
+        let quirks = r#","gemma4_output":true"#;
+        assert!(of(speaks, quirks).unwrap_err().contains("model `m`: gemma4_output and tool_name_map go by `chat`"));
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! Where providers and models come from: the credentials file, `tokenhub.toml`, key variables, and the hub.
+//! Where providers, models and client keys come from: the credentials file, `tokenhub.toml`, key variables, and the hub.
 //!
 //! Owns reading those sources and the file's permission check. Order matters only for messages: a provider is defined
 //! once, whoever defines it.
@@ -8,6 +8,7 @@ use std::{fs::File, io::Read, os::unix::fs::PermissionsExt, path::Path};
 use crate::{
     ConfigError, Environment,
     catalogue::Source,
+    client_keys::{ClientKeyEntry, Written},
     configured::Configured,
     entries::{Concealed, Entries, ProviderEntry},
     file::ConfigFile,
@@ -50,24 +51,36 @@ const KEY_VARIABLES: [KeyVariable; 3] = [
 /// The variable by which `tokenhub up` hands its local and demo models to its children.
 const EPHEMERAL_VARIABLE: &str = "TOKENHUB_EPHEMERAL_PROVIDERS";
 
-/// Puts every source into one catalogue.
+/// Everything that the sources say.
+pub(crate) struct Collected {
+    pub(crate) configured: Configured,
+    pub(crate) client_keys: Vec<Written>,
+}
+
+/// Reads every source.
 pub(crate) fn collect(
     environment: &Environment,
     file: Option<&ConfigFile>,
     credentials_file: Option<&Path>,
-) -> Result<Configured, ConfigError> {
+) -> Result<Collected, ConfigError> {
     let mut configured = Configured::new(environment);
+    let mut client_keys = Vec::new();
     if let Some(file) = file {
         let place = file.path.display().to_string();
         let mut providers = file.providers.clone();
         for provider in &mut providers {
             dereference(environment, file, provider)?;
         }
-        let entries = Entries { providers, models: file.models.clone(), aliases: file.aliases.clone() };
-        configured.add(&place, Source::Operator, entries);
+        let keys = file.client_keys.iter().map(|key| dereferenced(environment, file, key));
+        client_keys.push((place.clone(), keys.collect::<Result<_, _>>()?));
+        let (models, aliases) = (file.models.clone(), file.aliases.clone());
+        configured.add(&place, Source::Operator, Entries { providers, models, aliases, ..Entries::default() });
     }
     if let Some(path) = credentials_file {
-        configured.add(&path.display().to_string(), Source::Operator, read_credentials_file(path)?);
+        let mut entries = read_credentials_file(path)?;
+        let place = path.display().to_string();
+        client_keys.push((place.clone(), std::mem::take(&mut entries.client_keys)));
+        configured.add(&place, Source::Operator, entries);
     }
     for key in &KEY_VARIABLES {
         add_key_variable(&mut configured, environment, key)?;
@@ -76,7 +89,7 @@ pub(crate) fn collect(
         let entries = parse_entries(EPHEMERAL_VARIABLE, text)?;
         configured.add(EPHEMERAL_VARIABLE, Source::Hub, entries);
     }
-    Ok(configured)
+    Ok(Collected { configured, client_keys })
 }
 
 /// Replaces the references in a provider of `tokenhub.toml` by the secrets they name.
@@ -91,6 +104,25 @@ fn dereference(environment: &Environment, file: &ConfigFile, provider: &mut Prov
         *key = secret;
     }
     Ok(())
+}
+
+/// A client key of `tokenhub.toml` with the secret that its reference names.
+fn dereferenced(
+    environment: &Environment,
+    file: &ConfigFile,
+    entry: &ClientKeyEntry,
+) -> Result<ClientKeyEntry, ConfigError> {
+    let mut entry = entry.clone();
+    if let Some(Concealed(key)) = &mut entry.key {
+        let (path, line) = (file.path.clone(), file.line_of_client_key(&entry.name));
+        let place = format!("{}:{line}", path.display());
+        *key = resolve_reference(environment, &place, key)?.ok_or(ConfigError::LiteralSecret {
+            path,
+            line,
+            key: "client_keys.key".to_owned(),
+        })?;
+    }
+    Ok(entry)
 }
 
 fn read_credentials_file(path: &Path) -> Result<Entries, ConfigError> {
@@ -133,6 +165,8 @@ fn add_key_variable(
         enabled: true,
         autoload_models: true,
         prices_of: None,
+        background: false,
+        max_requests_per_second: None,
         origin: None,
     };
     configured.add(key.variable, Source::Operator, Entries { providers: vec![provider], ..Entries::default() });

@@ -7,6 +7,8 @@ use std::{collections::BTreeMap, fmt};
 use serde::{Deserialize, Serialize};
 use tokenhub_domain::{AliasVariant, Capability, CredentialHeader, Dialect, ProviderOrigin, StickyBy};
 
+use crate::client_keys::ClientKeyEntry;
+
 /// A secret that a debug print does not show.
 #[derive(Clone, Deserialize)]
 #[serde(transparent)]
@@ -49,6 +51,12 @@ pub(crate) struct ProviderEntry {
     /// The provider in the published prices whose prices count here.
     #[serde(default)]
     pub(crate) prices_of: Option<String>,
+    /// Whether steps of durable runs are sent as responses in the background.
+    #[serde(default)]
+    pub(crate) background: bool,
+    /// How often it may be called, by all workers together.
+    #[serde(default)]
+    pub(crate) max_requests_per_second: Option<f64>,
     /// Only where the hub passes its own providers to its children.
     #[serde(default)]
     pub(crate) origin: Option<ProviderOrigin>,
@@ -125,13 +133,14 @@ impl From<VariantEntry> for AliasVariant {
     }
 }
 
-/// The JSON form of all three.
+/// The JSON form of all of them.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct Entries {
     pub(crate) providers: Vec<ProviderEntry>,
     pub(crate) models: Vec<ModelEntry>,
     pub(crate) aliases: Vec<AliasEntry>,
+    pub(crate) client_keys: Vec<ClientKeyEntry>,
 }
 
 fn one() -> u32 {

@@ -112,6 +112,24 @@ pub enum ConfigError {
         #[source]
         source: serde_json::Error,
     },
+    /// A JSON list of client keys has another form than documented.
+    #[error("{place} is not a valid list of client keys: {problem}")]
+    ParseClientKeys {
+        /// The file or variable.
+        place: String,
+        /// Where, or in which field.
+        problem: String,
+    },
+    /// A client key makes no sense.
+    #[error("{place}: client key `{name}`: {problem}")]
+    BadClientKey {
+        /// The file or variable.
+        place: String,
+        /// Which.
+        name: String,
+        /// What is wrong.
+        problem: String,
+    },
     /// A provider makes no sense.
     #[error("{place}: provider `{id}`: {problem}")]
     BadProvider {

@@ -1,4 +1,4 @@
-//! `tokenhub.toml`: its keys with their lines, and its providers, models and aliases.
+//! `tokenhub.toml`: its keys with their lines, and its providers, models, aliases and client keys.
 //!
 //! Owns the refusal of unknown keys by name, line and nearest name. Values stay text here; the settings parse them.
 
@@ -14,6 +14,7 @@ use toml::de::{DeTable, DeValue};
 
 use crate::{
     ConfigError,
+    client_keys::ClientKeyEntry,
     entries::{AliasEntry, ModelEntry, ProviderEntry},
     key::KEYS,
 };
@@ -33,6 +34,9 @@ pub(crate) struct ConfigFile {
     pub(crate) providers: Vec<ProviderEntry>,
     pub(crate) models: Vec<ModelEntry>,
     pub(crate) aliases: Vec<AliasEntry>,
+    pub(crate) client_keys: Vec<ClientKeyEntry>,
+    /// Where each client key of the file begins.
+    client_key_lines: Vec<(String, usize)>,
     /// Where each provider of the file begins.
     provider_lines: Vec<(String, usize)>,
 }
@@ -46,9 +50,11 @@ struct Arrays {
     models: Vec<ModelEntry>,
     #[serde(default)]
     aliases: Vec<AliasEntry>,
+    #[serde(default)]
+    client_keys: Vec<ClientKeyEntry>,
 }
 
-const ARRAYS: [&str; 3] = ["providers", "models", "aliases"];
+const ARRAYS: [&str; 4] = ["providers", "models", "aliases", "client_keys"];
 
 /// The file of the working directory that is read when no other is named.
 const DEFAULT_PATH: &str = "tokenhub.toml";
@@ -74,10 +80,16 @@ impl ConfigFile {
         let mut file = Self { path: path.to_owned(), ..Self::default() };
         file.collect("", table.get_ref(), text)?;
         let arrays: Arrays = toml::from_str(text).map_err(|error| refuse(&error))?;
-        let starts = table.get_ref().get("providers").and_then(|value| value.get_ref().as_array());
-        let lines = starts.into_iter().flatten().map(|entry| line_of(text, Some(&entry.span())));
-        file.provider_lines = arrays.providers.iter().map(|provider| provider.id.clone()).zip(lines).collect();
+        let lines = |array: &str| -> Vec<usize> {
+            let starts = table.get_ref().get(array).and_then(|value| value.get_ref().as_array());
+            starts.into_iter().flatten().map(|entry| line_of(text, Some(&entry.span()))).collect()
+        };
+        let ids = arrays.providers.iter().map(|provider| provider.id.clone());
+        file.provider_lines = ids.zip(lines("providers")).collect();
+        let names = arrays.client_keys.iter().map(|key| key.name.clone());
+        file.client_key_lines = names.zip(lines("client_keys")).collect();
         file.providers = arrays.providers;
+        file.client_keys = arrays.client_keys;
         file.models = arrays.models;
         file.aliases = arrays.aliases;
         Ok(file)
@@ -86,6 +98,11 @@ impl ConfigFile {
     /// The line of the provider `id`, for messages.
     pub(crate) fn line_of_provider(&self, id: &str) -> usize {
         self.provider_lines.iter().find(|(name, _)| name == id).map_or(1, |(_, line)| *line)
+    }
+
+    /// The line of the client key `name`, for messages.
+    pub(crate) fn line_of_client_key(&self, name: &str) -> usize {
+        self.client_key_lines.iter().find(|(key, _)| key == name).map_or(1, |(_, line)| *line)
     }
 
     fn collect(&mut self, prefix: &str, table: &DeTable<'_>, text: &str) -> Result<(), ConfigError> {
@@ -128,7 +145,7 @@ impl ConfigFile {
 }
 
 fn known_names() -> impl Iterator<Item = &'static str> {
-    let sections = ["log", "temporal", "breaker", "timeouts", "routing", "webhooks", "worker", "up"];
+    let sections = ["log", "temporal", "breaker", "timeouts", "routing", "webhooks", "verifiers", "worker", "up"];
     KEYS.iter().map(|key| key.name).chain(ARRAYS).chain(sections)
 }
 

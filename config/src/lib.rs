@@ -7,6 +7,7 @@
 
 mod aliases;
 mod catalogue;
+mod client_keys;
 mod configured;
 mod cors;
 mod credentials;
@@ -26,9 +27,12 @@ pub mod published;
 mod settings;
 mod temporal;
 mod variables;
+mod verifiers;
 mod webhooks;
+mod worker;
 
 pub use catalogue::Secrets;
+pub use client_keys::{ClientKey, ClientKeys};
 pub use configured::{Configured, Record, RecordKey, RecordKind, RecordSecrets, misread_field};
 pub use cors::CorsOrigins;
 pub use environment::Environment;
@@ -38,8 +42,8 @@ pub use live::{Live, Reloaded};
 pub use origin::{Origin, OriginRow, Origins};
 pub use payload_keys::{PayloadKey, PayloadKeys};
 pub use secrecy::{ExposeSecret, SecretString};
-pub use settings::{
-    BreakerSettings, Loaded, LogFormat, Settings, TemporalSettings, Timeouts, UpSettings, WorkerSettings,
-};
+pub use settings::{BreakerSettings, Loaded, LogFormat, Settings, TemporalSettings, Timeouts, UpSettings};
 pub use variables::KNOWN_VARIABLES;
+pub use verifiers::VerifierSettings;
 pub use webhooks::{AllowedHosts, WebhookSecret, WebhookSettings};
+pub use worker::{WorkerDeployment, WorkerSettings};

@@ -174,7 +174,7 @@ fn keep_fixed(before: &Settings, read: Settings) -> Settings {
         probe_interval_secs: before.probe_interval_secs,
         live_signals: before.live_signals,
         exploration_temperature: before.exploration_temperature,
-        worker: before.worker,
+        worker: before.worker.clone(),
         up: before.up.clone(),
         stop_at_end_of_stdin: before.stop_at_end_of_stdin,
         ..read

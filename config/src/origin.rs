@@ -7,7 +7,7 @@ use std::{
     path::PathBuf,
 };
 
-use crate::catalogue::Built;
+use crate::{ClientKeys, catalogue::Built};
 
 /// The place that gave a value.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -75,9 +75,14 @@ impl Origins {
     pub(crate) fn push_providers(&mut self, built: &Built) {
         for (id, place) in &built.places {
             let key = if built.credentials.get(id).is_some_and(|keys| !keys.is_empty()) { MASK } else { "-" };
-            let is_variable = place.chars().all(|c| c.is_ascii_uppercase() || c == '_');
-            let origin = if is_variable { Origin::Variable(place.clone()) } else { Origin::Document(place.into()) };
-            self.push(format!("providers.{id}.api_key"), key, origin);
+            self.push(format!("providers.{id}.api_key"), key, of_place(place));
+        }
+    }
+
+    /// Whose tenant each further client key is, and who named it.
+    pub(crate) fn push_client_keys(&mut self, keys: &ClientKeys) {
+        for (key, place) in keys.with_places() {
+            self.push(format!("client_keys.{}", key.name), key.tenant.as_str(), of_place(place));
         }
     }
 
@@ -101,6 +106,12 @@ impl Origins {
             table
         })
     }
+}
+
+/// A variable, or a document.
+fn of_place(place: &str) -> Origin {
+    let is_variable = place.chars().all(|c| c.is_ascii_uppercase() || c == '_');
+    if is_variable { Origin::Variable(place.to_owned()) } else { Origin::Document(place.into()) }
 }
 
 /// What is shown of a secret: that there is one.

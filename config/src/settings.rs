@@ -14,13 +14,14 @@ use secrecy::SecretString;
 use tokenhub_domain::{Catalogue, NanoDollars, ProviderOrigin, RoutingProfile, limits};
 
 use crate::{
-    ConfigError, Configured, CorsOrigins, Environment, Flags, Origin, Origins, PayloadKeys, Secrets, WebhookSettings,
-    credentials,
+    ClientKeys, ConfigError, Configured, CorsOrigins, Environment, Flags, Origin, Origins, PayloadKeys, Secrets,
+    VerifierSettings, WebhookSettings, credentials,
     file::ConfigFile,
     key::KEYS,
     layers::Layers,
     parse::{Values, boolean, budget, processors, socket_addr, temperature, threads},
-    temporal, variables, webhooks,
+    temporal, variables, verifiers, webhooks,
+    worker::{self, WorkerSettings},
 };
 
 /// How log lines are written.
@@ -44,6 +45,8 @@ pub struct TemporalSettings {
     pub task_queue: String,
     /// Root of the web UI, without a trailing slash, for links.
     pub ui_url: Option<String>,
+    /// How long a workflow may take beyond the deadline of its run.
+    pub execution_grace_ms: u64,
 }
 
 /// When to stop asking Temporal.
@@ -68,24 +71,6 @@ pub struct Timeouts {
     pub idle_ms: u64,
     /// For the whole call.
     pub total_ms: u64,
-}
-
-/// How a worker works.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct WorkerSettings {
-    /// How long a stopping worker waits for the steps it is in.
-    pub grace_secs: u64,
-    /// Provider calls at a time.
-    pub activity_slots: usize,
-    /// Local steps (select, log) at a time.
-    pub local_activity_slots: usize,
-    /// Workflow tasks at a time.
-    pub workflow_slots: usize,
-    /// Workflows kept in memory between their tasks.
-    pub cached_workflows: usize,
-    /// Threads that carry all of it. A worker mostly waits, and each further thread costs wake-ups: more processes scale
-    /// better than more threads.
-    pub threads: usize,
 }
 
 /// What only `tokenhub up` needs. A port is the one to take, 0 a free one, none the usual one if it is free.
@@ -162,6 +147,8 @@ pub struct Settings {
     pub default_max_latency_ms: u64,
     /// The client key, when it is not the data directory's (see [`crate::keys::client_key`]).
     pub client_key: Option<SecretString>,
+    /// Further client keys.
+    pub client_keys: ClientKeys,
     /// The admin token, when it is not the data directory's (see [`crate::keys::admin_token`]).
     pub admin_token: Option<SecretString>,
     /// The credentials file that was read.
@@ -176,6 +163,8 @@ pub struct Settings {
     pub secret_key: Option<SecretString>,
     /// How the ends of plans are told.
     pub webhooks: WebhookSettings,
+    /// Who may be asked about an answer.
+    pub verifiers: VerifierSettings,
     /// `tokenhub up`.
     pub up: UpSettings,
     /// The process was started by `tokenhub up` with a pipe as standard input: its end means that the parent is gone.
@@ -209,11 +198,7 @@ pub struct Loaded {
 impl Settings {
     /// Reads every layer.
     pub fn load(flags: &Flags, environment: &Environment) -> Result<Loaded, ConfigError> {
-        if let Some(flag) =
-            flags.keys().find(|flag| **flag != "config" && KEYS.iter().all(|key| key.flag != Some(**flag)))
-        {
-            return Err(ConfigError::UnknownFlag { flag });
-        }
+        refuse_unknown(flags)?;
         let named = flags.get("config").map(String::as_str).or_else(|| environment.get("TOKENHUB_CONFIG"));
         let file = ConfigFile::read(named.map(Path::new))?;
         let mut values = Values::find_all(&Layers { flags, environment, file: file.as_ref() })?;
@@ -222,11 +207,14 @@ impl Settings {
         let database_url = database_url(&mut values, &data_dir)?;
         let temporal = temporal::decide(&mut values, environment, &mut warnings)?;
         let credentials_file = values.text("credentials_file").map(PathBuf::from);
-        let configured = credentials::collect(environment, file.as_ref(), credentials_file.as_deref())?;
-        let built = configured.build()?;
+        let sources = credentials::collect(environment, file.as_ref(), credentials_file.as_deref())?;
+        let built = sources.configured.build()?;
+        let client_key = secret(&values, "client_key")?;
+        let client_keys = ClientKeys::read(&values, sources.client_keys, client_key.as_ref())?;
 
         let mut origins = values.origins();
         origins.push_providers(&built);
+        origins.push_client_keys(&client_keys);
         let settings = Self {
             listen_addr: values.required("listen_addr", "IP:PORT", socket_addr)?,
             api_threads: values.optional("api.threads", "1 to 1024", threads)?.unwrap_or_else(processors),
@@ -242,7 +230,7 @@ impl Settings {
             start_deadline_ms: values.number("temporal.start_deadline_ms", 1..=60_000, "1 to 60000 milliseconds")?,
             timeouts: timeouts(&values)?,
             shutdown_drain_secs: values.number("shutdown_drain_secs", 0..=3_600, "0 to 3600 seconds")?,
-            worker: worker(&values)?,
+            worker: worker::read(&values)?,
             hedge_after_ms: hedge_after_ms(&values)?,
             probe_interval_secs: values.number("routing.probe_interval_secs", 0..=86_400, "0 to 86400 seconds")?,
             penalties: values.required("routing.penalties", "true or false", boolean)?,
@@ -251,14 +239,16 @@ impl Settings {
             default_profile: values.required("routing.default_profile", PROFILES, RoutingProfile::parse)?,
             default_max_budget: max_budget(&values)?,
             default_max_latency_ms: values.number("routing.default_max_latency_ms", LATENCIES_MS, LATENCIES_RULE)?,
-            client_key: secret(&values, "client_key")?,
+            client_key,
+            client_keys,
             admin_token: secret(&values, "admin_token")?,
             credentials_file,
             catalogue: built.catalogue,
             credentials: built.credentials,
-            configured,
+            configured: sources.configured,
             secret_key: secret(&values, "secret_key")?,
             webhooks: webhooks::read(&values)?,
+            verifiers: verifiers::read(&values)?,
             up: up(&values)?,
             stop_at_end_of_stdin: environment.get("TOKENHUB_PARENT_PIPE") == Some("1"),
         };
@@ -268,6 +258,14 @@ impl Settings {
     /// Whether the operator configured a provider; the local and demo models do not count.
     pub fn has_configured_provider(&self) -> bool {
         self.catalogue.providers.iter().any(|provider| provider.origin == ProviderOrigin::Configured)
+    }
+}
+
+fn refuse_unknown(flags: &Flags) -> Result<(), ConfigError> {
+    let is_unknown = |flag: &str| flag != "config" && KEYS.iter().all(|key| key.flag != Some(flag));
+    match flags.keys().find(|flag| is_unknown(flag)) {
+        Some(flag) => Err(ConfigError::UnknownFlag { flag }),
+        None => Ok(()),
     }
 }
 
@@ -352,18 +350,6 @@ fn hedge_after_ms(values: &Values) -> Result<Option<u64>, ConfigError> {
 const LATENCIES_MS: RangeInclusive<u64> = 1..=limits::POLICY_LATENCY_MS_MAX;
 const LATENCIES_RULE: &str = "1 to 300000 milliseconds";
 const PROFILES: &str = "cheap, normal, high_confidence, planning, adversarial or thompson";
-
-fn worker(values: &Values) -> Result<WorkerSettings, ConfigError> {
-    let slots = |name| values.number(name, 1..=100_000, "1 to 100000");
-    Ok(WorkerSettings {
-        grace_secs: values.number("worker.grace_secs", 0..=86_400, "0 to 86400 seconds")?,
-        activity_slots: slots("worker.activity_slots")?,
-        local_activity_slots: slots("worker.local_activity_slots")?,
-        workflow_slots: slots("worker.workflow_slots")?,
-        cached_workflows: slots("worker.cached_workflows")?,
-        threads: values.number("worker.threads", 1..=1_024, "1 to 1024")?,
-    })
-}
 
 fn up(values: &Values) -> Result<UpSettings, ConfigError> {
     let port = |name| values.optional(name, "a port", |text| text.parse::<u16>().ok());

@@ -12,6 +12,9 @@ use crate::{
     ConfigError, Environment, Origin, file::line_of, parse::Values, parse::boolean, settings::TemporalSettings,
 };
 
+/// From what a test can wait for to a day.
+const GRACES_MS: std::ops::RangeInclusive<u64> = 1_000..=86_400_000;
+
 #[derive(Debug, Default, Deserialize)]
 struct TemporalToml {
     #[serde(default)]
@@ -49,6 +52,7 @@ pub(crate) fn decide(
         namespace: values.required("temporal.namespace", "a namespace", name)?,
         task_queue: values.required("temporal.task_queue", "a task queue", name)?,
         ui_url: values.optional("temporal.ui_url", "an http or https address", web_address)?,
+        execution_grace_ms: values.number("temporal.execution_grace_ms", GRACES_MS, "1000 to 86400000 milliseconds")?,
     }))
 }
 

@@ -24,6 +24,7 @@ pub(crate) fn control(script: &Script, method: &Method, path: &str, body: &Bytes
     let result = match (method, path) {
         (&Method::GET, "/__calls") => serde_json::to_vec(&script.calls()),
         (&Method::GET, "/__count") => Ok(json!({"count": script.count()}).to_string().into_bytes()),
+        (&Method::GET, "/__looks") => serde_json::to_vec(&script.looks()),
         (&Method::GET, "/__lookups") => serde_json::to_vec(&script.lookups()),
         (&Method::POST, "/__demands") => serde_json::from_slice::<Demands>(body).map(|demands| {
             script.demand(demands);

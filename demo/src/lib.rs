@@ -6,6 +6,7 @@
 //! Depends on no other part of the product, so that it is a witness and not an accomplice.
 
 mod access;
+mod background;
 mod calls;
 mod control;
 mod dialect;

@@ -21,7 +21,7 @@ use crate::dialect::{Dialect, Route};
 use crate::held_stream::Hold;
 use crate::judging::{Verdict, answers_in, verdict, verdict_asked};
 use crate::models;
-use crate::playback::score::{Matter, Score};
+use crate::playback::score::{Act, Matter, Score};
 use crate::playback::show::{Body, CallGuard, Cut, answer, body_of};
 use crate::reply::{Content, Ending, Omission, Part, Reply};
 use crate::request::{Delivery, Message, Request};
@@ -77,6 +77,16 @@ pub(crate) async fn play(
     let mut response = Response::builder().status(reply.status).body(body).map_err(|_| Cut)?;
     *response.headers_mut() = headers(reply, dialect, content_type, request_id)?;
     Ok(response)
+}
+
+/// The whole answer that `reply` is to `request`; nothing when it is no JSON.
+pub(crate) fn whole_json(reply: &Reply, request: &Request) -> Option<Value> {
+    let (_, score) = compose(reply, request, &next_request_id())?;
+    let written = score.acts.iter().flat_map(|act| match act {
+        Act::Write(bytes) => bytes.to_vec(),
+        Act::PauseMs(_) => Vec::new(),
+    });
+    serde_json::from_slice(&written.collect::<Vec<u8>>()).ok().filter(Value::is_object)
 }
 
 /// The answer to a request that is turned away: an error with this status in the dialect's form.

@@ -76,6 +76,26 @@ impl ScriptedProvider {
         self.script.lookups()
     }
 
+    /// Every look at a response in the background, and every withdrawal of one, since the last reset.
+    pub fn looks(&self) -> Vec<SeenCall> {
+        self.script.looks()
+    }
+
+    /// Forgets every response in the background.
+    pub fn forget_responses(&self) {
+        self.script.forget_responses();
+    }
+
+    /// Ends every response that is worked on in the background, however long it was to take.
+    pub fn end_responses(&self) {
+        self.script.end_responses();
+    }
+
+    /// Cuts the connection of so many looks from now on.
+    pub fn cut_looks(&self, count: u32) {
+        self.script.cut_looks(count);
+    }
+
     /// Every call since the last reset, in order of arrival.
     pub fn calls(&self) -> Vec<SeenCall> {
         self.script.calls()

@@ -8,6 +8,7 @@ use hyper::HeaderMap;
 use memchr::memmem;
 
 use crate::access::{Demands, Validation};
+use crate::background::Background;
 use crate::calls::{CallLog, SeenCall};
 use crate::dialect::Route;
 use crate::fast::FastBodies;
@@ -29,6 +30,7 @@ struct Inner {
     demands: Mutex<Demands>,
     calls: CallLog,
     lookups: CallLog,
+    background: Background,
 }
 
 #[derive(Debug)]
@@ -114,6 +116,26 @@ impl Script {
         self.inner.lookups.seen()
     }
 
+    /// Every look at a response in the background, and every withdrawal of one, since the last reset.
+    pub fn looks(&self) -> Vec<SeenCall> {
+        self.inner.background.looks()
+    }
+
+    /// Forgets every response in the background.
+    pub fn forget_responses(&self) {
+        self.inner.background.forget();
+    }
+
+    /// Ends every response that is worked on in the background, however long it was to take.
+    pub fn end_responses(&self) {
+        self.inner.background.end_all();
+    }
+
+    /// Cuts the connection of so many looks from now on.
+    pub fn cut_looks(&self, count: u32) {
+        self.inner.background.cut_looks(count);
+    }
+
     /// How many calls there were since the last reset, fast ones included.
     pub fn count(&self) -> u64 {
         self.inner.calls.count()
@@ -123,9 +145,15 @@ impl Script {
     pub fn reset_counts(&self) {
         self.inner.calls.reset();
         self.inner.lookups.reset();
+        self.inner.background.reset();
         for rule in lock(&self.inner.rules).iter_mut() {
             rule.used = 0;
         }
+    }
+
+    /// What goes on in the background.
+    pub(crate) fn background(&self) -> &Background {
+        &self.inner.background
     }
 
     pub(crate) fn log(&self) -> &CallLog {

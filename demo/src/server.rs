@@ -17,6 +17,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use crate::background;
 use crate::calls::{Arrival, Finished};
 use crate::control::control;
 use crate::dialect::{Dialect, Route};
@@ -104,7 +105,7 @@ async fn handle(face: &Face, request: hyper::Request<Incoming>, hold: &Hold) -> 
     let body = body.to_bytes();
     match Route::of(&head.method, head.uri.path()) {
         Some(route) => serve(face, head, route, body, hold).await,
-        None => Ok(elsewhere(face, &head, &body)),
+        None => elsewhere(face, &head, &body),
     }
 }
 
@@ -141,7 +142,7 @@ async fn scripted(script: &Script, request: Request, hold: &Hold) -> Result<Resp
         return Ok(refusal(request.dialect(), status, &error));
     }
     let prepared = script.choose(&request);
-    let guard = if prepared.fast.is_some() {
+    let mut guard = if prepared.fast.is_some() {
         script.log().count_fast();
         CallGuard::none()
     } else {
@@ -155,6 +156,11 @@ async fn scripted(script: &Script, request: Request, hold: &Hold) -> Result<Resp
         let models = script.models();
         let models: Vec<Listed<'_>> = models.iter().map(|model| (model.as_str(), None)).collect();
         return Ok(models_answer(&request, &models));
+    }
+    if background::is_asked(&request)
+        && let Some(begun) = background::begin(script, &prepared, &request, &mut guard)
+    {
+        return Ok(begun);
     }
     play(prepared, request, guard, hold).await
 }
@@ -175,17 +181,18 @@ fn models_answer(request: &Request, models: &[Listed<'_>]) -> Response<Body> {
 }
 
 /// What is on none of the provider's own paths.
-fn elsewhere(face: &Face, head: &Parts, body: &Bytes) -> Response<Body> {
+fn elsewhere(face: &Face, head: &Parts, body: &Bytes) -> Result<Response<Body>, Cut> {
     let no_such_path =
         || refusal(Dialect::Chat, 404, &ErrorBody { kind: Some(INVALID.to_owned()), ..error("no such path") });
-    match face {
-        Face::DemoModels => no_such_path(),
-        Face::Scripted(script) => control(script, &head.method, head.uri.path(), body).unwrap_or_else(|| {
-            let ticket = script.lookup_log().enter(Arrival::new(head, String::new(), body.clone()));
-            script.lookup_log().finish(ticket, Finished::Failed(404));
-            no_such_path()
-        }),
+    let Face::Scripted(script) = face else { return Ok(no_such_path()) };
+    if let Some(looked) = background::look(script, head, body) {
+        return looked;
     }
+    Ok(control(script, &head.method, head.uri.path(), body).unwrap_or_else(|| {
+        let ticket = script.lookup_log().enter(Arrival::new(head, String::new(), body.clone()));
+        script.lookup_log().finish(ticket, Finished::Failed(404));
+        no_such_path()
+    }))
 }
 
 const INVALID: &str = "invalid_request_error";

@@ -28,6 +28,16 @@ impl Bounds {
         *self == Self::default()
     }
 
+    /// The same limits with more room below those that there are.
+    #[must_use]
+    pub fn raised_by(self, more: Use) -> Self {
+        Self {
+            max_cost: self.max_cost.map(|most| most + more.cost),
+            max_tokens: self.max_tokens.map(|most| most.saturating_add(more.tokens)),
+            max_calls: self.max_calls.map(|most| most.saturating_add(more.calls)),
+        }
+    }
+
     /// Which limit does not leave room for `next` beside `used`, the tightest promise first.
     pub fn exceeded_by(&self, used: Use, next: Use) -> Option<Bound> {
         let sum = used.plus(next);
@@ -66,7 +76,8 @@ impl Bound {
 }
 
 /// What calls use, at most or in fact.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Use {
     /// Calls.
     pub calls: u32,

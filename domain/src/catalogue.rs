@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Alias, Capabilities, CredentialId, Dialect, ModelId, NanoDollars, PricePerMillion, ProviderId};
+use crate::{Alias, CallRate, Capabilities, CredentialId, Dialect, ModelId, NanoDollars, PricePerMillion, ProviderId};
 
 /// The family of a provider.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -91,6 +91,12 @@ pub struct Provider {
     /// The provider whose published prices count here; its own, where its address is known, without it.
     #[serde(default)]
     pub prices_of: Option<String>,
+    /// Whether steps of runs that keep a journal are sent as responses in the background, which outlive their caller.
+    #[serde(default)]
+    pub background: bool,
+    /// How often it may be called, by all workers together; as often as there is reason to without it.
+    #[serde(default)]
+    pub max_rate: Option<CallRate>,
 }
 
 impl Provider {
@@ -108,6 +114,8 @@ impl Provider {
             origin: ProviderOrigin::Configured,
             autoload_models: false,
             prices_of: None,
+            background: false,
+            max_rate: None,
         }
     }
 }

@@ -27,6 +27,12 @@ pub struct FuseSpec {
     /// Smallest weight of the judge.
     #[serde(default)]
     pub judge_min_weight: u32,
+    /// How long the others are waited for when `min_success` have answered.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub grace_ms: Option<u64>,
+    /// The panelists, where they are named.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub models: Vec<ModelChoice>,
 }
 
 /// The answer of a fusion.
@@ -45,6 +51,14 @@ pub struct FuseAnswer {
     /// The writer, where there is one.
     #[serde(default)]
     pub writer: Option<ModelId>,
+    /// Panelists whose calls were withdrawn, because the others had answered long enough before.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub calls_withdrawn: u32,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+fn is_zero(count: &u32) -> bool {
+    *count == 0
 }
 
 /// What a judge finds in several answers.

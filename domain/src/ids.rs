@@ -71,7 +71,7 @@ macro_rules! generated_id {
 }
 
 text_id!(
-    /// Who owns the data: on every stored row. `default` until tenants are configured.
+    /// Who owns the data: on every stored row. What processes share (penalties, observations, the catalogue) is `default`'s.
     TenantId
 );
 text_id!(
@@ -89,6 +89,10 @@ text_id!(
 text_id!(
     /// A model as clients and upstreams name it; any printable characters, `/ : . + @` included.
     ModelId
+);
+text_id!(
+    /// A template of plans, by the name that its callers know.
+    TemplateName
 );
 text_id!(
     /// A configured provider.
@@ -117,6 +121,10 @@ text_id!(
 text_id!(
     /// One provider call; also sent upstream as a header.
     AttemptId
+);
+text_id!(
+    /// A response in the background, as its provider names it.
+    ProviderResponseId
 );
 text_id!(
     /// A Temporal workflow id.
@@ -171,7 +179,7 @@ impl RunId {
 }
 
 impl TenantId {
-    /// The tenant of everything until tenants are configured.
+    /// The tenant of the client key that every installation has, and of what belongs to the installation itself.
     pub fn default_tenant() -> Self {
         Self::new("default")
     }

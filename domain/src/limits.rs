@@ -12,6 +12,9 @@ pub const PLAN_BODY_BYTES: usize = 8 * 1024 * 1024;
 pub const PROVIDER_ANSWER_BYTES: usize = 64 * 1024 * 1024;
 /// Most bytes of a provider's error body that are kept and passed on.
 pub const PROVIDER_ERROR_BYTES: usize = 16 * 1024;
+/// Longest name of a tenant or a client key: a tenant is the key by which turns are taken in Temporal's queues, which may be
+/// no longer, and part of workflow ids.
+pub const TENANT_BYTES: usize = 64;
 /// Most voters or candidates of one plan.
 pub const VOTERS_MAX: u32 = 16;
 /// Most rounds of refine and adversarial plans.
@@ -60,9 +63,39 @@ pub const RUN_DEADLINE_MS: u64 = 1_800_000;
 pub const APPROVAL_MS: u64 = 30 * 24 * 3_600_000;
 /// A longer comment about a decision is no comment.
 pub const APPROVAL_COMMENT_BYTES: usize = 4 * 1024;
+/// Most signals that one plan keeps: each is a row, and more of them steer nothing.
+pub const PLAN_SIGNALS_MAX: u64 = 100;
 /// Longest address of a webhook: longer ones carry data that belongs elsewhere.
 pub const WEBHOOK_URL_BYTES: usize = 2_048;
+/// Longest name of a template: it becomes a column and a part of a model's name.
+pub const TEMPLATE_NAME_BYTES: usize = 64;
+/// Largest template: a system prompt and a schema, and no conversation.
+pub const TEMPLATE_BODY_BYTES: usize = 256 * 1024;
+/// Longest description of a template, which every list shows.
+pub const TEMPLATE_DESCRIPTION_BYTES: usize = 1024;
+/// Most versions of one template; each is kept for good.
+pub const TEMPLATE_VERSIONS_MAX: u64 = 1_000;
+/// Most templates of a tenant: `/v1/models` lists them all.
+pub const TEMPLATES_MAX: u64 = 500;
+/// Most tags of a run: each is a row, and all of them travel with every step.
+pub const TAGS_MAX: usize = 16;
+/// Longest key of a tag.
+pub const TAG_KEY_BYTES: usize = 64;
+/// Longest value of a tag.
+pub const TAG_VALUE_BYTES: usize = 128;
 /// Most bytes of a spool that may wait for the database; beyond it new calls are refused.
 pub const SPOOL_BYTES: u64 = 64 * 1024 * 1024;
 /// Largest body on the codec routes: a message of Temporal has at most 4 MiB, a third more in base64.
 pub const CODEC_BODY_BYTES: usize = 8 * 1024 * 1024;
+/// Longest pattern that an answer is checked by; what it compiles to is bounded as well.
+pub const CHECK_PATTERN_BYTES: usize = 1_000;
+/// Longest address of a verifier.
+pub const VERIFIER_URL_BYTES: usize = 2_048;
+/// Most bytes of what a check says to whoever improves the answer: every round reads it.
+pub const CHECK_FEEDBACK_BYTES: usize = 4 * 1024;
+/// Largest answer of a verifier that is read.
+pub const VERIFIER_ANSWER_BYTES: usize = 64 * 1024;
+/// All tries of one question to a verifier end within this.
+pub const VERIFY_MS_MAX: u64 = 120_000;
+/// Longest wait for the last voters.
+pub const GRACE_MS_MAX: u64 = 600_000;

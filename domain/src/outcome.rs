@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    CascadeAnswer, ErrorClass, FuseAnswer, ModelId, NanoDollars, ProviderFailure, ProviderId, Role, StepId, Text,
+    CascadeAnswer, Checked, FuseAnswer, ModelId, ProviderFailure, ProviderId, StepId, StepRecord, Text, Usage, Verdict,
     VoteMethod,
 };
 
@@ -100,6 +100,8 @@ pub enum StopReason {
     MaxRounds,
     /// The vote is decided.
     Decided,
+    /// An answer has passed the check from outside.
+    CheckPassed,
     /// Only the plan was wanted.
     PlanOnly,
     /// One answer was left, so there was nothing to judge.
@@ -118,10 +120,16 @@ pub enum StopReason {
     SchemaMismatch,
     /// Stopped from outside.
     Cancelled,
+    /// Stopped from outside, once what was under way had ended.
+    CancelledAfterStep,
+    /// Somebody did not want to wait for more.
+    AnsweredNow,
     /// Somebody decided that the answer does not go out.
     Rejected,
     /// Nobody decided about the answer in time.
     ApprovalExpired,
+    /// The workflow did not come to an end by itself: its code failed at every try, or no worker was left.
+    ExecutionTimeout,
 }
 
 /// What a run came to.
@@ -188,6 +196,9 @@ pub struct AdversarialAnswer {
     /// A critique whose revision failed.
     #[serde(default)]
     pub unanswered_critique: Option<Text>,
+    /// What the check said about each plan, where one was asked for.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub checks: Vec<Checked>,
 }
 
 /// A critique and the plan rewritten by it.
@@ -213,6 +224,9 @@ pub struct Ballot {
     /// The judge's score, in best-of-n.
     #[serde(default)]
     pub score: Option<u32>,
+    /// What the check said about it, where one was asked for and it was checked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub check: Option<Verdict>,
 }
 
 /// How a choice was made.
@@ -229,6 +243,8 @@ pub enum VoteDecision {
     Majority,
     /// There was one answer only.
     SingleAnswer,
+    /// The first answer that passed the check.
+    Check,
 }
 
 /// Answers and the chosen one.
@@ -266,6 +282,9 @@ pub struct RefineAnswer {
     pub iterations: u32,
     /// The author.
     pub model: ModelId,
+    /// What the check said about each answer, where one was asked for.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub checks: Vec<Checked>,
 }
 
 /// Candidates and the best one.
@@ -283,6 +302,12 @@ pub struct BestOfNAnswer {
     /// The pairs that were judged, where that was asked for.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub matches: Vec<Match>,
+    /// Candidates that were not asked, because it was decided without them.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub calls_avoided: u32,
+    /// Candidates whose calls were withdrawn when it was decided.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub calls_withdrawn: u32,
 }
 
 /// Two answers of which one goes on.
@@ -312,78 +337,7 @@ pub enum MatchResult {
     Undecided,
 }
 
-/// One step as it is shown to the caller.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct StepRecord {
-    /// Its id within the run.
-    pub id: StepId,
-    /// What it was for.
-    pub role: Role,
-    /// The model of its last try.
-    #[serde(default)]
-    pub model: Option<ModelId>,
-    /// The provider of its last try.
-    #[serde(default)]
-    pub provider: Option<ProviderId>,
-    /// Provider calls made, duplicates not counted.
-    pub attempts: u32,
-    /// Calls sent again because a process died while one was in flight.
-    #[serde(default)]
-    pub duplicate_calls: u32,
-    /// Prompt tokens.
-    #[serde(default)]
-    pub input_tokens: u64,
-    /// Answer tokens.
-    #[serde(default)]
-    pub output_tokens: u64,
-    /// What it cost.
-    #[serde(default)]
-    pub cost: NanoDollars,
-    /// Milliseconds spent in provider calls.
-    #[serde(default)]
-    pub latency_ms: u64,
-    /// Why it failed.
-    #[serde(default)]
-    pub error_class: Option<ErrorClass>,
-    /// Names of what a conversion of its answer lost.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub losses: Vec<String>,
-    /// Those of its calls that were made to deployments that lost against a faster one.
-    #[serde(default, skip_serializing_if = "is_zero")]
-    pub hedged: u32,
-}
-
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
 fn is_zero(count: &u32) -> bool {
     *count == 0
-}
-
-/// The sums over the steps.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Usage {
-    /// Provider calls, duplicates not counted.
-    pub calls: u32,
-    /// Calls sent again because a process died while one was in flight.
-    pub duplicate_calls: u32,
-    /// Prompt tokens.
-    pub input_tokens: u64,
-    /// Answer tokens.
-    pub output_tokens: u64,
-    /// What it cost.
-    pub cost: NanoDollars,
-}
-
-impl Usage {
-    /// The sums over `steps`.
-    pub fn of(steps: &[StepRecord]) -> Self {
-        let mut usage = Self::default();
-        for step in steps {
-            usage.calls += step.attempts;
-            usage.duplicate_calls += step.duplicate_calls;
-            usage.input_tokens += step.input_tokens;
-            usage.output_tokens += step.output_tokens;
-            usage.cost += step.cost;
-        }
-        usage
-    }
 }

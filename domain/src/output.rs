@@ -64,14 +64,17 @@ pub struct OutputWish {
     /// The JSON Schema that it must match.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub schema: Option<Text>,
-    /// What becomes of a text that does not.
+    /// The regular expression that is to be found in it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pattern: Option<String>,
+    /// What becomes of a text that does not match its schema.
     pub on_mismatch: OnMismatch,
 }
 
 impl OutputWish {
     /// Whether an answer may go out as it came.
     pub fn is_empty(&self) -> bool {
-        self.format.is_none() && !self.strip_think && self.schema.is_none()
+        self.format.is_none() && !self.strip_think && self.schema.is_none() && self.pattern.is_none()
     }
 }
 

@@ -23,6 +23,8 @@ pub enum PlanEvent {
     ApprovalRequested,
     /// Somebody has decided, or the time was over.
     ApprovalResolved,
+    /// Somebody has asked something of it.
+    SignalReceived,
     /// The end: everything that was asked for.
     PlanCompleted,
     /// The end: an answer, but less than was asked for.
@@ -39,7 +41,7 @@ pub enum PlanEvent {
 
 impl PlanEvent {
     /// Every event, for tables and tests.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::PlanCreated,
         Self::PlanStarted,
         Self::StepStarted,
@@ -48,6 +50,7 @@ impl PlanEvent {
         Self::StepFailed,
         Self::ApprovalRequested,
         Self::ApprovalResolved,
+        Self::SignalReceived,
         Self::PlanCompleted,
         Self::PlanCompletedPartial,
         Self::PlanCancelled,
@@ -67,6 +70,7 @@ impl PlanEvent {
             Self::StepFailed => "step.failed",
             Self::ApprovalRequested => "approval.requested",
             Self::ApprovalResolved => "approval.resolved",
+            Self::SignalReceived => "signal.received",
             Self::PlanCompleted => "plan.completed",
             Self::PlanCompletedPartial => "plan.completed_partial",
             Self::PlanCancelled => "plan.cancelled",
@@ -115,7 +119,8 @@ impl PlanEvent {
             | Self::StepCompleted
             | Self::StepFailed
             | Self::ApprovalRequested
-            | Self::ApprovalResolved => false,
+            | Self::ApprovalResolved
+            | Self::SignalReceived => false,
         }
     }
 }

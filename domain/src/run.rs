@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{ApiKeyId, PrincipalId, RequestId, RunId, TenantId};
+use crate::{ApiKeyId, Labels, PrincipalId, RequestId, RunId, Share, TenantId};
 
 /// The program of a run; one workflow type each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -85,6 +85,12 @@ pub struct RunContext {
     /// Whether its steps are told while they happen.
     #[serde(default, skip_serializing_if = "EventKeeping::is_default")]
     pub events: EventKeeping,
+    /// What its caller finds it by.
+    #[serde(default, skip_serializing_if = "Labels::is_empty")]
+    pub labels: Labels,
+    /// Its place among the runs that wait for a worker.
+    #[serde(default, skip_serializing_if = "Share::is_default")]
+    pub share: Share,
 }
 
 /// Whether what happens to a run is written down for those who watch it. Only plans are watched: of a chat nobody would
@@ -203,10 +209,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_run_without_events_is_written_as_before_there_were_any() {
+    fn a_run_without_events_and_with_the_usual_share_is_written_as_before_there_were_any() {
         let old = r#"{"run_id":"run_1","kind":"chat","tenant":"default","principal":"","api_key_id":"","request_id":"","config_version":1}"#;
         let run: RunContext = serde_json::from_str(old).unwrap();
-        assert_eq!(run.events, EventKeeping::None);
+        assert_eq!((run.events, run.share), (EventKeeping::None, Share::default()));
         assert_eq!(serde_json::to_string(&run).unwrap(), old);
         let kept = serde_json::to_string(&RunContext { events: EventKeeping::Kept, ..run }).unwrap();
         assert!(kept.ends_with(r#""events":"kept"}"#), "{kept}");

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     ApprovalWish, Bounds, Capability, CascadeSpec, Dialect, DurabilityWish, Fork, ForwardedHeader, FuseSpec,
-    ModelChoice, ModelId, Operation, OutputWish, Policy, PromptPrefix, RunContext, RunKind, Text, limits,
+    ModelChoice, ModelId, Operation, OutputWish, OutsideCheck, Policy, PromptPrefix, RunContext, RunKind, Text, limits,
 };
 
 /// A run of any kind.
@@ -67,6 +67,27 @@ impl PlanSpec {
             Self::BestOfN(spec) => &mut spec.base,
             Self::Cascade(spec) => &mut spec.base,
             Self::Fuse(spec) => &mut spec.base,
+        }
+    }
+
+    /// What accepts an answer from outside.
+    pub fn check(&self) -> Option<&OutsideCheck> {
+        match self {
+            Self::Adversarial(spec) => spec.check.as_ref(),
+            Self::Vote(spec) => spec.check.as_ref(),
+            Self::Refine(spec) => spec.check.as_ref(),
+            Self::BestOfN(spec) => spec.check.as_ref(),
+            Self::Chat(_) | Self::Cascade(_) | Self::Fuse(_) => None,
+        }
+    }
+
+    /// Without whatever follows when somebody takes too long.
+    pub fn forget_clocks(&mut self) {
+        self.base_mut().policy.hedge_after_ms = None;
+        match self {
+            Self::Vote(spec) => spec.grace_ms = None,
+            Self::Fuse(spec) => spec.grace_ms = None,
+            Self::Chat(_) | Self::Adversarial(_) | Self::Refine(_) | Self::BestOfN(_) | Self::Cascade(_) => {}
         }
     }
 
@@ -130,6 +151,14 @@ pub struct SpecBase {
     pub deadline_ms: u64,
 }
 
+impl SpecBase {
+    /// The run must end within this, counted from its first step, where nobody gives it more: its deadline, or the
+    /// caller's latency limit when that is nearer.
+    pub fn first_deadline_ms(&self) -> u64 {
+        self.policy.max_latency_ms.map_or(self.deadline_ms, |limit| limit.min(self.deadline_ms))
+    }
+}
+
 fn run_deadline_ms() -> u64 {
     limits::RUN_DEADLINE_MS
 }
@@ -171,6 +200,9 @@ pub struct AdversarialSpec {
     /// Stop after the first plan.
     #[serde(default)]
     pub return_plan_only: bool,
+    /// What ends the rounds as soon as a plan passes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub check: Option<OutsideCheck>,
 }
 
 /// How a vote is decided.
@@ -215,6 +247,18 @@ pub struct VoteSpec {
     /// When enough voters have answered.
     #[serde(default, skip_serializing_if = "StopRule::is_all")]
     pub stop: StopRule,
+    /// What accepts an answer, for [`StopRule::FirstPass`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub check: Option<OutsideCheck>,
+    /// So many must have answered.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub min_success: Option<u32>,
+    /// How long the others are waited for when that many have, or more than half where no number is named.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub grace_ms: Option<u64>,
+    /// The voters, where they are named.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub models: Vec<ModelChoice>,
 }
 
 /// When enough voters have answered.
@@ -236,6 +280,8 @@ pub enum StopRule {
         /// Voters.
         votes: u32,
     },
+    /// When an answer has passed the check.
+    FirstPass,
 }
 
 impl StopRule {
@@ -259,6 +305,9 @@ pub struct RefineSpec {
     /// Smallest weight of the author.
     #[serde(default)]
     pub primary_min_weight: u32,
+    /// What ends the rounds as soon as an answer passes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub check: Option<OutsideCheck>,
 }
 
 /// How the best of n candidates is found.
@@ -302,4 +351,13 @@ pub struct BestOfNSpec {
     /// Smallest weight of the judge.
     #[serde(default)]
     pub judge_min_weight: u32,
+    /// Candidates that are asked at the same time; all of them without it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parallelism: Option<u32>,
+    /// What the first answer to pass is taken by, without a judge.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub check: Option<OutsideCheck>,
+    /// The authors, where several are named.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub models: Vec<ModelChoice>,
 }

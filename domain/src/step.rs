@@ -4,8 +4,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     AttemptId, Bounds, Capability, Deployment, Dialect, ErrorClass, ForwardedHeader, Mismatch, ModelChoice,
-    NanoDollars, Operation, Outcome, OutputWish, Policy, Prompt, PromptPrefix, ProviderFailure, RoutingProfile, RunId,
-    StepId, Text,
+    NanoDollars, Operation, Outcome, OutputWish, Policy, Prompt, PromptPrefix, ProviderFailure, ProviderId,
+    RoutingProfile, RunId, StepId, Text,
 };
 
 /// What a call is for.
@@ -97,6 +97,18 @@ pub struct ShortlistWish {
     /// What the model must be able to do.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub needs: Vec<Capability>,
+    /// Whom it is better not related to. A preference: whoever is, comes behind the others.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub apart_from: Option<Kin>,
+}
+
+/// The authors whom a judge is better not related to: the first models of each of the first wishes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Kin {
+    /// So many wishes.
+    pub wishes: usize,
+    /// So many models of each.
+    pub models: u32,
 }
 
 /// What the first step finds.
@@ -117,6 +129,9 @@ pub struct Shortlist {
     /// Why each of the others was left out, for the error message.
     #[serde(default)]
     pub skipped: Vec<String>,
+    /// The providers among them that may only be called so often: a workflow's calls to them go by queues of their own.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub paced: Vec<ProviderId>,
 }
 
 /// A deployment that may be called.
@@ -179,6 +194,9 @@ pub struct SendRequest {
     pub max_output_tokens: Option<u64>,
     /// The call must end within this.
     pub timeout_ms: u64,
+    /// Whether somebody may give it more time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub movable: Option<MovableDeadline>,
     /// The run whose journal has the answer of this step already.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kept_by: Option<RunId>,
@@ -188,6 +206,15 @@ pub struct SendRequest {
     /// How a long prompt begins.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub prefix: Option<PromptPrefix>,
+}
+
+/// The time of a call that is bounded by the deadline of its run, which may be moved while the call is under way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MovableDeadline {
+    /// The deadline that the call's own time was made of, as [`crate::Steering::deadline_ms`] counts.
+    pub run_deadline_ms: u64,
+    /// What the call may take however far the deadline is moved.
+    pub call_ms_max: u64,
 }
 
 /// What a provider call came to. A failure is a value: retries belong to the program, not to the executor.
@@ -206,7 +233,15 @@ pub enum SendOutcome {
         /// Milliseconds from sending to the failure.
         #[serde(default)]
         latency_ms: u64,
+        /// Tokens of answers to this try that were received by processes that died, and that nobody used.
+        #[serde(default, skip_serializing_if = "is_zero")]
+        wasted_tokens: u64,
     },
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+fn is_zero(count: &u64) -> bool {
+    *count == 0
 }
 
 /// An answer.
@@ -237,6 +272,12 @@ pub struct Reply {
     /// How the text falls short of the schema that was wished for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mismatch: Option<Mismatch>,
+    /// The pattern that was wished for is not found in it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub lacks_pattern: bool,
+    /// Tokens of answers to the same try that were received by processes that died, and that nobody used.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub wasted_tokens: u64,
     /// It was paid for by an earlier run, and no call was made.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub is_kept: bool,

@@ -24,14 +24,17 @@ const USUAL_UI_PORT: u16 = 8233;
 /// The server closes its database in well under a second.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// Without these the queues are polled a few times a second and timers are moved by up to a second.
-const DYNAMIC_CONFIG: [&str; 6] = [
+/// Without these the queues are polled a few times a second and timers are moved by up to a second. With the last
+/// two, tenants take turns in a queue: a server that is not told so goes by priority and age alone.
+const DYNAMIC_CONFIG: [&str; 8] = [
     "history.transferProcessorMaxPollRPS=5000",
     "history.timerProcessorMaxPollRPS=5000",
     "history.timerProcessorMaxTimeShift=\"1ms\"",
     "history.workflowIdReuseMinimalInterval=\"0s\"",
     "matching.numTaskqueueReadPartitions=1",
     "matching.numTaskqueueWritePartitions=1",
+    "matching.useNewMatcher=true",
+    "matching.enableFairness=true",
 ];
 
 /// A server that is about to be started.
@@ -140,7 +143,7 @@ mod tests {
         {
             assert!(line.contains(wanted), "{wanted}: {line}");
         }
-        assert_eq!(arguments.iter().filter(|argument| *argument == "--dynamic-config-value").count(), 6);
+        assert_eq!(arguments.iter().filter(|argument| *argument == "--dynamic-config-value").count(), 8);
         assert!(!line.contains("codec"));
         server.codec_endpoint = Some("http://127.0.0.1:3/codec".into());
         let told = server.arguments(Path::new("/data")).join(std::ffi::OsStr::new(" ")).into_string().unwrap();

@@ -20,6 +20,9 @@ mod m20260106_000001_budgets;
 mod m20260106_000001_plan_event_keys;
 mod m20260106_000001_webhooks;
 mod m20260107_000001_approvals;
+mod m20260108_000001_reattach;
+mod m20260108_000001_signals;
+mod m20260108_000001_templates;
 
 /// The key of the advisory lock that migrating processes queue up at on `PostgreSQL`: "tokenhub" in ASCII.
 const ADVISORY_LOCK_KEY: i64 = 0x746f_6b65_6e68_7562;
@@ -39,6 +42,9 @@ impl MigratorTrait for Migrator {
             Box::new(m20260106_000001_plan_event_keys::Migration),
             Box::new(m20260106_000001_webhooks::Migration),
             Box::new(m20260107_000001_approvals::Migration),
+            Box::new(m20260108_000001_templates::Migration),
+            Box::new(m20260108_000001_signals::Migration),
+            Box::new(m20260108_000001_reattach::Migration),
         ]
     }
 }

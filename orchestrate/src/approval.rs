@@ -10,6 +10,7 @@
 //! | rejected | cancelled | rejected | kept |
 //! | nobody in time: approve, reject | as above | as above | as above |
 //! | nobody in time: fail | failed | approval expired | kept |
+//! | the run is to stop after its step meanwhile | cancelled | cancelled after the step | kept |
 
 use tokenhub_domain::{
     ApprovalRequest, ApprovalStanding, ApprovalWish, OnTimeout, Outcome, Resolution, RunStatus, StepError, StopReason,
@@ -28,6 +29,9 @@ pub(crate) async fn decided<S: Steps>(steps: &S, wish: ApprovalWish, outcome: Ou
     match resolution(steps, &request).await {
         Ok((resolution, None)) => applied(resolution, wish.on_timeout, request.outcome),
         Ok((resolution, Some(shown))) => applied(resolution, wish.on_timeout, shown),
+        Err(StepError::Cancelled) if steps.steering().stops_after_step => {
+            ended(request.outcome, RunStatus::Cancelled, StopReason::CancelledAfterStep)
+        }
         Err(StepError::Cancelled) => ended(request.outcome, RunStatus::Cancelled, StopReason::Cancelled),
         // Nobody knows what was decided, so the answer does not go out as one.
         Err(error @ (StepError::TimedOut | StepError::Unavailable(_))) => Outcome {
@@ -46,6 +50,7 @@ async fn resolution<S: Steps>(
         match steps.approval(request.clone()).await? {
             ApprovalStanding::Resolved(resolution) => return Ok((resolution, None)),
             ApprovalStanding::ResolvedOther { resolution, outcome } => return Ok((resolution, Some(*outcome))),
+            ApprovalStanding::Waiting { .. } if steps.steering().stops_after_step => return Err(StepError::Cancelled),
             ApprovalStanding::Waiting { left_ms } => steps.wait_for_signal(left_ms).await?,
         }
     }

@@ -5,8 +5,9 @@
 //! of a process between them does not use one up.
 
 use tokenhub_domain::{
-    Candidate, ClassifyRequest, ErrorClass, NanoDollars, NextMove, OutputWish, Prompt, ProviderFailure, Reply,
-    ReplyForm, Role, Segment, SendOutcome, SendRequest, StepError, StepId, StepRecord, Voice, limits,
+    Candidate, ClassifyRequest, ErrorClass, EventKeeping, MovableDeadline, NanoDollars, NextMove, OutputWish, Prompt,
+    ProviderFailure, Reply, ReplyForm, Role, Segment, SendOutcome, SendRequest, StepError, StepId, StepRecord, Voice,
+    limits,
 };
 
 use crate::{
@@ -14,6 +15,7 @@ use crate::{
     ending::{executor_failure, no_eligible_model},
     hedge::ask_hedged,
     program::Run,
+    steering::ask_while_wanted,
 };
 
 /// Longest single call: a provider that needs more does not answer at all.
@@ -59,9 +61,18 @@ impl Asked {
     }
 }
 
-/// Carries out one step: of several deployments at once where the caller wants it so, else of one after the other.
+/// Carries out one step.
 pub(crate) async fn ask<S: Steps>(run: &Run<'_, S>, ask: Ask) -> Asked {
     let ask = pinned(run, ask);
+    match run.base.run.events {
+        EventKeeping::Kept => ask_while_wanted(run, ask).await,
+        // Nobody steers what is not a plan.
+        EventKeeping::None => carry_out(run, ask).await,
+    }
+}
+
+/// Asks several deployments at once where the caller wants it so, else one after the other.
+pub(crate) async fn carry_out<S: Steps>(run: &Run<'_, S>, ask: Ask) -> Asked {
     match run.base.policy.hedge_after_ms {
         Some(after_ms) if ask.candidates.len() > 1 => ask_hedged(run, ask, after_ms).await,
         Some(_) | None => ask_in_turn(run, ask).await,
@@ -94,6 +105,9 @@ pub(crate) async fn ask_in_turn<S: Steps>(run: &Run<'_, S>, ask: Ask) -> Asked {
     let mut attempt = Attempt::first(untried.remove(0));
     let mut failed_over = false;
     loop {
+        if let Some(refusal) = run.refusal(&ask) {
+            return failed(record, refusal);
+        }
         if run.time_left_ms() == 0 {
             return failed(record, ProviderFailure::of(ErrorClass::StepDeadline, "the run's deadline has passed"));
         }
@@ -105,7 +119,8 @@ pub(crate) async fn ask_in_turn<S: Steps>(run: &Run<'_, S>, ask: Ask) -> Asked {
                 let result = Ok(Answered { reply, author: attempt.candidate, failed_over });
                 return Asked { record, result, is_cut: false };
             }
-            Ok(SendOutcome::Failed { failure, duplicate_calls, latency_ms }) => {
+            Ok(SendOutcome::Failed { failure, duplicate_calls, latency_ms, wasted_tokens }) => {
+                record.wasted_tokens += wasted_tokens;
                 if failure.class.is_of_a_call() {
                     note_call(&mut record, duplicate_calls, latency_ms);
                 } else {
@@ -160,6 +175,9 @@ impl Attempt {
     }
 
     fn request<S: Steps>(&self, run: &Run<'_, S>, ask: &Ask) -> SendRequest {
+        let call_ms_max = run.base.step_timeout_ms.unwrap_or(CALL_MS_MAX).min(CALL_MS_MAX);
+        let time_left_ms = run.time_left_ms();
+        let is_movable = run.base.run.events == EventKeeping::Kept && time_left_ms < call_ms_max;
         SendRequest {
             step: ask.step.clone(),
             role: ask.role,
@@ -172,7 +190,8 @@ impl Attempt {
             form: ask.form,
             output: if ask.role.writes_for_the_caller() { run.base.output.clone() } else { OutputWish::default() },
             max_output_tokens: self.max_output_tokens,
-            timeout_ms: run.time_left_ms().min(run.base.step_timeout_ms.unwrap_or(CALL_MS_MAX)).min(CALL_MS_MAX),
+            timeout_ms: time_left_ms.min(call_ms_max),
+            movable: is_movable.then(|| MovableDeadline { run_deadline_ms: run.deadline_ms(), call_ms_max }),
             kept_by: run.base.fork.as_ref().and_then(|fork| fork.of_step(&ask.step)).map(|kept| kept.run_id.clone()),
             bounds: run.base.bounds,
             prefix: run.base.prefix.filter(|_| matches!(ask.prompt, Prompt::Original(_))),
@@ -263,6 +282,7 @@ fn blank(ask: &Ask) -> StepRecord {
         error_class: None,
         losses: Vec::new(),
         hedged: 0,
+        wasted_tokens: 0,
     }
 }
 
@@ -281,6 +301,7 @@ fn note_reply(record: &mut StepRecord, reply: &Reply) {
     record.input_tokens += reply.usage.input_tokens;
     record.output_tokens += reply.usage.output_tokens;
     record.cost += reply.cost;
+    record.wasted_tokens += reply.wasted_tokens;
     record.losses.clone_from(&reply.losses);
 }
 

@@ -1,11 +1,12 @@
 //! N candidates written at once; a judge scores all of them in one call, or compares them in pairs.
 //!
 //! With fewer models than candidates, models write several, each in a step of its own. The first candidate wins a tie,
-//! and wins when the judge gives no scores; the run is then partial and says so. One answer needs no scores.
+//! and wins when the judge gives no scores; the run is then partial and says so. One answer needs no scores. With a check
+//! the first candidate that passes is the best, and only when nobody does a judge is asked.
 
 use tokenhub_domain::{
     Answer, BestOfNAnswer, BestOfNSpec, Candidate, Outcome, ProviderFailure, RankMethod, Role, RoutingProfile,
-    ShortlistWish, StepRecord, StopReason, VoteDecision,
+    ShortlistWish, StepRecord, StopReason, StopRule, VoteDecision,
 };
 
 use crate::{
@@ -14,7 +15,7 @@ use crate::{
     conform::settle,
     ending::Ending,
     judging::{Judged, Shown, judge},
-    lineup::{self, Bench, Lineup},
+    lineup::{self, Bench, Lineup, author_wishes, judge_wish, kin_of},
     program::{Run, Unselected},
     prompts, tournament, verdict,
 };
@@ -24,7 +25,9 @@ pub(crate) const ROUTING_REASON: &str = "best-of-n-orchestration";
 
 pub(crate) async fn run<S: Steps>(run: &Run<'_, S>, spec: &BestOfNSpec) -> Result<Outcome, Unselected> {
     let Lineup { authors, judges } = select(run, spec).await?;
-    let mut collected = collect(run, Role::Candidate, "candidate", authors, Fanout::default()).await;
+    let stop = if spec.check.is_some() { StopRule::FirstPass } else { StopRule::All };
+    let fanout = Fanout { parallelism: spec.parallelism, stop, check: spec.check.as_ref(), ..Fanout::default() };
+    let mut collected = collect(run, Role::Candidate, "candidate", authors, fanout).await;
     if collected.ballots.is_empty() {
         let failure = collected.fatal_failure();
         return Ok(Ending::failed(run, failure).outcome(ROUTING_REASON, None, None, collected.steps));
@@ -35,10 +38,15 @@ pub(crate) async fn run<S: Steps>(run: &Run<'_, S>, spec: &BestOfNSpec) -> Resul
         decision: VoteDecision::SingleAnswer,
         judge: None,
         matches: Vec::new(),
+        calls_avoided: collected.avoided,
+        calls_withdrawn: collected.withdrawn,
     };
     let mut judge_failure = None;
     let mut stop_reason = StopReason::SingleAnswer;
-    if collected.ballots.len() > 1 {
+    if let Some(passed) = collected.passed {
+        (answer.selected, answer.decision) = (passed, VoteDecision::Check);
+        stop_reason = StopReason::CheckPassed;
+    } else if collected.ballots.len() > 1 {
         let (steps, failure) = match spec.method {
             RankMethod::Scored => score(run, spec, judges, &mut answer).await,
             RankMethod::Pairwise => compare(run, &judges, &mut answer).await,
@@ -96,17 +104,20 @@ async fn select<S: Steps>(run: &Run<'_, S>, spec: &BestOfNSpec) -> Result<Lineup
         model: spec.primary_model.clone(),
         min_weight: spec.primary_min_weight,
         needs: spec.base.needs.clone(),
+        apart_from: None,
     };
-    let judge = ShortlistWish {
-        profile: RoutingProfile::HighConfidence,
-        model: spec.judge_model.clone(),
-        min_weight: spec.judge_min_weight,
-        needs: Vec::new(),
-    };
+    let mut wishes = author_wishes(&spec.models, author);
+    let judge = (spec.judge_model.as_ref(), spec.judge_min_weight);
+    wishes.push(judge_wish(RoutingProfile::HighConfidence, judge, kin_of(&spec.models, spec.candidates)));
     let bench = if spec.judge_model.is_some() { Bench::Named } else { Bench::Unnamed };
-    let [authors, judges] = run.select([author, judge]).await?;
-    let wished = usize::try_from(spec.candidates).unwrap_or(usize::MAX);
-    Ok(lineup::for_best_of_n(authors.candidates, judges.candidates, wished, bench))
+    let mut lists = run.select_each(wishes).await?;
+    let judges = lists.pop().unwrap_or_default().candidates;
+    if !spec.models.is_empty() {
+        return Ok(lineup::of_named(lists, judges, bench));
+    }
+    let authors = lists.pop().unwrap_or_default();
+    let count = usize::try_from(spec.candidates).unwrap_or(usize::MAX);
+    Ok(lineup::for_best_of_n(authors.candidates, judges, count, bench))
 }
 
 /// Writes the scores down and selects the first of the highest.

@@ -15,9 +15,9 @@ use crate::{
     conform::{Draft, conform, settle},
     ending::Ending,
     judging::judge_as,
-    lineup::by_model,
+    lineup::{by_model, judge_wish, kin_of},
     program::{Run, Unselected},
-    prompts, verdict,
+    prompts, steering, verdict,
 };
 
 /// The stable name of the program.
@@ -71,8 +71,11 @@ async fn climb<S: Steps>(
         let Answered { reply, author, .. } = match asked.result {
             Ok(answered) => answered,
             Err(failure) => {
-                climb.stages.push(CascadeStage { step, model: None, verdict: StageVerdict::Failed });
-                let is_over = run.time_left_ms() == 0 || !failure.class.is_of_a_call();
+                let is_unwanted = steering::reason_of(&failure).is_some();
+                if !is_unwanted {
+                    climb.stages.push(CascadeStage { step, model: None, verdict: StageVerdict::Failed });
+                }
+                let is_over = is_unwanted || run.time_left_ms() == 0 || !failure.class.is_of_a_call();
                 climb.failure = Some(failure);
                 if is_over {
                     break;
@@ -134,13 +137,10 @@ async fn select<S: Steps>(
         model,
         min_weight: spec.min_weight,
         needs: spec.base.needs.clone(),
+        apart_from: None,
     };
-    let judge = ShortlistWish {
-        profile: RoutingProfile::Normal,
-        model: spec.judge_model.clone(),
-        min_weight: spec.judge_min_weight,
-        needs: Vec::new(),
-    };
+    let judge = (spec.judge_model.as_ref(), spec.judge_min_weight);
+    let judge = judge_wish(RoutingProfile::Normal, judge, kin_of(&spec.models, spec.stages));
     let mut wishes: Vec<ShortlistWish> = spec.models.iter().cloned().map(Some).map(stage).collect();
     if wishes.is_empty() {
         wishes.push(stage(None));

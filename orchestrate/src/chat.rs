@@ -24,6 +24,7 @@ pub(crate) async fn run<S: Steps>(run: &Run<'_, S>, spec: &ChatSpec) -> Result<O
         model: spec.model.clone(),
         min_weight: policy.min_weight,
         needs: spec.base.needs.clone(),
+        apart_from: None,
     };
     let [models] = run.select([wish]).await?;
     let asked = ask(

@@ -3,6 +3,8 @@
 //! | failure | no answer yet | an answer exists |
 //! |---|---|---|
 //! | cancelled | cancelled | cancelled, the answer kept |
+//! | not begun any more, to stop after a step | cancelled after the step | the same, the answer kept |
+//! | not wanted any more, to answer now | | partial, answered now |
 //! | a clock, and no time is left to the run | deadline exceeded | partial, deadline exceeded |
 //! | the run's own limits | budget exhausted | partial, budget exhausted |
 //! | no eligible model | failed, no eligible model | partial, the program's own reason |
@@ -12,7 +14,7 @@ use tokenhub_domain::{
     Answer, ErrorClass, ModelId, Outcome, ProviderFailure, RunStatus, StepError, StepRecord, StopReason, Usage,
 };
 
-use crate::{Steps, program::Run};
+use crate::{Steps, program::Run, steering};
 
 /// The stable code of a failure for want of an eligible model.
 const NO_ELIGIBLE_MODEL: &str = "no_eligible_model";
@@ -33,7 +35,7 @@ impl Ending {
     /// An answer, but `failure` kept it from being all that was asked for.
     pub(crate) fn partial<S: Steps>(run: &Run<'_, S>, failure: ProviderFailure, stop_reason: StopReason) -> Self {
         let (status, stop_reason) = match interruption(run, &failure) {
-            Some(StopReason::Cancelled) => (RunStatus::Cancelled, StopReason::Cancelled),
+            Some(stopped @ (StopReason::Cancelled | StopReason::CancelledAfterStep)) => (RunStatus::Cancelled, stopped),
             Some(interrupted) => (RunStatus::CompletedPartial, interrupted),
             None => (RunStatus::CompletedPartial, stop_reason),
         };
@@ -66,7 +68,8 @@ impl Ending {
     /// No answer.
     pub(crate) fn failed<S: Steps>(run: &Run<'_, S>, failure: ProviderFailure) -> Self {
         let (status, stop_reason) = match interruption(run, &failure) {
-            Some(StopReason::Cancelled) => (RunStatus::Cancelled, StopReason::Cancelled),
+            Some(stopped @ (StopReason::Cancelled | StopReason::CancelledAfterStep)) => (RunStatus::Cancelled, stopped),
+            Some(StopReason::AnsweredNow) => (RunStatus::Failed, StopReason::AnsweredNow),
             Some(StopReason::BudgetExhausted) => (RunStatus::BudgetExhausted, StopReason::BudgetExhausted),
             Some(interrupted) => (RunStatus::DeadlineExceeded, interrupted),
             None if failure.code.as_deref() == Some(NO_ELIGIBLE_MODEL) => {
@@ -77,14 +80,20 @@ impl Ending {
         Self { status, stop_reason, failure: Some(failure) }
     }
 
+    /// No answer, because fewer may be asked than must answer.
+    pub(crate) fn too_few<S: Steps>(run: &Run<'_, S>) -> Self {
+        Self::failed(run, no_eligible_model(&["fewer models are eligible than must answer".to_owned()]))
+    }
+
     /// The outcome of the run; its usage is always the sum over its steps.
     pub(crate) fn outcome(
         self,
         routing_reason: &str,
         negotiated_model: Option<ModelId>,
         answer: Option<Answer>,
-        steps: Vec<StepRecord>,
+        mut steps: Vec<StepRecord>,
     ) -> Outcome {
+        steps.retain(steering::was_begun);
         Outcome {
             edited: false,
             status: self.status,
@@ -102,7 +111,9 @@ impl Ending {
 /// The reason that lies in the run and not in a provider, if there is one.
 fn interruption<S: Steps>(run: &Run<'_, S>, failure: &ProviderFailure) -> Option<StopReason> {
     let is_late = failure.class == ErrorClass::StepDeadline && run.time_left_ms() == 0;
-    if failure.class == ErrorClass::Cancelled {
+    if let Some(reason) = steering::reason_of(failure) {
+        Some(reason)
+    } else if failure.class == ErrorClass::Cancelled {
         Some(StopReason::Cancelled)
     } else if failure.class == ErrorClass::BudgetExhausted {
         Some(StopReason::BudgetExhausted)

@@ -1,9 +1,9 @@
 //! Several models answer, a judge lists what the answers agree on, contradict each other in and lack, and a writer makes
 //! one answer of it.
 //!
-//! A panelist that fails is missing; so long as `min_success` answered, the run goes on and is partial. Without a readable
-//! list the writer goes by the answers alone; without a writer the best-ranked panelist's answer is returned. Both make
-//! the run partial.
+//! A panelist that fails is missing; so long as `min_success` answered, or the run is to answer with what it has, it goes
+//! on and is partial. Without a readable list the writer goes by the answers alone; without a writer the best-ranked
+//! panelist's answer is returned. Both make the run partial.
 
 use tokenhub_domain::{
     Answer, Ballot, Candidate, FuseAnswer, FuseSpec, Outcome, ReplyForm, Role, RoutingProfile, ShortlistWish,
@@ -13,11 +13,11 @@ use tokenhub_domain::{
 use crate::{
     Steps,
     ask::{Ask, ask},
-    ballots::{Fanout, collect},
+    ballots::{Fanout, Grace, collect},
     conform::{Conformed, Draft, conform, settle},
-    ending::{Ending, no_eligible_model},
+    ending::Ending,
     judging::{Shown, judge},
-    lineup::{self, Bench, Lineup},
+    lineup::{self, Bench, Lineup, author_wishes, judge_wish, kin_of},
     program::{Run, Unselected},
     prompts, verdict,
 };
@@ -28,12 +28,13 @@ pub(crate) const ROUTING_REASON: &str = "fuse-orchestration";
 pub(crate) async fn run<S: Steps>(run: &Run<'_, S>, spec: &FuseSpec) -> Result<Outcome, Unselected> {
     let (Lineup { authors, judges }, writers) = select(run, spec).await?;
     if authors.len() < usize::try_from(spec.min_success).unwrap_or(usize::MAX) {
-        let too_few = ["fewer models are eligible than must answer".to_owned()];
-        return Ok(Ending::failed(run, no_eligible_model(&too_few)).outcome(ROUTING_REASON, None, None, Vec::new()));
+        return Ok(Ending::too_few(run).outcome(ROUTING_REASON, None, None, Vec::new()));
     }
-    let mut collected = collect(run, Role::Voter, "panel", authors, Fanout::default()).await;
+    let grace = spec.grace_ms.map(|millis| Grace { quorum: spec.min_success.max(1), millis });
+    let fanout = Fanout { min_success: spec.min_success, grace, ..Fanout::default() };
+    let mut collected = collect(run, Role::Voter, "panel", authors, fanout).await;
     let answered = u32::try_from(collected.ballots.len()).unwrap_or(u32::MAX);
-    if answered < spec.min_success.max(1) {
+    if answered < spec.min_success.max(1) && !run.is_content() {
         let failure = collected.fatal_failure();
         return Ok(Ending::failed(run, failure).outcome(ROUTING_REASON, None, None, collected.steps));
     }
@@ -43,6 +44,7 @@ pub(crate) async fn run<S: Steps>(run: &Run<'_, S>, spec: &FuseSpec) -> Result<O
         analysis: None,
         judge: None,
         writer: None,
+        calls_withdrawn: collected.withdrawn,
     };
     let shown = Shown::of(run, &collected.ballots);
     let question = prompts::analysis(&spec.base.original, &shown.texts());
@@ -92,21 +94,23 @@ async fn select<S: Steps>(run: &Run<'_, S>, spec: &FuseSpec) -> Result<(Lineup, 
         model: None,
         min_weight: spec.min_weight,
         needs: spec.base.needs.clone(),
+        apart_from: None,
     };
-    let judge = ShortlistWish {
-        profile: RoutingProfile::HighConfidence,
-        model: spec.judge_model.clone(),
-        min_weight: spec.judge_min_weight,
-        needs: Vec::new(),
-    };
-    let writer = ShortlistWish {
-        profile: RoutingProfile::HighConfidence,
-        model: spec.writer_model.clone(),
-        min_weight: spec.min_weight,
-        needs: spec.base.needs.clone(),
-    };
-    let [panel, judges, writers] = run.select([panel, judge, writer]).await?;
-    let wished = usize::try_from(spec.panel).unwrap_or(usize::MAX);
+    let writer =
+        ShortlistWish { profile: RoutingProfile::HighConfidence, model: spec.writer_model.clone(), ..panel.clone() };
+    let judge = (spec.judge_model.as_ref(), spec.judge_min_weight);
+    let mut wishes = author_wishes(&spec.models, panel);
+    wishes.push(judge_wish(RoutingProfile::HighConfidence, judge, kin_of(&spec.models, spec.panel)));
+    wishes.push(writer);
+    let mut lists = run.select_each(wishes).await?;
+    let writers = lists.pop().unwrap_or_default().candidates;
+    let judges = lists.pop().unwrap_or_default().candidates;
     // The judge only lists, so it may have answered itself.
-    Ok((lineup::for_vote(panel.candidates, judges.candidates, wished, Bench::MayVote), writers.candidates))
+    let bench = Bench::MayVote;
+    if !spec.models.is_empty() {
+        return Ok((lineup::of_named(lists, judges, bench), writers));
+    }
+    let count = usize::try_from(spec.panel).unwrap_or(usize::MAX);
+    let panel = lists.pop().unwrap_or_default();
+    Ok((lineup::for_vote(panel.candidates, judges, count, bench), writers))
 }

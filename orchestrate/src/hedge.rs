@@ -182,6 +182,7 @@ fn add_calls(record: &mut StepRecord, other: &Asked) {
     record.input_tokens += theirs.input_tokens;
     record.output_tokens += theirs.output_tokens;
     record.cost += theirs.cost;
+    record.wasted_tokens += theirs.wasted_tokens;
     record.hedged += calls;
 }
 

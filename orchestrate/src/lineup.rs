@@ -8,7 +8,7 @@
 //!   more models are eligible, the lowest-ranked voter that may judge does so instead, and the voters come from the rest;
 //!   with two, both vote and the best of the judges' list judges, its own answer among the ballots, unnamed and shuffled.
 
-use tokenhub_domain::{Candidate, ModelId};
+use tokenhub_domain::{Candidate, Kin, ModelChoice, ModelId, RoutingProfile, Shortlist, ShortlistWish};
 
 /// With this many models one can judge and still leave a ballot of two.
 const MODELS_TO_SPARE: usize = 3;
@@ -18,6 +18,26 @@ const MODELS_TO_SPARE: usize = 3;
 pub(crate) struct Lineup {
     pub(crate) authors: Vec<Vec<Candidate>>,
     pub(crate) judges: Vec<Candidate>,
+}
+
+/// What a judge is looked for by: one who is named, or else one who is better no relative of the authors.
+pub(crate) fn judge_wish(profile: RoutingProfile, judge: (Option<&ModelChoice>, u32), authors: Kin) -> ShortlistWish {
+    let (model, min_weight) = judge;
+    let apart_from = model.is_none().then_some(authors);
+    ShortlistWish { profile, model: model.cloned(), min_weight, needs: Vec::new(), apart_from }
+}
+
+/// A wish for each of `models`, or one for as many as there are to be.
+pub(crate) fn author_wishes(models: &[ModelChoice], any: ShortlistWish) -> Vec<ShortlistWish> {
+    if models.is_empty() {
+        return vec![any];
+    }
+    models.iter().map(|model| ShortlistWish { model: Some(model.clone()), ..any.clone() }).collect()
+}
+
+/// Those authors, to whoever judges them.
+pub(crate) fn kin_of(models: &[ModelChoice], wished: u32) -> Kin {
+    if models.is_empty() { Kin { wishes: 1, models: wished } } else { Kin { wishes: models.len(), models: 1 } }
 }
 
 /// Where a vote's judge comes from.
@@ -78,6 +98,16 @@ fn with_unnamed_judge(mut models: Vec<Vec<Candidate>>, judges: Vec<Candidate>, w
     }
     models.truncate(wished);
     Lineup { authors: models, judges: if free.is_empty() { judges } else { free } }
+}
+
+/// The lineup whose authors are named: each of `lists` is one. The judge is best a model that is none of them.
+pub(crate) fn of_named(lists: Vec<Shortlist>, judges: Vec<Candidate>, bench: Bench) -> Lineup {
+    let authors: Vec<Vec<Candidate>> = lists.into_iter().map(|list| list.candidates).collect();
+    let free = match bench {
+        Bench::Named | Bench::MayVote => Vec::new(),
+        Bench::Unnamed => outside(&authors, &judges),
+    };
+    Lineup { authors, judges: if free.is_empty() { judges } else { free } }
 }
 
 /// The lineup of a best-of-n: `wished` candidates over the distinct models in turn. The judge is best a model that wrote

@@ -2,6 +2,8 @@
 //!
 //! Owns the order select, program, record. Must not know the programs' own decisions.
 
+use std::sync::{Arc, atomic::AtomicBool};
+
 use tokenhub_domain::{
     FinishRequest, Outcome, PlanSpec, SelectRequest, Selection, Shortlist, ShortlistWish, SpecBase, UnixMicros,
 };
@@ -88,23 +90,30 @@ pub(crate) struct Run<'s, S> {
     pub(crate) steps: &'s S,
     pub(crate) base: &'s SpecBase,
     started: UnixMicros,
+    /// Whether somebody has written something that could go out.
+    pub(crate) answered: Arc<AtomicBool>,
 }
 
 impl<'s, S: Steps> Run<'s, S> {
     fn start(steps: &'s S, base: &'s SpecBase) -> Self {
-        Self { steps, base, started: steps.now() }
+        Self { steps, base, started: steps.now(), answered: Arc::default() }
     }
 
     /// The same run, its steps requested through `group`.
     pub(crate) fn through<'g>(&'g self, group: &'g S) -> Run<'g, S> {
-        Run { steps: group, base: self.base, started: self.started }
+        Run { steps: group, base: self.base, started: self.started, answered: Arc::clone(&self.answered) }
     }
 
-    /// Milliseconds until the run must have ended: its own deadline, or the caller's latency limit when that is nearer.
+    /// The run must have ended so long after its first step: its own deadline, or the caller's latency limit when that is
+    /// nearer, unless somebody has given it more.
+    pub(crate) fn deadline_ms(&self) -> u64 {
+        let own = self.base.first_deadline_ms();
+        self.steps.steering().deadline_ms.map_or(own, |moved| moved.max(own))
+    }
+
+    /// Milliseconds until then.
     pub(crate) fn time_left_ms(&self) -> u64 {
-        let limit_ms =
-            self.base.policy.max_latency_ms.map_or(self.base.deadline_ms, |it| it.min(self.base.deadline_ms));
-        limit_ms.saturating_sub(self.steps.now().millis_since(self.started))
+        self.deadline_ms().saturating_sub(self.steps.now().millis_since(self.started))
     }
 
     /// Claims the run and fetches a shortlist for each wish. A wish that nobody can fulfil ends the run here, before

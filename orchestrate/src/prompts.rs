@@ -4,7 +4,7 @@
 //! parameters and tools; reviewers get the conversation quoted, system messages included, so that what the caller asked
 //! for is judged and not obeyed by the judge. Answers shown to a judge carry numbers and no names.
 
-use tokenhub_domain::{Analysis, Derived, Prompt, Segment, Text, Voice};
+use tokenhub_domain::{Analysis, Derived, Prompt, Segment, Text, Verdict, Voice};
 
 const PLAN: &str = "You are a planning assistant. Write a detailed, step-by-step plan for the request. Name the \
     assumptions you make and the risks you see. Answer with the plan only.";
@@ -50,14 +50,15 @@ pub(crate) fn plan(original: &Text) -> Prompt {
     derived(original, Voice::Author, PLAN, Vec::new())
 }
 
-/// A critique of `plan`.
-pub(crate) fn critique(original: &Text, plan: &Text) -> Prompt {
-    let parts = vec![
+/// A critique of `plan`, about which a check may have said something.
+pub(crate) fn critique(original: &Text, plan: &Text, check: Option<&Verdict>) -> Prompt {
+    let mut parts = vec![
         literal("The request:\n\n"),
         Segment::OriginalRequest,
         literal("\n\nThe proposed plan:\n\n"),
         Segment::Answer(plan.clone()),
     ];
+    parts.extend(remark(check).map(|remark| literal(&remark)));
     derived(original, Voice::Reviewer, CRITIQUE, parts)
 }
 
@@ -73,12 +74,13 @@ pub(crate) fn revision(original: &Text, plan: &Text, critique: &Text) -> Prompt 
     derived(original, Voice::Author, REVISION, parts)
 }
 
-/// `answer` improved by its author.
-pub(crate) fn improvement(original: &Text, answer: &Text) -> Prompt {
+/// `answer` improved by its author, after what a check may have said about it.
+pub(crate) fn improvement(original: &Text, answer: &Text, check: Option<&Verdict>) -> Prompt {
+    let remark = remark(check).unwrap_or_default();
     let parts = vec![
         literal("Your current answer:\n\n"),
         Segment::Answer(answer.clone()),
-        literal("\n\nWrite the complete improved answer."),
+        literal(&format!("{remark}\n\nWrite the complete improved answer.")),
     ];
     derived(original, Voice::Author, IMPROVEMENT, parts)
 }
@@ -143,6 +145,15 @@ pub(crate) fn complaint(violations: &str) -> String {
         "Your answer does not match the JSON Schema that was asked for:\n{violations}\n\nAnswer again, ONLY with JSON that \
          matches the schema, without a word around it."
     )
+}
+
+/// What a check that was not passed says to whoever goes on. Why nobody could check is nothing that a model can better.
+fn remark(check: Option<&Verdict>) -> Option<String> {
+    let verdict = check.filter(|verdict| !verdict.passed && verdict.error.is_none())?;
+    Some(match &verdict.feedback {
+        Some(feedback) => format!("\n\nIt has not passed an automatic check, which says:\n\n{feedback}"),
+        None => "\n\nIt has not passed an automatic check.".to_owned(),
+    })
 }
 
 fn judged(original: &Text, instruction: &str, answers: &[&Text]) -> Derived {

@@ -2,16 +2,17 @@
 //!
 //! The first answer may come from any model on the list; after that its author goes on alone, because an improvement by
 //! another model is another program. A failing improvement ends the run with the best answer so far, marked as partial,
-//! and the number of improvements that were made.
+//! and the number of improvements that were made. With a check the first answer that passes is the last one.
 
 use tokenhub_domain::{
     Answer, Candidate, Outcome, Prompt, RefineAnswer, RefineSpec, ReplyForm, Role, RoutingProfile, ShortlistWish,
-    StepId, StopReason,
+    StepId, StepRecord, StopReason,
 };
 
 use crate::{
     Steps,
-    ask::{Ask, ask, preferring},
+    ask::{Answered, Ask, ask, preferring},
+    check::Checks,
     conform::{Draft, conform, settle},
     ending::Ending,
     program::{Run, Unselected},
@@ -27,6 +28,7 @@ pub(crate) async fn run<S: Steps>(run: &Run<'_, S>, spec: &RefineSpec) -> Result
         model: spec.primary_model.clone(),
         min_weight: spec.primary_min_weight,
         needs: spec.base.needs.clone(),
+        apart_from: None,
     };
     let [models] = run.select([wish]).await?;
     let original = &spec.base.original;
@@ -38,42 +40,72 @@ pub(crate) async fn run<S: Steps>(run: &Run<'_, S>, spec: &RefineSpec) -> Result
         form: ReplyForm::Text,
     };
     let asked = ask(run, initial).await;
-    let mut steps = vec![asked.record];
-    let draft = |step: &str, role, author: Candidate, question, reply| {
-        Draft::of(step.into(), role, author, question, ReplyForm::Text, reply)
-    };
-    let question = Prompt::Original(original.clone());
-    let mut best = match asked.result {
-        Ok(answered) => draft("answer", Role::Answer, answered.author, question, answered.reply),
+    let steps = vec![asked.record];
+    let answered = match asked.result {
+        Ok(answered) => answered,
         Err(failure) => return Ok(Ending::failed(run, failure).outcome(ROUTING_REASON, None, None, steps)),
     };
-    let mut ending = Ending::completed(StopReason::MaxRounds);
-    let mut iterations = 0;
+    let mut checks = Checks::default();
+    let passed = checks.pass(run, spec.check.as_ref(), &"answer".into(), &answered).await;
+    let best = draft("answer", Role::Answer, answered, Prompt::Original(original.clone()));
+    let mut work = Work { best, iterations: 0, checks, steps };
+    let ending = match passed {
+        Ok(true) => Ending::completed(StopReason::CheckPassed),
+        Ok(false) => improve(run, spec, &models.candidates, &mut work).await,
+        Err(failure) => Ending::partial(run, failure, StopReason::RoundFailed),
+    };
+    let Work { best, iterations, mut checks, mut steps } = work;
+    let model = best.author.deployment.model.clone();
+    let misses = best.mismatch.is_some();
+    let conformed = conform(run, best, &mut steps).await;
+    if misses && conformed.failure.is_none() {
+        checks.note_repair(spec.check.as_ref());
+    }
+    let settled = settle(run, conformed.failure, ending);
+    let checks = checks.into_list();
+    let answer = RefineAnswer { refined_response: conformed.content, iterations, model: model.clone(), checks };
+    let answer = settled.is_kept.then_some(Answer::Refine(answer));
+    Ok(settled.ending.outcome(ROUTING_REASON, Some(model), answer, steps))
+}
+
+/// The answer as it stands, and how it came about.
+struct Work {
+    best: Draft,
+    iterations: u32,
+    checks: Checks,
+    steps: Vec<StepRecord>,
+}
+
+fn draft(step: &str, role: Role, Answered { reply, author, .. }: Answered, question: Prompt) -> Draft {
+    Draft::of(step.into(), role, author, question, ReplyForm::Text, reply)
+}
+
+/// All rounds, or as many as are needed and succeed.
+async fn improve<S: Steps>(run: &Run<'_, S>, spec: &RefineSpec, models: &[Candidate], work: &mut Work) -> Ending {
     for round in 1..=spec.rounds {
         let step = StepId::new(format!("improvement/{round}"));
-        let prompt = prompts::improvement(original, &best.content);
+        let prompt = prompts::improvement(&spec.base.original, &work.best.content, work.checks.latest());
         let improvement = Ask {
             step: step.clone(),
             role: Role::Refiner,
-            candidates: preferring(&best.author, &models.candidates).into_iter().take(1).collect(),
+            candidates: preferring(&work.best.author, models).into_iter().take(1).collect(),
             prompt: prompt.clone(),
             form: ReplyForm::Text,
         };
         let asked = ask(run, improvement).await;
-        steps.push(asked.record);
-        match asked.result {
-            Ok(answered) => best = draft(step.as_str(), Role::Refiner, answered.author, prompt, answered.reply),
-            Err(failure) => {
-                ending = Ending::partial(run, failure, StopReason::RoundFailed);
-                break;
-            }
+        work.steps.push(asked.record);
+        let answered = match asked.result {
+            Ok(answered) => answered,
+            Err(failure) => return Ending::partial(run, failure, StopReason::RoundFailed),
+        };
+        let passed = work.checks.pass(run, spec.check.as_ref(), &step, &answered).await;
+        work.best = draft(step.as_str(), Role::Refiner, answered, prompt);
+        work.iterations = round;
+        match passed {
+            Ok(true) => return Ending::completed(StopReason::CheckPassed),
+            Ok(false) => {}
+            Err(failure) => return Ending::partial(run, failure, StopReason::RoundFailed),
         }
-        iterations = round;
     }
-    let model = best.author.deployment.model.clone();
-    let conformed = conform(run, best, &mut steps).await;
-    let settled = settle(run, conformed.failure, ending);
-    let answer = RefineAnswer { refined_response: conformed.content, iterations, model: model.clone() };
-    let answer = settled.is_kept.then_some(Answer::Refine(answer));
-    Ok(settled.ending.outcome(ROUTING_REASON, Some(model), answer, steps))
+    Ending::completed(StopReason::MaxRounds)
 }

@@ -15,7 +15,7 @@ use std::future::Future;
 
 use tokenhub_domain::{
     ApprovalRequest, ApprovalStanding, ClassifyRequest, FinishRequest, NextMove, SelectRequest, Selection, SendOutcome,
-    SendRequest, StepError, UnixMicros,
+    SendRequest, Steering, StepError, UnixMicros, Verdict, VerifyRequest,
 };
 
 /// What a program is written against. Implementations are cheap to clone.
@@ -29,6 +29,9 @@ pub trait Steps: Sized {
     /// What to do after a failed call.
     fn classify(&self, request: ClassifyRequest) -> impl Future<Output = Result<NextMove, StepError>>;
 
+    /// Asks a verifier about an answer. One that cannot be reached, or says what nobody understands, is a verdict too.
+    fn verify(&self, request: VerifyRequest) -> impl Future<Output = Result<Verdict, StepError>>;
+
     /// Writes the outcome to the run's row and the request log. A run's last step.
     fn record(&self, request: FinishRequest) -> impl Future<Output = Result<(), StepError>>;
 
@@ -40,6 +43,12 @@ pub trait Steps: Sized {
 
     /// Waits, durably where the executor is durable.
     fn sleep(&self, millis: u64) -> impl Future<Output = Result<(), StepError>>;
+
+    /// What somebody has asked of the run by now: the same at the same place of every replay.
+    fn steering(&self) -> Steering;
+
+    /// Completes when that is not `known` any more. No step: nothing is requested, and it may be dropped.
+    fn steered(&self, known: Steering) -> impl Future<Output = ()>;
 
     /// The time of the run: the same on every replay.
     fn now(&self) -> UnixMicros;

@@ -27,7 +27,7 @@ pub(crate) fn is_enough(rule: StopRule, count: Count) -> bool {
     }
     let is_decided = leader > second + open;
     match rule {
-        StopRule::All => false,
+        StopRule::All | StopRule::FirstPass => false,
         StopRule::Decided => is_decided,
         StopRule::Posterior { per_mille } => is_decided || reaches(per_mille, leader, second),
         StopRule::Margin { votes } => is_decided || leader - second >= usize::try_from(votes).unwrap_or(usize::MAX),
@@ -75,7 +75,7 @@ mod tests {
     fn a_margin_is_a_lead_and_a_tie_is_never_enough() {
         let margin = StopRule::Margin { votes: 2 };
         assert!(enough(margin, 3, 1, 30) && !enough(margin, 2, 1, 30) && !enough(margin, 2, 1, 0));
-        for rule in [StopRule::All, StopRule::Decided, SURE, StopRule::Margin { votes: 0 }] {
+        for rule in [StopRule::All, StopRule::FirstPass, StopRule::Decided, SURE, StopRule::Margin { votes: 0 }] {
             assert!(!enough(rule, 2, 2, 1), "{rule:?}");
         }
     }

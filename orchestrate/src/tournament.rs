@@ -107,7 +107,7 @@ fn decide((left, right): (usize, usize), said: [Option<usize>; 2]) -> (usize, Ma
 
 fn note(tournament: &mut Tournament, judged: Judged<usize>) {
     let rank = |decision: VoteDecision| match decision {
-        VoteDecision::Judge | VoteDecision::Majority | VoteDecision::SingleAnswer => 0,
+        VoteDecision::Judge | VoteDecision::Majority | VoteDecision::SingleAnswer | VoteDecision::Check => 0,
         VoteDecision::JudgeRepaired => 1,
         VoteDecision::JudgeFailed => 2,
     };

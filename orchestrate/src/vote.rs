@@ -2,7 +2,8 @@
 //!
 //! A failed voter is missing from the ballot and marks the run as partial; a refusal is an abstention and does not. One
 //! answer needs no choice. A judge without a verdict, dead or unreadable, leaves the choice to the majority of the
-//! normalised answers, the first voter on a tie, and marks the run as partial.
+//! normalised answers, the first voter on a tie, and marks the run as partial. With a check the first answer that passes is
+//! chosen, and nobody else is needed.
 
 use tokenhub_domain::{
     Answer, Ballot, Candidate, ModelId, Outcome, ProviderFailure, Role, RoutingProfile, ShortlistWish, StepRecord,
@@ -11,11 +12,11 @@ use tokenhub_domain::{
 
 use crate::{
     Steps,
-    ballots::{Collected, Fanout, collect},
+    ballots::{Collected, Fanout, Grace, collect},
     conform::settle,
     ending::Ending,
     judging::{Judged, Shown, judge},
-    lineup::{self, Bench, Lineup},
+    lineup::{self, Bench, Lineup, author_wishes, judge_wish, kin_of},
     program::{Run, Unselected},
     prompts, tally, verdict,
 };
@@ -27,9 +28,13 @@ const SINGLE_RESPONSE: &str = "vote-single-response";
 
 pub(crate) async fn run<S: Steps>(run: &Run<'_, S>, spec: &VoteSpec) -> Result<Outcome, Unselected> {
     let Lineup { authors, judges } = select(run, spec).await?;
-    let fanout = Fanout { parallelism: spec.parallelism, stop: spec.stop };
-    let mut collected = collect(run, Role::Voter, "ballot", authors, fanout).await;
-    if collected.ballots.is_empty() {
+    let min_success = spec.min_success.unwrap_or_default();
+    if authors.len() < usize::try_from(min_success).unwrap_or(usize::MAX) {
+        return Ok(Ending::too_few(run).outcome(ROUTING_REASON, None, None, Vec::new()));
+    }
+    let mut collected = collect(run, Role::Voter, "ballot", authors, fanout(spec)).await;
+    let answered = u32::try_from(collected.ballots.len()).unwrap_or(u32::MAX);
+    if answered < min_success.max(1) && collected.passed.is_none() {
         let failure = collected.fatal_failure();
         return Ok(Ending::failed(run, failure).outcome(ROUTING_REASON, None, None, collected.steps));
     }
@@ -42,6 +47,7 @@ pub(crate) async fn run<S: Steps>(run: &Run<'_, S>, spec: &VoteSpec) -> Result<O
     collected.steps.extend(choice.steps);
     let (reason, stop_reason) = match choice.decision {
         VoteDecision::SingleAnswer => (SINGLE_RESPONSE, StopReason::SingleAnswer),
+        VoteDecision::Check => (ROUTING_REASON, StopReason::CheckPassed),
         VoteDecision::Judge | VoteDecision::JudgeRepaired | VoteDecision::JudgeFailed | VoteDecision::Majority => {
             (ROUTING_REASON, StopReason::Decided)
         }
@@ -63,35 +69,46 @@ pub(crate) async fn run<S: Steps>(run: &Run<'_, S>, spec: &VoteSpec) -> Result<O
     Ok(settled.ending.outcome(reason, model, settled.is_kept.then_some(answer), collected.steps))
 }
 
+fn fanout(spec: &VoteSpec) -> Fanout<'_> {
+    let voters =
+        if spec.models.is_empty() { spec.voters } else { u32::try_from(spec.models.len()).unwrap_or(u32::MAX) };
+    let quorum = spec.min_success.unwrap_or(voters / 2 + 1);
+    Fanout {
+        parallelism: spec.parallelism,
+        stop: spec.stop,
+        check: spec.check.as_ref(),
+        min_success: spec.min_success.unwrap_or_default(),
+        grace: spec.grace_ms.map(|millis| Grace { quorum, millis }),
+    }
+}
+
 async fn select<S: Steps>(run: &Run<'_, S>, spec: &VoteSpec) -> Result<Lineup, Unselected> {
-    let wished = usize::try_from(spec.voters).unwrap_or(usize::MAX);
-    let voters = ShortlistWish {
+    let count = usize::try_from(spec.voters).unwrap_or(usize::MAX);
+    let voter = ShortlistWish {
         profile: RoutingProfile::Normal,
         model: None,
         min_weight: spec.voter_min_weight,
         needs: spec.base.needs.clone(),
+        apart_from: None,
     };
-    let judge = ShortlistWish {
-        profile: RoutingProfile::HighConfidence,
-        model: spec.judge_model.clone(),
-        min_weight: spec.judge_min_weight,
-        needs: Vec::new(),
+    let mut wishes = author_wishes(&spec.models, voter);
+    let bench = match (spec.method, spec.judge_votes, &spec.judge_model) {
+        (VoteMethod::Majority | VoteMethod::Weighted, _, _) | (VoteMethod::Judge, true, _) => Bench::MayVote,
+        (VoteMethod::Judge, false, Some(_)) => Bench::Named,
+        (VoteMethod::Judge, false, None) => Bench::Unnamed,
     };
-    let bench = match (spec.judge_votes, &spec.judge_model) {
-        (true, _) => Bench::MayVote,
-        (false, Some(_)) => Bench::Named,
-        (false, None) => Bench::Unnamed,
-    };
-    match spec.method {
-        VoteMethod::Judge => {
-            let [voters, judges] = run.select([voters, judge]).await?;
-            Ok(lineup::for_vote(voters.candidates, judges.candidates, wished, bench))
-        }
-        VoteMethod::Majority | VoteMethod::Weighted => {
-            let [voters] = run.select([voters]).await?;
-            Ok(lineup::for_vote(voters.candidates, Vec::new(), wished, Bench::MayVote))
-        }
+    let is_judged = spec.method == VoteMethod::Judge;
+    if is_judged {
+        let judge = (spec.judge_model.as_ref(), spec.judge_min_weight);
+        wishes.push(judge_wish(RoutingProfile::HighConfidence, judge, kin_of(&spec.models, spec.voters)));
     }
+    let mut lists = run.select_each(wishes).await?;
+    let judges = if is_judged { lists.pop().unwrap_or_default().candidates } else { Vec::new() };
+    if !spec.models.is_empty() {
+        return Ok(lineup::of_named(lists, judges, bench));
+    }
+    let voters = lists.pop().unwrap_or_default();
+    Ok(lineup::for_vote(voters.candidates, judges, count, bench))
 }
 
 /// The chosen answer and how it was chosen.
@@ -117,6 +134,9 @@ async fn choose<S: Steps>(
     tally: &[Vec<usize>],
 ) -> Choice {
     let ballots: &[Ballot] = &collected.ballots;
+    if let Some(passed) = collected.passed {
+        return Choice::without_judge(passed, VoteDecision::Check);
+    }
     if ballots.len() == 1 {
         return Choice::without_judge(0, VoteDecision::SingleAnswer);
     }

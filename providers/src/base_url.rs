@@ -51,7 +51,7 @@ pub(crate) fn is_loopback(url: &Url) -> bool {
         .is_some_and(|host| host == "localhost" || address_of(host).is_some_and(|address| address.is_loopback()))
 }
 
-fn is_forbidden_host(host: &str) -> bool {
+pub(crate) fn is_forbidden_host(host: &str) -> bool {
     is_metadata_host(host) || address_of(host.trim_end_matches('.')).is_some_and(is_forbidden_address)
 }
 

@@ -9,7 +9,8 @@ use futures_util::stream::BoxStream;
 use memchr::memchr;
 use secrecy::{ExposeSecret, SecretString};
 use tokenhub_domain::{
-    AttemptId, CredentialId, Dialect, ForwardedHeader, ModelId, ModelQuirks, Provider, ProviderFailure, TokenUsage,
+    AttemptId, CredentialId, Dialect, ForwardedHeader, ModelId, ModelQuirks, Provider, ProviderFailure,
+    ProviderResponseId, TokenUsage,
 };
 
 use crate::convert::Loss;
@@ -107,6 +108,28 @@ pub struct Completion {
     pub model_reported: Option<String>,
     /// What the provider's protocol, or the caller's, could not express.
     pub losses: Vec<Loss>,
+}
+
+/// A response that was begun in the background.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Begun {
+    /// The provider's name of it.
+    pub response: ProviderResponseId,
+    /// What it was at once.
+    pub sight: Sight,
+}
+
+/// What a look at a response in the background has shown.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Sight {
+    /// The provider works on it.
+    Working,
+    /// It is there.
+    Answered(Box<Completion>),
+    /// It ended without an answer.
+    Failed(ProviderFailure),
+    /// The provider does not know it any more.
+    Forgotten,
 }
 
 /// A streamed answer whose headers have come.

@@ -5,6 +5,7 @@
 //! credential elsewhere.
 
 mod accounts;
+mod background;
 mod clients;
 mod servers;
 mod translation;
@@ -17,7 +18,7 @@ use std::time::{Duration, SystemTime};
 use bytes::Bytes;
 use http::header::{ACCEPT, CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER};
 use reqwest::Response;
-use tokenhub_domain::{Dialect, ErrorClass, ModelId, ModelQuirks, ProviderFailure, ProviderId, limits};
+use tokenhub_domain::{Dialect, ErrorClass, ModelId, ModelQuirks, Provider, ProviderFailure, ProviderId, limits};
 use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::answer::{read_completion, read_embeddings, read_models};
@@ -55,6 +56,7 @@ pub(crate) struct Endpoint {
     clients: Clients,
     servers: Servers,
     dialects: Vec<Dialect>,
+    background: bool,
     accounts: Accounts,
     timeouts: Timeouts,
     quirks: HashMap<ModelId, Arc<ModelQuirks>>,
@@ -70,7 +72,8 @@ impl Endpoint {
             .map_err(|source| ProvidersError::Client { provider: provider.id.clone(), source })?;
         let accounts = Accounts::new(&provider, credentials)?;
         let quirks = quirks.into_iter().map(|(model, quirks)| (model, Arc::new(quirks))).collect();
-        Ok(Self { provider: provider.id, clients, servers, dialects: provider.dialects, accounts, timeouts, quirks })
+        let Provider { id, dialects, background, .. } = provider;
+        Ok(Self { provider: id, clients, servers, dialects, background, accounts, timeouts, quirks })
     }
 
     pub(crate) async fn complete(&self, call: Call<'_>) -> Result<Completion, ProviderFailure> {
@@ -157,7 +160,7 @@ impl Endpoint {
     }
 
     fn translate(&self, call: &Call<'_>, delivery: Delivery) -> Result<Translation, ProviderFailure> {
-        let now_secs = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs());
+        let now_secs = now_secs();
         let Some(quirks) = self.quirks.get(call.model) else {
             return Translation::of(call, &self.provider, &self.dialects, delivery, now_secs);
         };
@@ -187,6 +190,10 @@ impl Endpoint {
         server.note(sent.as_ref().err());
         sent.map_err(|error| before_first_byte(error, account))
     }
+}
+
+fn now_secs() -> u64 {
+    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }
 
 fn headers_of(call: &Call<'_>, account: &Account, dialect: Dialect) -> HeaderMap {

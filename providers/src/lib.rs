@@ -18,12 +18,14 @@ mod registry;
 mod sse;
 mod stream;
 mod usage;
+mod verifier;
 mod wire;
 
 pub use base_url::{LinkLocal, is_metadata_host, normalise_base_url};
-pub use call::{Call, Completion, EventKind, ListedModel, StreamEvent, Streaming, Timeouts, Upstream};
+pub use call::{Begun, Call, Completion, EventKind, ListedModel, Sight, StreamEvent, Streaming, Timeouts, Upstream};
 pub use classify::{ErrorEvidence, classify};
 pub use error::{BaseUrlError, ProvidersError};
 pub use registry::{Providers, install_tls};
 pub use sse::{EVENT_BYTES, Event, EventTooLarge, Framer};
 pub use usage::usage_of;
+pub use verifier::{VerifierClient, VerifierFailure, VerifierUrl, VerifierUrlError};

@@ -6,10 +6,10 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use tokenhub_domain::{ErrorClass, ProviderFailure, ProviderId};
+use tokenhub_domain::{ErrorClass, ProviderFailure, ProviderId, ProviderResponseId};
 
 use crate::base_url::LinkLocal;
-use crate::call::{Call, Completion, ListedModel, Streaming, Upstream};
+use crate::call::{Begun, Call, Completion, ListedModel, Sight, Streaming, Upstream};
 use crate::endpoint::Endpoint;
 use crate::error::ProvidersError;
 
@@ -59,6 +59,36 @@ impl Providers {
     /// Sends one request and waits for the whole answer.
     pub async fn complete(&self, provider: &ProviderId, call: Call<'_>) -> Result<Completion, ProviderFailure> {
         self.endpoint(provider)?.complete(call).await
+    }
+
+    /// Whether [`Self::begin`] may carry out `call`, and [`Self::complete`] is not the only way.
+    pub fn takes_in_background(&self, provider: &ProviderId, call: &Call<'_>) -> bool {
+        self.endpoint(provider).is_ok_and(|endpoint| endpoint.takes_in_background(call))
+    }
+
+    /// Begins a response in the background.
+    pub async fn begin(&self, provider: &ProviderId, call: &Call<'_>) -> Result<Begun, ProviderFailure> {
+        self.endpoint(provider)?.begin(call).await
+    }
+
+    /// Looks how far a response is that `call` has begun. An error says nothing about the response.
+    pub async fn look(
+        &self,
+        provider: &ProviderId,
+        call: &Call<'_>,
+        response: &ProviderResponseId,
+    ) -> Result<Sight, ProviderFailure> {
+        self.endpoint(provider)?.look(call, response).await
+    }
+
+    /// Tells the provider that nobody wants a response any more.
+    pub async fn withdraw(
+        &self,
+        provider: &ProviderId,
+        call: &Call<'_>,
+        response: &ProviderResponseId,
+    ) -> Result<(), ProviderFailure> {
+        self.endpoint(provider)?.withdraw(call, response).await
     }
 
     /// Sends one request and returns when the stream's headers have come.

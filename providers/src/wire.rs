@@ -5,4 +5,4 @@
 mod patch;
 mod request;
 
-pub(crate) use request::{Delivery, in_foreground, request_body, with_model};
+pub(crate) use request::{Delivery, in_background, in_foreground, request_body, with_model};

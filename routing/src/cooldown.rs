@@ -284,7 +284,7 @@ impl Cooldowns {
     /// cooling down everywhere goes last, soonest first: a vote keeps its voters, and somebody with one provider is still
     /// served. Refused and spent credentials stay only where nothing else is left.
     pub fn sift(&self, list: Shortlist, now: UnixMicros) -> Shortlist {
-        let Shortlist { candidates: offered, mut skipped } = list;
+        let Shortlist { candidates: offered, mut skipped, paced } = list;
         let (mut kept, mut waiting) = (Vec::new(), Vec::new());
         for candidate in offered {
             match self.standing(&candidate.deployment, now) {
@@ -314,7 +314,7 @@ impl Cooldowns {
         // Stable, so that what is equally far away keeps its rank.
         hopeful.sort_by_key(|(ready_at, _, _)| *ready_at);
         kept.extend(hopeful.into_iter().map(|(_, _, candidate)| candidate));
-        Shortlist { candidates: kept, skipped }
+        Shortlist { candidates: kept, skipped, paced }
     }
 }
 

@@ -119,7 +119,7 @@ impl Ranking<'_> {
             }
         }
         let skipped = self.skipped.iter().map(|it| format!("{}: {}", it.model, it.reason)).collect();
-        Shortlist { candidates: listed, skipped }
+        Shortlist { candidates: listed, skipped, paced: Vec::new() }
     }
 }
 

@@ -6,14 +6,14 @@
 
 use sea_orm::{
     ActiveValue::Set,
-    ColumnTrait, EntityTrait, ExprTrait, QueryFilter,
-    sea_query::{Expr, OnConflict},
+    ColumnTrait, ConnectionTrait, EntityTrait, ExprTrait, QueryFilter,
+    sea_query::{Condition, Expr, OnConflict},
 };
 use tokenhub_domain::{Bound, Bounds, NanoDollars, RunId, TenantId, UnixMicros, Use};
 
 use crate::{
     Store, StoreError,
-    columns::{counted, stored},
+    columns::{counted, counted_small, stored},
     entities::budgets::{self, Column},
 };
 
@@ -30,6 +30,8 @@ pub enum Room {
         bound: Bound,
         /// What is used or taken already.
         used: Use,
+        /// The limits as they stand, with what the run was given.
+        bounds: Bounds,
     },
 }
 
@@ -52,23 +54,30 @@ impl Budgets {
         most: Use,
         now: UnixMicros,
     ) -> Result<Room, StoreError> {
-        self.begin(tenant, run_id, now).await?;
+        begin(self.store.writer(), (tenant, run_id), now).await?;
         loop {
-            if self.add(run_id, bounds, most, now).await? {
+            if self.add((tenant, run_id), bounds, most, now).await? {
                 return Ok(Room::Taken);
             }
-            let used = self.used(run_id).await?;
-            // Without a limit in the way, room was given back between the two statements.
+            let (used, more) = self.standing((tenant, run_id)).await?;
+            let bounds = bounds.raised_by(more);
+            // Without a limit in the way, room was given, or given back, between the two statements.
             if let Some(bound) = bounds.exceeded_by(used, most) {
-                return Ok(Room::Refused { bound, used });
+                return Ok(Room::Refused { bound, used, bounds });
             }
         }
     }
 
     /// Gives back what a call that has ended took and did not use. The call itself stays counted.
-    pub async fn settle(&self, run_id: &RunId, taken: Use, used: Use, now: UnixMicros) -> Result<(), StoreError> {
+    pub async fn settle(
+        &self,
+        run: (&TenantId, &RunId),
+        taken: Use,
+        used: Use,
+        now: UnixMicros,
+    ) -> Result<(), StoreError> {
         budgets::Entity::update_many()
-            .filter(Column::RunId.eq(run_id.as_str()))
+            .filter(is_of(run))
             .col_expr(Column::Tokens, Expr::col(Column::Tokens).add(stored(used.tokens) - stored(taken.tokens)))
             .col_expr(Column::Cost, Expr::col(Column::Cost).add(used.cost.0.saturating_sub(taken.cost.0)))
             .col_expr(Column::UpdatedAt, Expr::value(now.0))
@@ -79,49 +88,89 @@ impl Budgets {
     }
 
     /// What a run has used or taken; nothing where it is not bounded.
-    pub async fn used(&self, run_id: &RunId) -> Result<Use, StoreError> {
-        let row = budgets::Entity::find_by_id(run_id.to_string()).one(self.store.writer()).await;
-        let row = row.map_err(StoreError::reading(WHAT))?;
-        Ok(row.map_or_else(Use::default, |row| Use {
-            calls: crate::columns::counted_small(row.calls),
-            tokens: counted(row.tokens),
-            cost: NanoDollars(row.cost),
-        }))
+    pub async fn used(&self, tenant: &TenantId, run_id: &RunId) -> Result<Use, StoreError> {
+        self.standing((tenant, run_id)).await.map(|(used, _)| used)
     }
 
-    async fn begin(&self, tenant: &TenantId, run_id: &RunId, now: UnixMicros) -> Result<(), StoreError> {
-        let row = budgets::ActiveModel {
-            run_id: Set(run_id.to_string()),
-            tenant: Set(tenant.to_string()),
-            calls: Set(0),
-            tokens: Set(0),
-            cost: Set(0),
-            updated_at: Set(now.0),
-        };
-        budgets::Entity::insert(row)
-            .on_conflict(OnConflict::column(Column::RunId).do_nothing().to_owned())
-            .exec_without_returning(self.store.writer())
-            .await
-            .map(|_| ())
-            .map_err(StoreError::writing(WHAT))
+    /// The same, and what the run was given beyond its own limits.
+    async fn standing(&self, run: (&TenantId, &RunId)) -> Result<(Use, Use), StoreError> {
+        let row = budgets::Entity::find().filter(is_of(run)).one(self.store.writer()).await;
+        let Some(row) = row.map_err(StoreError::reading(WHAT))? else { return Ok(Default::default()) };
+        let sums =
+            |calls, tokens, cost| Use { calls: counted_small(calls), tokens: counted(tokens), cost: NanoDollars(cost) };
+        Ok((sums(row.calls, row.tokens, row.cost), sums(row.more_calls, row.more_tokens, row.more_cost)))
     }
 
-    async fn add(&self, run_id: &RunId, bounds: Bounds, most: Use, now: UnixMicros) -> Result<bool, StoreError> {
-        let mut update = budgets::Entity::update_many()
-            .filter(Column::RunId.eq(run_id.as_str()))
-            .col_expr(Column::UpdatedAt, Expr::value(now.0));
+    async fn add(
+        &self,
+        run: (&TenantId, &RunId),
+        bounds: Bounds,
+        most: Use,
+        now: UnixMicros,
+    ) -> Result<bool, StoreError> {
+        let mut update =
+            budgets::Entity::update_many().filter(is_of(run)).col_expr(Column::UpdatedAt, Expr::value(now.0));
         let parts = [
-            (Column::Calls, i64::from(most.calls), bounds.max_calls.map(i64::from)),
-            (Column::Tokens, stored(most.tokens), bounds.max_tokens.map(stored)),
-            (Column::Cost, most.cost.0, bounds.max_cost.map(|cost| cost.0)),
+            (Column::Calls, Column::MoreCalls, i64::from(most.calls), bounds.max_calls.map(i64::from)),
+            (Column::Tokens, Column::MoreTokens, stored(most.tokens), bounds.max_tokens.map(stored)),
+            (Column::Cost, Column::MoreCost, most.cost.0, bounds.max_cost.map(|cost| cost.0)),
         ];
-        for (column, part, limit) in parts {
+        for (column, more, part, limit) in parts {
             update = update.col_expr(column, Expr::col(column).add(part));
             if let Some(limit) = limit {
-                update = update.filter(column.lte(limit.saturating_sub(part)));
+                let room = Expr::col(more).add(limit.saturating_sub(part));
+                update = update.filter(Expr::col(column).lte(room));
             }
         }
         let taken = update.exec(self.store.writer()).await.map_err(StoreError::writing(WHAT))?;
         Ok(taken.rows_affected > 0)
     }
+}
+
+async fn begin<C: ConnectionTrait>(
+    connection: &C,
+    (tenant, run_id): (&TenantId, &RunId),
+    now: UnixMicros,
+) -> Result<(), StoreError> {
+    let row = budgets::ActiveModel {
+        run_id: Set(run_id.to_string()),
+        tenant: Set(tenant.to_string()),
+        calls: Set(0),
+        tokens: Set(0),
+        cost: Set(0),
+        more_calls: Set(0),
+        more_tokens: Set(0),
+        more_cost: Set(0),
+        updated_at: Set(now.0),
+    };
+    budgets::Entity::insert(row)
+        .on_conflict(OnConflict::column(Column::RunId).do_nothing().to_owned())
+        .exec_without_returning(connection)
+        .await
+        .map(|_| ())
+        .map_err(StoreError::writing(WHAT))
+}
+
+/// Gives a run more room than its own limits leave.
+pub(crate) async fn give<C: ConnectionTrait>(
+    connection: &C,
+    (tenant, run_id): (&TenantId, &RunId),
+    more: Use,
+    now: UnixMicros,
+) -> Result<(), StoreError> {
+    begin(connection, (tenant, run_id), now).await?;
+    budgets::Entity::update_many()
+        .filter(is_of((tenant, run_id)))
+        .col_expr(Column::MoreCalls, Expr::col(Column::MoreCalls).add(i64::from(more.calls)))
+        .col_expr(Column::MoreTokens, Expr::col(Column::MoreTokens).add(stored(more.tokens)))
+        .col_expr(Column::MoreCost, Expr::col(Column::MoreCost).add(more.cost.0))
+        .col_expr(Column::UpdatedAt, Expr::value(now.0))
+        .exec(connection)
+        .await
+        .map(|_| ())
+        .map_err(StoreError::writing(WHAT))
+}
+
+fn is_of((tenant, run_id): (&TenantId, &RunId)) -> Condition {
+    Condition::all().add(Column::Tenant.eq(tenant.as_str())).add(Column::RunId.eq(run_id.as_str()))
 }

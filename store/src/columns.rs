@@ -1,6 +1,7 @@
 //! How typed values become columns and back: names of enums, counts as 64-bit integers.
 
 use serde::{Serialize, de::DeserializeOwned};
+use tokenhub_domain::Tags;
 
 use crate::StoreError;
 
@@ -24,6 +25,11 @@ pub(crate) fn named_if_set<T: DeserializeOwned>(
     name: Option<&str>,
 ) -> Result<Option<T>, StoreError> {
     name.map(|name| named(column, name)).transpose()
+}
+
+/// Tags as a column; most runs have none.
+pub(crate) fn tags_column(tags: &Tags) -> Option<String> {
+    if tags.is_empty() { None } else { serde_json::to_string(tags).ok() }
 }
 
 /// A count as a column. No count here comes near the limit; one that does stays at it.

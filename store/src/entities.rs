@@ -1,6 +1,6 @@
 //! The tables as sea-orm sees them. Only the repositories of this crate use them; what leaves the crate is a typed row.
 //!
-//! Columns that nothing writes yet (session, tags) are in the schema and not here.
+//! Columns that nothing writes yet (session, tags of most tables) are in the schema and not here.
 
 #![expect(clippy::struct_field_names, reason = "sea-orm calls each row type `Model`, and some columns are models")]
 
@@ -14,6 +14,9 @@ pub(crate) mod journal;
 pub(crate) mod ledger;
 pub(crate) mod observations;
 pub(crate) mod plan_events;
+pub(crate) mod plan_templates;
 pub(crate) mod request_log;
+pub(crate) mod run_tags;
 pub(crate) mod runs;
+pub(crate) mod signals;
 pub(crate) mod webhook_deliveries;

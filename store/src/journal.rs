@@ -4,12 +4,16 @@
 //! epoch. Completing is not fenced: an answer that was received is kept, whoever holds the lease by then, and the first
 //! one stays.
 
+mod background;
+
 use sea_orm::{
     ActiveValue::Set,
     ColumnTrait, ConnectionTrait, EntityTrait, ExprTrait, QueryFilter, QueryOrder,
     sea_query::{Expr, OnConflict, Query},
 };
 use tokenhub_domain::{AttemptId, Owner, RunId, StepId, StepKey, TenantId, UnixMicros};
+
+pub use background::{BackgroundCall, LeaseHeld};
 
 use crate::{
     NewEvent, Store, StoreError,
@@ -69,6 +73,8 @@ pub enum Lease {
 pub enum Completed {
     /// It is the answer of the step.
     First,
+    /// It is, and was handed in before: by a try to write it, or by somebody else who waited for the same response.
+    Again(JournalEntry),
     /// Another answer came before; this one is wasted.
     AlreadyDone(JournalEntry),
 }
@@ -171,6 +177,7 @@ impl Journal {
             lease_until: Set(request.now.plus_millis(request.ttl_ms).0),
             attempt_id: Set(None),
             outcome_json: Set(None),
+            background_json: Set(None),
             created_at: Set(request.now.0),
             completed_at: Set(None),
         };
@@ -243,7 +250,7 @@ impl Journal {
     async fn handed_in_before(&self, outcome: &HandedIn<'_>) -> Result<Completed, StoreError> {
         let HandedIn { tenant, key, attempt, .. } = *outcome;
         match self.read(self.store.writer(), tenant, key).await?.and_then(|row| row.entry) {
-            Some(entry) if entry.attempt == *attempt => Ok(Completed::First),
+            Some(entry) if entry.attempt == *attempt => Ok(Completed::Again(entry)),
             Some(entry) => Ok(Completed::AlreadyDone(entry)),
             None => Err(StoreError::UnknownStep(key.clone())),
         }

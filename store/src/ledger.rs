@@ -62,6 +62,8 @@ struct Shared {
 enum Flight {
     Reserved(Box<AttemptOpen>),
     Sent,
+    /// Announced by an earlier process, whose row may not have arrived.
+    Attached(Box<AttemptOpen>, UnixMicros),
 }
 
 impl Ledger {
@@ -111,13 +113,21 @@ impl Ledger {
         self.in_flight().insert(open.attempt_id.clone(), Flight::Reserved(Box::new(open)));
     }
 
+    /// Takes part in an attempt that another process has announced at `sent_at` and cannot end any more. Nothing is written
+    /// before it ends; its row is then made where that of the other process has not arrived.
+    pub fn attach(&self, open: AttemptOpen, sent_at: UnixMicros) {
+        let flight = Flight::Attached(Box::new(open.clone()), sent_at);
+        self.in_flight().entry(open.attempt_id).or_insert(flight);
+    }
+
     /// Records, safe from a kill, that the bytes are about to leave. On an error they must not, and the attempt is
     /// forgotten: nothing is written of it.
     pub fn sent(&self, attempt: &AttemptId, at: UnixMicros) -> Result<(), StoreError> {
         let open = match self.in_flight().get_mut(attempt) {
             Some(flight) => match std::mem::replace(flight, Flight::Sent) {
                 Flight::Reserved(open) => *open,
-                Flight::Sent => return Ok(()),
+                // Both have left.
+                Flight::Sent | Flight::Attached(..) => return Ok(()),
             },
             None => return Err(StoreError::UnknownAttempt(attempt.clone())),
         };
@@ -169,11 +179,13 @@ impl Ledger {
     }
 
     fn end_as(&self, attempt: &AttemptId, ending: Ending, admission: Admission) -> Result<(), StoreError> {
-        let open = match self.in_flight().get(attempt) {
-            Some(Flight::Reserved(open)) => Some((**open).clone()),
-            Some(Flight::Sent) | None => None,
+        let (open, sent_at) = match self.in_flight().get(attempt) {
+            Some(Flight::Reserved(open)) => (Some((**open).clone()), None),
+            Some(Flight::Attached(open, sent_at)) => (Some((**open).clone()), Some(*sent_at)),
+            Some(Flight::Sent) | None => (None, None),
         };
-        let record = SpoolRecord { attempt: attempt.clone(), open, ending: Some(ending), ..SpoolRecord::default() };
+        let attempt_id = attempt.clone();
+        let record = SpoolRecord { attempt: attempt_id, open, sent_at, ending: Some(ending), ..SpoolRecord::default() };
         self.append(record, admission)?;
         self.in_flight().remove(attempt);
         Ok(())

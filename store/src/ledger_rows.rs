@@ -150,6 +150,16 @@ impl LedgerRows {
         Ok(u32::try_from(sends).unwrap_or(u32::MAX))
     }
 
+    /// Tokens of the answers to that try that nobody used.
+    pub async fn wasted_tokens_of(&self, tenant: &TenantId, key: &StepKey) -> Result<u64, StoreError> {
+        let of_try = ledger::Entity::find()
+            .filter(Column::Tenant.eq(tenant.as_str()))
+            .filter(Column::StepKey.eq(key.as_str()))
+            .filter(Column::Waste.eq(name_of(&Waste::Wasted)));
+        let rows = self.fetch(of_try).await?;
+        Ok(rows.iter().fold(0, |sum, row| sum.saturating_add(row.input_tokens).saturating_add(row.output_tokens)))
+    }
+
     /// Marks every answer to that try but one as wasted: whoever received it died before it could hand it in.
     pub(crate) async fn waste_all_but(
         &self,

@@ -20,10 +20,13 @@ mod ledger;
 mod ledger_rows;
 mod observations;
 mod plan_events;
+mod plan_templates;
 mod request_log;
 mod runs;
 mod seal;
+mod signals;
 mod store;
+mod tenants;
 mod webhook_deliveries;
 
 pub use approvals::{ApprovalRow, Approvals, NewApproval, NewDecision};
@@ -34,13 +37,17 @@ pub use contents::Contents;
 pub use cooldowns::{CooldownRow, CooldownScope, Cooldowns};
 pub use decisions::{DecisionRow, Decisions};
 pub use error::StoreError;
-pub use journal::{Completed, HandedIn, Journal, JournalEntry, JournalRow, Lease, LeaseRequest};
+pub use journal::{
+    BackgroundCall, Completed, HandedIn, Journal, JournalEntry, JournalRow, Lease, LeaseHeld, LeaseRequest,
+};
 pub use ledger::{AttemptOpen, Ledger, Settlement, Waste};
 pub use ledger_rows::{LedgerRow, LedgerRows, LedgerState};
 pub use observations::Observations;
 pub use plan_events::{EventRow, NewEvent, PlanEvents, Progress};
+pub use plan_templates::{NewTemplate, PlanTemplates, TemplateLine, TemplateRow, TemplateStanding};
 pub use request_log::{Keyset, RequestLog, RequestLogRow};
 pub use runs::{Claim, FinishRow, IdempotencyScope, Inserted, NewRun, RunRow, Runs, Unfinished, WantedRuns};
 pub use seal::{Seal, SealError};
+pub use signals::{Accepted, NewSignal, SignalRow, Signals, UntoldSignal};
 pub use store::Store;
 pub use webhook_deliveries::{AfterTry, DeliveryRow, DeliveryState, Redelivery, TryEnd, WebhookDeliveries};

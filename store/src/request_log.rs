@@ -3,8 +3,8 @@
 use sea_orm::{ColumnTrait, Condition, ConnectionTrait, EntityTrait, ExprTrait, QueryFilter, QueryOrder, QuerySelect};
 use serde::{Deserialize, Serialize};
 use tokenhub_domain::{
-    ApiKeyId, DurabilityMark, ErrorClass, EventKeeping, ModelId, NanoDollars, PrincipalId, ProviderId, RequestId,
-    RunContext, RunId, RunStatus, StopReason, TenantId, UnixMicros, Usage,
+    ApiKeyId, DurabilityMark, ErrorClass, EventKeeping, Labels, ModelId, NanoDollars, PrincipalId, ProviderId,
+    RequestId, RunContext, RunId, RunStatus, Share, StopReason, TenantId, UnixMicros, Usage,
 };
 
 use crate::{
@@ -176,6 +176,8 @@ fn from_model(model: request_log::Model) -> Result<RequestLogRow, StoreError> {
             config_version: counted(model.config_version),
             // A line of the log says nothing of it.
             events: EventKeeping::None,
+            labels: Labels::default(),
+            share: Share::default(),
         },
         model: model.model.map(ModelId::new),
         provider: model.provider.map(ProviderId::new),
@@ -189,6 +191,7 @@ fn from_model(model: request_log::Model) -> Result<RequestLogRow, StoreError> {
             input_tokens: counted(model.input_tokens),
             output_tokens: counted(model.output_tokens),
             cost: NanoDollars(model.cost),
+            ..Usage::default()
         },
         latency_ms: counted(model.latency_ms),
         created_at: UnixMicros(model.created_at),

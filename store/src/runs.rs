@@ -8,8 +8,8 @@ use sea_orm::{
     sea_query::{CaseStatement, Condition, Expr, Query, Value},
 };
 use tokenhub_domain::{
-    DurabilityMark, ModelId, NanoDollars, Owner, PrincipalId, RunId, RunKind, RunStatus, StopReason, TenantId,
-    UnixMicros, Usage, limits,
+    DurabilityMark, ModelId, NanoDollars, Owner, PrincipalId, RunId, RunKind, RunStatus, StopReason, TemplateName,
+    TenantId, UnixMicros, Usage, limits,
 };
 
 mod find;
@@ -75,11 +75,15 @@ pub struct FinishRow {
 
 /// Which runs to list; what is not said does not count.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct WantedRuns {
+pub struct WantedRuns<'a> {
     /// Of this status.
     pub status: Option<RunStatus>,
     /// Of this program.
     pub kind: Option<RunKind>,
+    /// With this tag, as `key:value`.
+    pub tag: Option<&'a str>,
+    /// From any version of this template.
+    pub template: Option<&'a TemplateName>,
 }
 
 /// The table of runs.
@@ -101,6 +105,16 @@ impl Runs {
     /// One run.
     pub async fn get(&self, tenant: &TenantId, run_id: &RunId) -> Result<Option<RunRow>, StoreError> {
         read(self.store.reader(), tenant, run_id).await
+    }
+
+    /// One run whoever it belongs to: for whom something else than a key lets in.
+    pub async fn of_any_tenant(&self, run_id: &RunId) -> Result<Option<RunRow>, StoreError> {
+        find::of_any_tenant(self.store.reader(), run_id).await
+    }
+
+    /// How many runs of a tenant have not ended.
+    pub async fn unfinished_of(&self, tenant: &TenantId) -> Result<u64, StoreError> {
+        find::unfinished_of(self.store.reader(), tenant).await
     }
 
     /// The current run of an idempotency scope.
@@ -125,7 +139,7 @@ impl Runs {
         &self,
         tenant: &TenantId,
         principal: &PrincipalId,
-        wanted: WantedRuns,
+        wanted: WantedRuns<'_>,
         after: Option<&RunRow>,
         limit: u64,
     ) -> Result<Vec<RunRow>, StoreError> {
@@ -301,5 +315,6 @@ fn usage_of(model: &runs::Model) -> Usage {
         input_tokens: crate::columns::counted(model.input_tokens),
         output_tokens: crate::columns::counted(model.output_tokens),
         cost: NanoDollars(model.cost),
+        ..Usage::default()
     }
 }

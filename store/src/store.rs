@@ -12,7 +12,7 @@ use sea_orm::{
 
 use crate::{
     Approvals, Budgets, CatalogueRecords, Contents, Cooldowns, Decisions, Journal, LedgerRows, Observations,
-    PlanEvents, RequestLog, Runs, StoreError, WebhookDeliveries,
+    PlanEvents, PlanTemplates, RequestLog, Runs, Signals, StoreError, WebhookDeliveries,
 };
 
 /// How long a statement waits for a lock, a connection or a server before it fails.
@@ -82,6 +82,11 @@ impl Store {
         Budgets::new(self.clone())
     }
 
+    /// What was asked of runs while they ran.
+    pub fn signals(&self) -> Signals {
+        Signals::new(self.clone())
+    }
+
     /// The long texts.
     pub fn contents(&self) -> Contents {
         Contents::new(self.clone())
@@ -105,6 +110,11 @@ impl Store {
     /// What happened to plans.
     pub fn plan_events(&self) -> PlanEvents {
         PlanEvents::new(self.clone())
+    }
+
+    /// The templates of plans.
+    pub fn plan_templates(&self) -> PlanTemplates {
+        PlanTemplates::new(self.clone())
     }
 
     /// What administrators wrote about providers, models and aliases.

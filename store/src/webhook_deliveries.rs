@@ -9,7 +9,7 @@ use sea_orm::{
     UpdateMany,
     sea_query::{Condition, Expr, Query},
 };
-use tokenhub_domain::{DeliveryId, InstanceId, PlanEvent, RunStatus, TenantId, UnixMicros, Webhook, limits};
+use tokenhub_domain::{DeliveryId, InstanceId, PlanEvent, RunStatus, UnixMicros, Webhook, limits};
 
 mod row;
 
@@ -190,25 +190,23 @@ impl WebhookDeliveries {
         self.write(update).await
     }
 
-    /// One webhook.
-    pub async fn get(&self, tenant: &TenantId, id: &DeliveryId) -> Result<Option<DeliveryRow>, StoreError> {
+    /// One webhook of any tenant.
+    pub async fn get(&self, id: &DeliveryId) -> Result<Option<DeliveryRow>, StoreError> {
         let row = table::Entity::find_by_id(id.to_string())
-            .filter(Column::Tenant.eq(tenant.as_str()))
             .one(self.store.reader())
             .await
             .map_err(StoreError::reading(WHAT))?;
         row.map(DeliveryRow::from_model).transpose()
     }
 
-    /// At most `limit` webhooks, newest first, older than `after`; in one state where that is said.
+    /// At most `limit` webhooks of all tenants, newest first, older than `after`; in one state where that is said.
     pub async fn page(
         &self,
-        tenant: &TenantId,
         state: Option<DeliveryState>,
         after: Option<&DeliveryId>,
         limit: u64,
     ) -> Result<Vec<DeliveryRow>, StoreError> {
-        let mut query = table::Entity::find().filter(Column::Tenant.eq(tenant.as_str()));
+        let mut query = table::Entity::find();
         if let Some(state) = state {
             query = query.filter(Column::State.eq(state.as_str()));
         }
@@ -221,25 +219,19 @@ impl WebhookDeliveries {
     }
 
     /// Makes a webhook due once more, under its old id and with all its tries before it.
-    pub async fn redeliver(
-        &self,
-        tenant: &TenantId,
-        id: &DeliveryId,
-        now: UnixMicros,
-    ) -> Result<Redelivery, StoreError> {
+    pub async fn redeliver(&self, id: &DeliveryId, now: UnixMicros) -> Result<Redelivery, StoreError> {
         let update = change(now)
             .col_expr(Column::State, Expr::value(DeliveryState::Pending.as_str()))
             .col_expr(Column::NextAt, Expr::value(now.0))
             .col_expr(Column::DueSince, Expr::value(now.0))
             .col_expr(Column::Tries, Expr::value(0_i64))
             .col_expr(Column::DeliveredAt, Expr::value(None::<i64>))
-            .filter(Column::Tenant.eq(tenant.as_str()))
             .filter(Column::Id.eq(id.as_str()))
             .filter(Column::State.ne(DeliveryState::Waiting.as_str()));
         if self.write(update).await? {
             return Ok(Redelivery::Due);
         }
-        let is_there = self.get(tenant, id).await?.is_some();
+        let is_there = self.get(id).await?.is_some();
         Ok(if is_there { Redelivery::TooEarly } else { Redelivery::Unknown })
     }
 

@@ -5,9 +5,12 @@
 
 mod logs;
 pub mod metrics;
+mod runs;
+mod temporal;
 
 pub use logs::{InitError, init};
 pub use metrics::{
-    CircuitState, DeploymentCondition, FallbackReason, Metrics, RequestKind, RequestStatus, WebhookResult,
+    CONTENT_TYPE, CircuitState, DeploymentCondition, FallbackReason, Metrics, RequestKind, RequestStatus, WebhookResult,
 };
+pub use temporal::TemporalFigures;
 pub use tokenhub_config::LogFormat;

@@ -7,6 +7,9 @@ use prometheus_client::{
     metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
     registry::Registry,
 };
+use tokenhub_domain::RunFigures;
+
+use crate::{TemporalFigures, runs::Runs};
 
 /// Requests answered, by kind and status.
 pub const REQUESTS: &str = "tokenhub_requests";
@@ -22,11 +25,11 @@ pub const REQUEST_SECONDS: &str = "tokenhub_request_seconds";
 pub const LEDGER_SPOOL_BYTES: &str = "tokenhub_ledger_spool_bytes";
 /// Deployments, by how they do.
 pub const DEPLOYMENTS: &str = "tokenhub_deployments";
-/// Steps answered from the journal instead of by a provider.
-pub const JOURNAL_HITS: &str = "tokenhub_journal_hits";
-
 /// Tries to deliver a webhook, by what came of them.
 pub const WEBHOOK_DELIVERIES: &str = "tokenhub_webhook_deliveries";
+
+/// The media type of [`Metrics::render`].
+pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 /// Upper bounds in seconds, those of the OpenTelemetry conventions for generative models.
 pub const SECONDS_BUCKETS: [f64; 14] =
@@ -207,7 +210,8 @@ pub struct Metrics {
     fallbacks: Family<ReasonLabel, Counter>,
     circuit_state: Gauge,
     duplicate_calls: Counter,
-    journal_hits: Counter,
+    runs: Runs,
+    temporal: TemporalFigures,
     spool_bytes: Gauge,
     deployments: Family<ConditionLabel, Gauge>,
     webhooks: Family<ResultLabel, Counter>,
@@ -229,7 +233,8 @@ impl Metrics {
             fallbacks: Family::default(),
             circuit_state: Gauge::default(),
             duplicate_calls: Counter::default(),
-            journal_hits: Counter::default(),
+            runs: Runs::default(),
+            temporal: TemporalFigures::default(),
             spool_bytes: Gauge::default(),
             deployments: Family::default(),
             webhooks: Family::default(),
@@ -241,10 +246,11 @@ impl Metrics {
         let states = "Breaker in front of Temporal: 0 closed, 1 open, 2 half open";
         registry.register(TEMPORAL_CIRCUIT_STATE, states, metrics.circuit_state.clone());
         registry.register(DUPLICATE_CALLS, "Provider calls made again after a crash", metrics.duplicate_calls.clone());
-        registry.register(JOURNAL_HITS, "Steps answered from the journal", metrics.journal_hits.clone());
         registry.register(LEDGER_SPOOL_BYTES, "Bytes waiting in the ledger spool", metrics.spool_bytes.clone());
         registry.register(DEPLOYMENTS, "Deployments by how they do", metrics.deployments.clone());
         registry.register(WEBHOOK_DELIVERIES, "Tries to deliver a webhook", metrics.webhooks.clone());
+        registry.register_collector(Box::new(metrics.runs.clone()));
+        registry.register_collector(Box::new(metrics.temporal.clone()));
         metrics
     }
 
@@ -269,9 +275,14 @@ impl Metrics {
         self.duplicate_calls.inc_by(count);
     }
 
-    /// Counts a step answered from the journal.
-    pub fn journal_hit(&self) {
-        self.journal_hits.inc();
+    /// Sets what the recorded runs came to.
+    pub fn runs(&self, figures: RunFigures) {
+        self.runs.set(figures);
+    }
+
+    /// What the Temporal SDK counts with.
+    pub fn temporal(&self) -> TemporalFigures {
+        self.temporal.clone()
     }
 
     /// Sets what waits in the spool.
@@ -289,7 +300,7 @@ impl Metrics {
         self.webhooks.get_or_create(&ResultLabel { result }).inc();
     }
 
-    /// Everything in the text form of Prometheus; content type `application/openmetrics-text; version=1.0.0`.
+    /// Everything in the text form of Prometheus; see [`CONTENT_TYPE`].
     pub fn render(&self) -> String {
         let mut out = String::new();
         // Writing to a String cannot fail, and the encoder reports nothing else.
@@ -310,7 +321,6 @@ mod tests {
         metrics.fallback(FallbackReason::NoWorker);
         metrics.circuit(CircuitState::Open);
         metrics.duplicate_calls(2);
-        metrics.journal_hit();
         metrics.spool_bytes(77);
         metrics.deployments(DeploymentCondition::Down, 3);
         metrics.webhook(WebhookResult::Dead);
@@ -321,7 +331,6 @@ mod tests {
             "tokenhub_temporal_fallback_total{reason=\"no_worker\"} 1",
             "tokenhub_temporal_circuit_state 1",
             "tokenhub_duplicate_calls_total 2",
-            "tokenhub_journal_hits_total 1",
             "tokenhub_ledger_spool_bytes 77",
             "tokenhub_deployments{state=\"down\"} 3",
             "tokenhub_webhook_deliveries_total{result=\"dead\"} 1",

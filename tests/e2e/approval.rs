@@ -242,7 +242,7 @@ async fn refuse_and_stop(hub: &TestHub) {
     waiting(hub, 0, &id).await;
     for (body, param) in [
         (json!({"type": "maybe"}), "type"),
-        (json!({"type": "add_budget", "max_calls": 3}), "type"),
+        (json!({"type": "add_budget", "max_calls": 3}), "max_calls"),
         (json!({"type": "edit"}), "text"),
         (json!({"type": "approve", "who": "me"}), "who"),
     ] {
@@ -284,7 +284,8 @@ async fn without_temporal_it_is_decided_about_once_too() {
     let hub = installation().temporal_off().start().await;
     decide_each_way(&hub).await;
     refuse_and_stop(&hub).await;
-    hub.finish(Disturbance::None).await;
+    // A plan is stopped in it, whose call may be withdrawn before it leaves.
+    hub.finish(Disturbance::Kills).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -5,11 +5,14 @@ use std::{fs, path::PathBuf, time::Duration};
 use serde_json::{Map, Value, json};
 use temporalio_client::{WorkflowExecutionStatus, WorkflowStartOptions};
 use temporalio_common::{UntypedWorkflow, data_converters::RawValue, protos::temporal::api::common::v1::Payload};
-use tokenhub_demo::{Reply, Rule};
+use tokenhub_demo::{Finished, Reply, Rule, SeenCall};
 use tokenhub_domain::{ApiKeyId, PrincipalId, RequestId, RunId, RunKind, TenantId, UnixMicros, WorkflowId};
 use tokenhub_store::{NewRun, Store};
 
-use crate::harness::{Disturbance, Operator, TestHub};
+use crate::{
+    harness::{Disturbance, Operator, TestHub},
+    verifier::Verifier,
+};
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -28,6 +31,7 @@ async fn insert_row(hub: &TestHub, spec: &Value, workflow_id: &str) {
         spec_json: spec.to_string(),
         workflow_id: Some(WorkflowId::from(workflow_id)),
         config_version: 1,
+        labels: tokenhub_domain::Labels::default(),
         webhook: None,
         created_at: UnixMicros::default(),
         first_event: None,
@@ -185,6 +189,20 @@ fn later_goldens() -> Vec<Golden> {
     let judge = |replies: Vec<Reply>| Rule::model("gamma", replies);
     vec![
         golden(
+            "vote_answered_now",
+            vec![
+                answers(),
+                Rule::model("beta", [Reply::text("Too late.").delay_ms(20_000)]),
+                Rule::model("gamma", [Reply::text("Too late.").delay_ms(20_000)]),
+            ],
+            "/v1/plan",
+            {
+                let mut body = plan(&json!({"mode": "vote", "voters": 3, "method": "majority"}));
+                body["background"] = json!(true);
+                body
+            },
+        ),
+        golden(
             "best_of_n_pairwise",
             vec![answers(), judge(vec![Reply::text("{\"winner\": 1}")])],
             "/v1/plan",
@@ -205,6 +223,29 @@ fn later_goldens() -> Vec<Golden> {
     ]
 }
 
+/// Those whose answers are checked from outside, or waited for a while only.
+fn checked_goldens(check: &Value) -> Vec<Golden> {
+    let golden = |name, rules, body: Value| Golden { name, rules, path: "/v1/plan", body: strategy(&body) };
+    let drafts = || vec![Rule::any([Reply::text("Blue."), Reply::text("A good answer.")])];
+    vec![
+        golden("refine_checked", drafts(), json!({"type": "refine", "rounds": 2, "model": "alpha", "check": check})),
+        golden(
+            "best_of_n_first_pass",
+            drafts(),
+            json!({"type": "best_of_n", "candidates": 3, "model": "alpha", "parallelism": 1, "stop": "first_pass",
+                "check": check}),
+        ),
+        golden(
+            "vote_grace",
+            vec![
+                Rule::any([Reply::text("Rayleigh scattering.")]),
+                Rule::model("gamma", [Reply::text("Too late.").delay_ms(10_000)]),
+            ],
+            json!({"type": "vote", "voters": 3, "method": "majority", "min_success": 2, "grace_ms": 200}),
+        ),
+    ]
+}
+
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "records the golden histories anew, into TOKENHUB_RECORD_HISTORIES; only a release that keeps old ones may"]
 async fn records_the_golden_histories() {
@@ -214,16 +255,27 @@ async fn records_the_golden_histories() {
     let hub = TestHub::builder()
         .environment("TOKENHUB_LIVE_SIGNALS", "false")
         .environment("TOKENHUB_PENALTIES", "false")
+        .environment("TOKENHUB_VERIFIER_HOSTS", "127.0.0.1")
         .start()
         .await;
     let operator = Operator::connect(&hub.temporal).await;
-    for Golden { name, rules, path, body } in goldens().into_iter().chain(later_goldens()) {
+    let verifier = Verifier::start([]).await;
+    let checked = checked_goldens(&verifier.check());
+    for Golden { name, rules, path, body } in goldens().into_iter().chain(later_goldens()).chain(checked) {
         hub.provider.clear_script();
         for rule in rules {
             hub.provider.script(rule);
         }
+        let before = hub.provider.calls().len();
         let answer = hub.post(path, &body).await;
-        if body["approval"]["on_timeout"] == "fail" {
+        if body["background"] == true {
+            let id = answer.body["id"].as_str().unwrap();
+            let one_answered = |calls: &[SeenCall]| {
+                calls.len() == before + 3 && calls[before..].iter().any(|call| call.finished == Finished::Answered)
+            };
+            assert!(hub.provider.wait_until(PATIENCE, one_answered).await);
+            hub.post(&format!("/v1/plan/{id}/signal"), &json!({"type": "answer_now"})).await.expect(200);
+        } else if body["approval"]["on_timeout"] == "fail" {
             let id = answer.body["id"].as_str().unwrap();
             hub.post(&format!("/v1/plan/{id}/signal"), &json!({"type": "approve"})).await.expect(200);
         } else if body["approval"].is_null() {

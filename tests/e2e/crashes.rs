@@ -5,6 +5,7 @@
 mod at_a_point;
 mod cut_off;
 mod in_flight;
+mod reattach;
 mod temporal_server;
 mod unjournaled;
 

@@ -8,6 +8,7 @@ use tokenhub_demo::{Reply, Rule};
 use crate::{
     draw::Draw,
     harness::{Disturbance, TestHub, TestHubBuilder, model},
+    verifier::{Says, Verifier},
 };
 
 /// Output tokens that every request allows.
@@ -22,6 +23,7 @@ fn installation() -> TestHubBuilder {
         .temporal_off()
         .environment("TOKENHUB_LIVE_SIGNALS", "false")
         .environment("TOKENHUB_PENALTIES", "false")
+        .environment("TOKENHUB_VERIFIER_HOSTS", "127.0.0.1")
 }
 
 fn plan(strategy: &Value) -> Value {
@@ -29,7 +31,7 @@ fn plan(strategy: &Value) -> Value {
     json!({"request": {"messages": messages, "parameters": {"max_tokens": OUTPUT_TOKENS}}, "strategy": strategy})
 }
 
-fn strategies() -> Vec<Value> {
+fn strategies(check: &Value) -> Vec<Value> {
     let schema = json!({"type": "object", "required": ["colour"]});
     vec![
         json!({"type": "single"}),
@@ -48,6 +50,16 @@ fn strategies() -> Vec<Value> {
         json!({"type": "cascade", "stages": 3}),
         json!({"type": "cascade", "check": "schema", "output_schema": schema}),
         json!({"type": "fuse", "panel": 3, "min_success": 2}),
+        json!({"type": "fuse", "models": ["m2", "m3"], "grace_ms": 5}),
+        json!({"type": "refine", "rounds": 2, "check": check}),
+        json!({"type": "refine", "rounds": 2, "check": {"type": "regex", "pattern": "^(red|blue)$"}}),
+        json!({"type": "refine", "rounds": 2, "check": {"type": "schema"}, "output_schema": schema}),
+        json!({"type": "adversarial", "rounds": 2, "check": check}),
+        json!({"type": "adversarial", "rounds": 1, "check": {"type": "schema"}, "output_schema": schema}),
+        json!({"type": "best_of_n", "candidates": 4, "stop": "first_pass", "parallelism": 1, "check": check}),
+        json!({"type": "best_of_n", "models": ["m1", "m3"], "method": "pairwise", "stop": "first_pass", "check": check}),
+        json!({"type": "vote", "voters": 3, "stop": "first_pass", "check": {"type": "regex", "pattern": "blue"}}),
+        json!({"type": "vote", "models": ["m4", "m2"], "method": "majority", "min_success": 2, "grace_ms": 5_000}),
         // The next one is asked after a failure only: a call that is withdrawn before it left would be counted and not seen.
         json!({"type": "hedge", "after_ms": 20_000}),
     ]
@@ -75,10 +87,14 @@ fn sums(object: &Value) -> (u64, u64, f64) {
 #[tokio::test(flavor = "multi_thread")]
 async fn no_run_of_any_strategy_comes_to_more_than_its_worst_case() {
     let hub = installation().start().await;
+    // It says no more often than yes, and always at length.
+    let verifier = Verifier::start([]).await;
+    verifier
+        .then((0..200).map(|number| Says::Json(json!({"pass": number % 4 == 3, "feedback": "\u{e9} ".repeat(2_000)}))));
     let mut draw = Draw::of(20_261_126);
     let mut closest: f64 = 0.0;
     for _ in 0..ROUNDS {
-        for strategy in strategies() {
+        for strategy in strategies(&verifier.check()) {
             let before = hub.provider.count();
             let estimate = hub.post("/v1/plan/estimate", &plan(&strategy)).await.expect(200).body;
             assert_eq!(hub.provider.count(), before, "an estimate calls nobody");

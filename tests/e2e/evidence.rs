@@ -4,7 +4,7 @@ use std::{path::PathBuf, time::Duration};
 
 use serde_json::Value;
 use tokenhub_demo::{Finished, SeenCall};
-use tokenhub_domain::{AttemptId, RunId, TenantId};
+use tokenhub_domain::{AttemptId, RunId, TenantId, Use};
 use tokenhub_store::{LedgerRow, LedgerState, RequestLogRow, Store, Waste};
 
 use crate::harness::{Process, TestHub, eventually};
@@ -59,6 +59,11 @@ impl Evidence {
             (!rows.iter().any(is_open)).then_some(rows)
         })
         .await
+    }
+
+    /// What a bounded run has used or taken.
+    pub async fn used_of(&self, run_id: &str) -> Use {
+        self.store.budgets().used(&TenantId::default_tenant(), &RunId::from(run_id)).await.unwrap()
     }
 
     /// The newest hundred lines of the log.

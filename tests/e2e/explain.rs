@@ -23,13 +23,17 @@ async fn admin(hub: &TestHub, method: Method, path: &str, body: Option<Value>) -
     .unwrap()
 }
 
-/// The explanation, once its end is in the database.
+/// The explanation, once all of it is in the database: of a stream the log comes from the worker, the rest from the API.
 async fn explained(hub: &TestHub, id: &str) -> Value {
     let path = format!("requests/{id}/explain");
     let run = eventually("the request is explained", PATIENCE, || async {
         let answer = admin(hub, Method::GET, &path, None).await;
         let run = answer.body["runs"].get(0).cloned()?;
-        (answer.status.is_success() && !run["outcome"].is_null()).then_some(run)
+        let is_there = |part: &str| !run[part].is_null() && run[part] != json!([]);
+        let has_ended = |attempt: &Value| attempt["state"] != "sent" && attempt["state"] != "reserved";
+        let ended = run["attempts"].as_array().is_some_and(|attempts| attempts.iter().all(has_ended));
+        let is_whole = is_there("outcome") && is_there("decisions") && is_there("attempts") && ended;
+        (answer.status.is_success() && is_whole).then_some(run)
     });
     run.await
 }

@@ -163,6 +163,45 @@ async fn assert_page(link: &Value) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_plan_that_runs_has_a_table_of_its_steps_that_follows_them_and_is_no_event() {
+    let hub = hub().await;
+    let operator = Operator::connect(&hub.temporal).await;
+    let slowly = Reply::text(ANSWER).delay_ms(4_000);
+    hub.provider.script(Rule::any([slowly, Reply::text(ANSWER)]).containing("canary-of-an-answer"));
+    let orchestration = json!({"mode": "refine", "iterations": 1, "primary_model_id": "alpha"});
+    let body = json!({"request": {"messages": messages()}, "orchestration": orchestration});
+    let asked = tokio::spawn(exchange(hub.request(reqwest::Method::POST, "/v1/plan").json(&body)));
+    assert!(hub.provider.wait_until(PATIENCE, |calls| calls.len() == 2).await, "the improvement is asked for");
+    let run_id = hub.get("/v1/plan").await.unwrap().expect(200).body["data"][0]["id"].as_str().unwrap().to_owned();
+    let workflow_id = operator.workflows_of(&run_id).await.remove(0);
+    let running = operator.current_details(&workflow_id).await;
+    let (first, second) = (row_of(&running, "answer"), row_of(&running, "improvement/1"));
+    assert!(first.contains("| alpha | answered |") && second.contains("| refiner | alpha | running |"), "{running}");
+
+    let plan = asked.await.unwrap().unwrap().expect(200);
+    let before = operator.history(&workflow_id).await.len();
+    let ended = operator.current_details(&workflow_id).await;
+    for step in plan.body["steps"].as_array().unwrap() {
+        let (row, cost) = (row_of(&ended, text(&step["id"])), step["cost_usd"].as_f64().unwrap());
+        let tokens = format!("| {} + {} |", step["input_tokens"], step["output_tokens"]);
+        let is_told = row.contains("| answered |") && row.contains(&tokens) && row.contains(&format!("${cost:.6}"));
+        assert!(is_told, "{row}: {step}");
+    }
+    for details in [&running, &ended] {
+        assert!(![PROMPT, ANSWER, PROVIDER_KEY].iter().any(|secret| details.contains(secret)), "{details}");
+    }
+    assert_eq!(operator.history(&workflow_id).await.len(), before, "looking is no event");
+    hub.finish(Disturbance::None).await;
+}
+
+/// The row of a step in a table of steps.
+#[track_caller]
+fn row_of(details: &str, step: &str) -> String {
+    let row = details.lines().find(|line| line.starts_with(&format!("| {step} |")));
+    row.unwrap_or_else(|| panic!("no {step} in\n{details}")).to_owned()
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn chats_and_the_logs_of_streams_explain_themselves_too() {
     let hub = hub().await;
     let operator = Operator::connect(&hub.temporal).await;

@@ -7,6 +7,7 @@
 
 mod ballots;
 mod cases;
+mod checked;
 mod sequences;
 mod singles;
 mod stages;
@@ -17,7 +18,10 @@ use futures_util::{FutureExt, StreamExt, future::ready, stream};
 use reqwest::Method;
 use serde_json::{Map, Value};
 
-use crate::harness::{Answer, Disturbance, TestHub, exchange, model};
+use crate::{
+    harness::{Answer, Disturbance, TestHub, exchange, model},
+    verifier::Verifier,
+};
 use cases::Case;
 
 /// Cases at once: most of their time is backoff.
@@ -95,6 +99,12 @@ async fn cascades_fusions_and_pairs_are_the_same_in_both_executors() {
     all_agree(stages::cases()).await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn checks_from_outside_are_the_same_in_both_executors() {
+    let verifier = Verifier::start([]).await;
+    all_agree(checked::cases(&verifier.check())).await;
+}
+
 /// alpha, beta and gamma are the voters; delta is cheap, small and of little weight: the judge, and first only when
 /// costs rule. Cases share the models, so that what one of them does to a model must not change the next: no penalties, no signals.
 async fn all_agree(cases: Vec<Case>) {
@@ -107,6 +117,7 @@ async fn all_agree(cases: Vec<Case>) {
         .models(models)
         .environment("TOKENHUB_START_DEADLINE_MS", "15000")
         .environment("TOKENHUB_PENALTIES", "false")
+        .environment("TOKENHUB_VERIFIER_HOSTS", "127.0.0.1")
         .environment("TOKENHUB_LIVE_SIGNALS", "false")
         .start()
         .await;

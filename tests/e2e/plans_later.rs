@@ -115,7 +115,7 @@ async fn a_plan_that_is_stopped_keeps_what_it_has_and_calls_nobody_any_more() {
         let again = hub.post(&path, &json!({"mode": "now"})).await.expect(200);
         assert_eq!(again.body["status"], "cancelled");
         assert_eq!(hub.provider.count(), 3, "{durability}");
-        hub.post(&path, &json!({"mode": "after_step"})).await.expect(400);
+        hub.post(&path, &json!({"mode": "later"})).await.expect(400);
         hub.post(&path, &json!({"soon": true})).await.expect(400);
         hub.post("/v1/plan/plan_of_nobody/cancel", &json!({})).await.expect(404);
         hub.finish(Disturbance::None).await;

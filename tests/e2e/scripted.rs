@@ -27,6 +27,9 @@ const ANSWER_LIMIT: Duration = Duration::from_mins(3);
 /// Longest wait for a plan to get where a test wants it.
 const PATIENCE: Duration = Duration::from_secs(30);
 
+/// The models of every installation, and their weights.
+const MODELS: [(&str, u32); 6] = [("alpha", 8), ("beta", 7), ("gamma", 6), ("delta", 5), ("epsilon", 4), ("zeta", 3)];
+
 /// A step of a program, as the provider can recognise it.
 #[derive(Debug)]
 pub struct Step {
@@ -88,12 +91,22 @@ impl Program {
 /// An installation with the models that the programs name. Its start deadline is long: a loaded machine must not turn a
 /// test of durable runs into one of runs in process.
 pub fn installation() -> TestHubBuilder {
-    let models = [("alpha", 8), ("beta", 7), ("gamma", 6), ("delta", 5), ("epsilon", 4), ("zeta", 3)];
     TestHub::builder()
-        .models(models.map(|(id, weight)| model(id, weight)).to_vec())
+        .models(MODELS.map(|(id, weight)| model(id, weight)).to_vec())
         .environment("TOKENHUB_START_DEADLINE_MS", "15000")
         // Nor may it decide who answers.
         .environment("TOKENHUB_LIVE_SIGNALS", "false")
+}
+
+/// The same, with a provider that works in the background.
+pub fn installation_in_background() -> TestHubBuilder {
+    let later = json!({"id": "later", "type": "openai", "protocols": ["responses"], "background": true});
+    let at_it = |(id, weight)| {
+        let mut model = model(id, weight);
+        model["provider_id"] = json!("later");
+        model
+    };
+    installation().upstreams(vec![later]).models(MODELS.map(at_it).to_vec())
 }
 
 /// One plan.
@@ -128,7 +141,8 @@ impl Case {
         format!("case-{:05}", self.number)
     }
 
-    fn question(self) -> String {
+    /// What its caller asks.
+    pub fn question(self) -> String {
         format!("The question of {}.", self.tag())
     }
 
@@ -263,10 +277,13 @@ impl Case {
             response.remove("matches");
             response.remove("order_flips");
         }
+        fields.remove("judge_report");
         let usage = fields["usage"].as_object_mut().unwrap();
-        assert!(usage.remove("duplicate_calls").is_some(), "{}", answer.text);
+        let are_told = ["duplicate_calls", "wasted_tokens"].map(|member| usage.remove(member).is_some());
+        assert_eq!(are_told, [true; 2], "{}", answer.text);
         for step in fields["steps"].as_array_mut().unwrap() {
             let step = step.as_object_mut().unwrap();
+            step.remove("wasted_tokens");
             assert!(step.remove("latency_ms").is_some() && step.remove("duplicate_calls").is_some(), "{}", answer.text);
         }
         object

@@ -21,6 +21,7 @@ use tokenhub_workflows::{
 };
 
 const PROVIDER_CALL: &str = "send_to_provider";
+const VERIFIER_CALL: &str = "verify_answer";
 const SCHEDULED: &str = "ActivityTaskScheduledEventAttributes";
 
 fn replayer() -> WorkflowReplayer {
@@ -66,9 +67,18 @@ fn attributes<'a>(history: &'a Value, attributes: &str) -> Vec<&'a Value> {
 
 /// The positions of the events that ask for a provider call.
 fn calls(history: &Value) -> Vec<usize> {
+    scheduled(history, PROVIDER_CALL)
+}
+
+/// The positions of the events that ask a verifier.
+fn checks(history: &Value) -> Vec<usize> {
+    scheduled(history, VERIFIER_CALL)
+}
+
+fn scheduled(history: &Value, activity: &str) -> Vec<usize> {
     let events = history["events"].as_array().unwrap();
-    let is_call = |index: &usize| events[*index]["attributes"][SCHEDULED]["activity_type"]["name"] == PROVIDER_CALL;
-    (0..events.len()).filter(is_call).collect()
+    let is_asked = |index: &usize| events[*index]["attributes"][SCHEDULED]["activity_type"]["name"] == activity;
+    (0..events.len()).filter(is_asked).collect()
 }
 
 fn activity_id(history: &Value, position: usize) -> &str {
@@ -119,6 +129,13 @@ fn the_golden_histories_show_what_they_are_named_for() {
     let decided = golden("vote_decided");
     assert_eq!(calls(&decided).len(), 3, "three ballots, of which two are enough");
     assert_eq!(attributes(&decided, "ActivityTaskCancelRequestedEventAttributes").len(), 1);
+    let answered = golden("vote_answered_now");
+    assert_eq!(
+        attributes(&answered, "WorkflowExecutionSignaledEventAttributes").len(),
+        1,
+        "somebody did not want to wait"
+    );
+    assert_eq!(attributes(&answered, "ActivityTaskCancelRequestedEventAttributes").len(), 2, "who had not answered");
     assert_eq!(calls(&golden("vote_repaired")).len(), 4, "and a repair");
     assert_eq!(calls(&golden("adversarial")).len(), 5, "a plan and two rounds");
     assert_eq!(calls(&golden("refine")).len(), 3, "an answer and two improvements");
@@ -127,6 +144,21 @@ fn the_golden_histories_show_what_they_are_named_for() {
     assert_eq!(attributes(&approved, "TimerCanceledEventAttributes").len(), 1, "the wait is over");
     assert!(!attributes(&golden("refine_expired"), "TimerFiredEventAttributes").is_empty(), "nobody decided");
     assert!(calls(&golden("best_of_n")).len() >= 3, "two candidates and scores");
+    let checked = golden("refine_checked");
+    assert_eq!(
+        (calls(&checked).len(), checks(&checked).len()),
+        (2, 2),
+        "an answer that does not pass, and one that does"
+    );
+    let first = golden("best_of_n_first_pass");
+    assert_eq!((calls(&first).len(), checks(&first).len()), (2, 2), "and no third candidate");
+    let grace = golden("vote_grace");
+    assert_eq!(
+        (calls(&grace).len(), attributes(&grace, "TimerFiredEventAttributes").len()),
+        (3, 1),
+        "nobody waits longer"
+    );
+    assert_eq!(attributes(&grace, "ActivityTaskCancelRequestedEventAttributes").len(), 1);
     assert_eq!(attributes(&golden("stream_log"), "MarkerRecordedEventAttributes").len(), 1);
 }
 
@@ -138,10 +170,14 @@ async fn a_history_whose_steps_came_in_another_order_does_not_replay() {
         "vote",
         "vote_repaired",
         "vote_decided",
+        "vote_answered_now",
         "best_of_n",
         "chat_retried",
         "chat_repaired",
         "chat_hedged",
+        "refine_checked",
+        "best_of_n_first_pass",
+        "vote_grace",
     ] {
         let mut reordered = golden(name);
         for pair in calls(&golden(name)).windows(2) {

@@ -3,15 +3,20 @@
 //! Wiring only. Owns the order of start and stop; what a workflow or an activity does is elsewhere.
 
 mod connection;
+mod figures;
 mod options;
+mod paced;
+mod promotion;
 mod reload;
 
 use std::{sync::Arc, time::Duration};
 
 use anyhow::Context;
+use temporalio_common::telemetry::TelemetryOptions;
 use temporalio_sdk::{Runtime, Worker, runtime::RuntimeOptions};
 use tokenhub_activities::{Activities, Curator, FaultPoints, PayloadCodec, World, WorldError, WorldParts};
 use tokenhub_config::{Live, Settings, TemporalSettings};
+use tokenhub_telemetry::TemporalFigures;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 /// Between two tries to start polling again.
@@ -37,7 +42,11 @@ pub async fn serve(live: Arc<Live>, faults: FaultPoints, stop: CancellationToken
     tracker.spawn(tokenhub_activities::discovery::keep_discovering(Arc::clone(&world), stop.clone()));
     // A run for a listed model must not come before the list; a provider that is away must not hold up the others.
     let _ = tokio::time::timeout(DISCOVERY_PATIENCE, tokenhub_activities::discovery::discover(&world)).await;
-    let polled = poll(&settings, &temporal, &world, &stop).await;
+    let figures = match settings.worker.metrics_addr {
+        Some(address) => Some(figures::serve(address, Arc::clone(&world), &stop, &tracker).await?),
+        None => None,
+    };
+    let polled = poll(&settings, &temporal, &world, figures, &stop).await;
     stop.cancel();
     if let Err(error) = world.ledger.flush().await {
         tracing::warn!(%error, "the spool is left for the next process");
@@ -75,21 +84,28 @@ async fn poll(
     settings: &Settings,
     temporal: &TemporalSettings,
     world: &Arc<World>,
+    figures: Option<TemporalFigures>,
     stop: &CancellationToken,
 ) -> anyhow::Result<()> {
-    let options = RuntimeOptions::builder().build().map_err(anyhow::Error::msg)?;
+    let telemetry = TelemetryOptions::builder().maybe_metrics(figures.as_ref().map(TemporalFigures::of_worker)).build();
+    let options = RuntimeOptions::builder().telemetry_options(telemetry).build().map_err(anyhow::Error::msg)?;
+    let meter = figures.as_ref().map(TemporalFigures::of_connection);
     let runtime = Runtime::from_current_tokio(options).context("the Temporal runtime did not start")?;
     let codec = PayloadCodec::new(&settings.payload_keys).context("the payload keys cannot be used")?;
     while !stop.is_cancelled() {
-        let Some(client) = connection::connect(temporal, &world.instance, &codec, stop).await else { break };
+        let Some(client) = connection::connect(temporal, &world.instance, &codec, meter.as_ref(), stop).await else {
+            break;
+        };
         let options = options::worker(settings, temporal, Activities::new(Arc::clone(world)))?;
-        let mut worker = Worker::new(&runtime, client, options).map_err(|error| anyhow::anyhow!("{error}"))?;
+        let mut worker = Worker::new(&runtime, client.clone(), options).map_err(|error| anyhow::anyhow!("{error}"))?;
         let shut_down = worker.shutdown_handle();
         tracing::info!(address = %temporal.address, queue = %temporal.task_queue, "polling");
-        let result = {
+        // What belongs to this worker ends with it.
+        let ends = stop.child_token();
+        let polling = async {
             let run = worker.run();
             tokio::pin!(run);
-            tokio::select! {
+            let result = tokio::select! {
                 result = &mut run => result,
                 () = stop.cancelled() => {
                     tracing::info!("stopping: no new tasks, the running ones are finished");
@@ -101,13 +117,19 @@ async fn poll(
                         "payloads at Temporal are encrypted and TOKENHUB_PAYLOAD_KEYS is not set: this worker takes no \
                          more tasks until it is started with the keys, so that none is lost"
                     );
+                    ends.cancel();
                     shut_down();
                     let result = run.await;
                     stop.cancelled().await;
                     result
                 }
-            }
+            };
+            ends.cancel();
+            result
         };
+        let promoting = promotion::promote(settings, temporal, &client, &ends);
+        let parts = paced::Parts { runtime: &runtime, client: client.clone(), settings, temporal, world };
+        let (result, (), ()) = tokio::join!(polling, paced::serve(parts, &ends), promoting);
         if let Err(error) = result {
             tracing::error!(error = &error as &dyn std::error::Error, "the worker stopped polling; it starts again");
             tokio::select! {

@@ -49,6 +49,9 @@ fn runtime(threads: usize) -> std::io::Result<Runtime> {
 
 #[cfg(feature = "fault-points")]
 fn fault_points(environment: &Environment) -> FaultPoints {
+    if let Some(step) = environment.get("TOKENHUB_FAULT_PANIC") {
+        tokenhub_workflows::fault::panic_at(step);
+    }
     environment.get("TOKENHUB_FAULT_POINTS").map_or_else(FaultPoints::none, FaultPoints::parse)
 }
 

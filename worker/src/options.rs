@@ -3,6 +3,9 @@
 use std::time::Duration;
 
 use anyhow::Context;
+use temporalio_common::worker::{
+    VersioningBehavior, WorkerDeploymentOptions, WorkerDeploymentVersion, build_id_from_current_exe,
+};
 use temporalio_sdk::{
     WorkerOptions,
     runtime::{
@@ -11,8 +14,8 @@ use temporalio_sdk::{
     },
 };
 use tokenhub_activities::Activities;
-use tokenhub_config::{Settings, TemporalSettings};
-use tokenhub_domain::limits;
+use tokenhub_config::{Settings, TemporalSettings, WorkerDeployment};
+use tokenhub_domain::{CallRate, limits};
 use tokenhub_workflows::{
     AdversarialWorkflow, BestOfNWorkflow, CascadeWorkflow, ChatWorkflow, FuseWorkflow, RefineWorkflow,
     StreamLogWorkflow, VoteWorkflow,
@@ -24,15 +27,49 @@ const STICKY_TIMEOUT: Duration = Duration::from_millis(1_500);
 const POLLERS_MAX: usize = 100;
 const POLLERS_INITIAL: usize = 5;
 
+/// A run stays with the build that began it: a later one may ask for its steps in another order.
+fn versioned(deployment: &WorkerDeployment) -> WorkerDeploymentOptions {
+    WorkerDeploymentOptions::new(version_of(deployment))
+        .use_worker_versioning(true)
+        .default_versioning_behavior(VersioningBehavior::Pinned)
+        .build()
+}
+
+/// The version of this build.
+pub(crate) fn version_of(deployment: &WorkerDeployment) -> WorkerDeploymentVersion {
+    let build_id = deployment.build_id.clone().unwrap_or_else(|| build_id_from_current_exe().to_owned());
+    WorkerDeploymentVersion::builder().deployment_name(deployment.name.clone()).build_id(build_id).build()
+}
+
+/// The options of a worker of one provider's calls, which Temporal hands out at `rate`.
+pub(crate) fn paced(settings: &Settings, queue: String, rate: CallRate, activities: Activities) -> WorkerOptions {
+    let slots = TunerHolder::builder()
+        .workflow_task_slot_supplier(FixedSizeSlotSupplier::new(1))
+        .activity_task_slot_supplier(FixedSizeSlotSupplier::new(settings.worker.activity_slots))
+        .local_activity_task_slot_supplier(FixedSizeSlotSupplier::new(1))
+        .nexus_task_slot_supplier(FixedSizeSlotSupplier::new(1))
+        .build();
+    WorkerOptions::new(queue)
+        .register_activities(activities)
+        .tuner(WorkerTuner::TunerHolder(slots))
+        .activity_task_poller_behavior(pollers())
+        .max_task_queue_activities_per_second(rate.as_per_second())
+        .graceful_shutdown_period(Duration::from_secs(settings.worker.grace_secs))
+        .build()
+}
+
+fn pollers() -> PollerBehavior {
+    PollerBehavior::Autoscaling(
+        AutoscalingOptions::builder().minimum(1).maximum(POLLERS_MAX).initial(POLLERS_INITIAL).build(),
+    )
+}
+
 /// The options of this process's worker.
 pub(crate) fn worker(
     settings: &Settings,
     temporal: &TemporalSettings,
     activities: Activities,
 ) -> anyhow::Result<WorkerOptions> {
-    let pollers = PollerBehavior::Autoscaling(
-        AutoscalingOptions::builder().minimum(1).maximum(POLLERS_MAX).initial(POLLERS_INITIAL).build(),
-    );
     let slots = TunerHolder::builder()
         .workflow_task_slot_supplier(FixedSizeSlotSupplier::new(settings.worker.workflow_slots))
         .activity_task_slot_supplier(FixedSizeSlotSupplier::new(settings.worker.activity_slots))
@@ -41,6 +78,7 @@ pub(crate) fn worker(
         .build();
     let voters_max = usize::try_from(limits::VOTERS_MAX).context("the voter limit does not fit")?;
     Ok(WorkerOptions::new(temporal.task_queue.clone())
+        .maybe_deployment_options(settings.worker.deployment.as_ref().map(versioned))
         .register_activities(activities)
         .register_workflow::<ChatWorkflow>()?
         .register_workflow::<AdversarialWorkflow>()?
@@ -51,8 +89,8 @@ pub(crate) fn worker(
         .register_workflow::<FuseWorkflow>()?
         .register_workflow::<StreamLogWorkflow>()?
         .tuner(WorkerTuner::TunerHolder(slots))
-        .workflow_task_poller_behavior(pollers)
-        .activity_task_poller_behavior(pollers)
+        .workflow_task_poller_behavior(pollers())
+        .activity_task_poller_behavior(pollers())
         // A whole ballot starts with the workflow task that asks for it.
         .max_eager_activity_reservations_per_workflow_task(voters_max)
         .max_cached_workflows(settings.worker.cached_workflows)

@@ -7,7 +7,8 @@ use serde::{Deserialize, Serialize};
 use temporalio_workflow::common::ActivityDefinition;
 use tokenhub_domain::{
     ApprovalRequest, ApprovalStanding, ClassifyRequest, ErrorClass, FinishRequest, ModelId, NanoDollars, NextMove,
-    ProviderId, RunContext, SelectRequest, Selection, SendOutcome, SendRequest, TokenUsage, UnixMicros,
+    ProviderId, RunContext, SelectRequest, Selection, SendOutcome, SendRequest, TokenUsage, UnixMicros, Verdict,
+    VerifyRequest,
 };
 
 /// A step request together with the run it belongs to.
@@ -47,6 +48,18 @@ pub struct StreamLog {
     pub ended_at: UnixMicros,
 }
 
+/// The queue by which Temporal hands out the calls to a provider that may only be called so often. Part of histories.
+pub fn queue_of(common: &str, provider: &ProviderId) -> String {
+    format!("{common}{PROVIDER_QUEUE}{provider}")
+}
+
+/// Whether `queue` is the own queue of `provider`, whatever the common one is called.
+pub fn is_queue_of(queue: &str, provider: &ProviderId) -> bool {
+    queue.strip_suffix(provider.as_str()).is_some_and(|rest| rest.ends_with(PROVIDER_QUEUE))
+}
+
+const PROVIDER_QUEUE: &str = ".provider.";
+
 macro_rules! activity {
     ($(#[$doc:meta])* $marker:ident, $name:literal, $input:ty => $output:ty) => {
         $(#[$doc])*
@@ -74,6 +87,10 @@ activity!(
 activity!(
     /// What to do after a failed call. Local.
     ClassifyAndEscalate, "classify_and_escalate", InRun<ClassifyRequest> => NextMove
+);
+activity!(
+    /// Asks a verifier about an answer. Regular: it may take long, heartbeats and can be cancelled.
+    VerifyAnswer, "verify_answer", InRun<VerifyRequest> => Verdict
 );
 activity!(
     /// Asks for a decision about the answer, or looks at the one that was asked for. Local.

@@ -11,23 +11,55 @@ pub const RUN_ID: &str = "TokenHubRunId";
 pub const TENANT: &str = "TokenHubTenant";
 /// The run's program.
 pub const STRATEGY: &str = "TokenHubStrategy";
+/// The template that the run was made from, with its version.
+pub const TEMPLATE: &str = "TokenHubTemplate";
+/// The run's tags, each as `key:value`.
+pub const TAGS: &str = "TokenHubTags";
 
-/// A search attribute that must be registered before it can be used; all are of type Keyword.
+/// A search attribute that must be registered before it can be used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct SearchAttribute(pub &'static str);
+pub struct SearchAttribute {
+    /// Its name.
+    pub name: &'static str,
+    /// What it holds.
+    pub form: AttributeForm,
+}
+
+/// What a search attribute holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AttributeForm {
+    /// One word.
+    Keyword,
+    /// Several.
+    KeywordList,
+}
 
 impl SearchAttribute {
-    /// Every attribute that workflows are started with.
-    pub const ALL: [Self; 3] = [Self(RUN_ID), Self(TENANT), Self(STRATEGY)];
+    /// Those that every workflow is started with.
+    pub const OF_EVERY_RUN: [Self; 3] = [Self::keyword(RUN_ID), Self::keyword(TENANT), Self::keyword(STRATEGY)];
+    /// Those of runs with labels. They are registered apart, so that a server that lacks them alone gets them.
+    pub const OF_LABELS: [Self; 2] = [Self::keyword(TEMPLATE), Self { name: TAGS, form: AttributeForm::KeywordList }];
+
+    const fn keyword(name: &'static str) -> Self {
+        Self { name, form: AttributeForm::Keyword }
+    }
 }
 
 /// The search attributes of a run.
 pub fn search_attributes(run: &RunContext) -> SearchAttributes {
-    SearchAttributes::new([
+    let of_every_run = [
         SearchAttributeKey::keyword(RUN_ID).value_set(run.run_id.to_string()),
         SearchAttributeKey::keyword(TENANT).value_set(run.tenant.to_string()),
         SearchAttributeKey::keyword(STRATEGY).value_set(run.kind.as_str().to_owned()),
-    ])
+    ];
+    let template = run
+        .labels
+        .template
+        .as_ref()
+        .map(|pin| SearchAttributeKey::keyword(TEMPLATE).value_set(format!("{}@{}", pin.name, pin.version)));
+    let tags: Vec<String> = run.labels.tags.words().collect();
+    let tags = (!tags.is_empty()).then(|| SearchAttributeKey::keyword_list(TAGS).value_set(tags));
+    SearchAttributes::new(of_every_run.into_iter().chain(template).chain(tags))
 }
 
 /// The workflow type of a program.

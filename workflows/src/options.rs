@@ -5,7 +5,9 @@ use std::time::Duration;
 use temporalio_workflow::{
     ActivityCancellationType, ActivityOptions, LocalActivityOptions, RetryPolicy, WorkflowCancellationToken,
 };
-use tokenhub_domain::SendRequest;
+use tokenhub_domain::{RunContext, SendRequest, VerifyRequest};
+
+use crate::priority;
 
 /// A dead worker is noticed after this long; the activity beats four times as often.
 const HEARTBEAT_TIMEOUT: Duration = Duration::from_secs(2);
@@ -21,8 +23,42 @@ pub(crate) const LOCAL_PATIENCE: Duration = Duration::from_mins(10);
 const LOCAL_BACKOFF_MAX: Duration = Duration::from_secs(2);
 
 /// Options of a provider call.
-pub(crate) fn send(request: &SendRequest, cancellation: &WorkflowCancellationToken) -> ActivityOptions {
-    ActivityOptions::with_start_to_close_timeout(Duration::from_millis(request.timeout_ms) + SEND_OVERHEAD)
+pub(crate) fn send(
+    run: &RunContext,
+    request: &SendRequest,
+    cancellation: &WorkflowCancellationToken,
+    own_queue: Option<String>,
+) -> ActivityOptions {
+    let summary = format!("{} · {} · try {}", request.role.as_str(), request.deployment.model, request.try_number);
+    // A deadline that is moved while the call is under way must find room here.
+    let at_most_ms = request.movable.map_or(request.timeout_ms, |movable| movable.call_ms_max.max(request.timeout_ms));
+    long(run, at_most_ms, (activity_id(request), summary), cancellation, own_queue)
+}
+
+/// Options of a question to a verifier.
+pub(crate) fn verify(
+    run: &RunContext,
+    request: &VerifyRequest,
+    cancellation: &WorkflowCancellationToken,
+) -> ActivityOptions {
+    let summary = format!("check · {}", request.step);
+    long(run, request.timeout_ms, (format!("check|{}", request.step), summary), cancellation, None)
+}
+
+/// Options of a step that takes long and beats.
+fn long(
+    run: &RunContext,
+    timeout_ms: u64,
+    (activity_id, summary): (String, String),
+    cancellation: &WorkflowCancellationToken,
+    own_queue: Option<String>,
+) -> ActivityOptions {
+    let timeout = Duration::from_millis(timeout_ms);
+    // By the common queue every worker comes at once; here the call waits for its turn, but not beyond its time.
+    let turn_timeout = own_queue.as_ref().map(|_| timeout);
+    ActivityOptions::with_start_to_close_timeout(timeout + SEND_OVERHEAD)
+        .maybe_task_queue(own_queue)
+        .maybe_schedule_to_start_timeout(turn_timeout)
         .heartbeat_timeout(HEARTBEAT_TIMEOUT)
         .retry_policy(
             RetryPolicy::builder()
@@ -34,8 +70,10 @@ pub(crate) fn send(request: &SendRequest, cancellation: &WorkflowCancellationTok
         )
         .cancellation_type(ActivityCancellationType::TryCancel)
         .cancellation_token(cancellation.clone())
-        .activity_id(activity_id(request))
-        .summary(format!("{} · {} · try {}", request.role.as_str(), request.deployment.model, request.try_number))
+        .activity_id(activity_id)
+        // A workflow that an older version started has none that its calls could inherit.
+        .priority(priority(run))
+        .summary(summary)
         .build()
 }
 

@@ -6,7 +6,7 @@
 
 use serde::{Deserialize, Serialize};
 use temporalio_workflow::{SyncWorkflowContext, WorkflowContext, WorkflowResult, workflow, workflow_methods};
-use tokenhub_domain::{Outcome, PlanSpec, RunStatus};
+use tokenhub_domain::{Outcome, PlanSpec, RunStatus, Steering};
 use tokenhub_orchestrate::Finished;
 
 use crate::{Durable, durable::Signalled, failure};
@@ -45,11 +45,16 @@ macro_rules! shell {
         #[derive(Default)]
         pub struct $name {
             signals: u32,
+            steering: Steering,
         }
 
         impl Signalled for $name {
             fn signals(&self) -> u32 {
                 self.signals
+            }
+
+            fn steering(&self) -> Steering {
+                self.steering
             }
         }
 
@@ -64,6 +69,14 @@ macro_rules! shell {
             /// Something was decided; what, is in the database. The same name in every workflow.
             #[signal]
             pub fn decided(&mut self, _context: &mut SyncWorkflowContext<Self>) {
+                self.signals = self.signals.saturating_add(1);
+            }
+
+            /// Somebody asks something of the run. Twice is once. The same name in every workflow.
+            #[signal]
+            pub fn steered(&mut self, _context: &mut SyncWorkflowContext<Self>, asked: Steering) {
+                self.steering = self.steering.and(asked);
+                // Who waits for a decision looks at this as well.
                 self.signals = self.signals.saturating_add(1);
             }
         }

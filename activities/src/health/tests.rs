@@ -42,7 +42,7 @@ fn fail(health: &Health, credential: &str, class: ErrorClass) {
 fn eligible(health: &Health) -> Vec<String> {
     let candidate =
         |deployment| Candidate { deployment, max_context_tokens: None, estimated_cost: NanoDollars(0), weight: 5 };
-    let mut list = Shortlist { candidates: ["a", "b"].map(of).map(candidate).to_vec(), skipped: Vec::new() };
+    let mut list = Shortlist { candidates: ["a", "b"].map(of).map(candidate).to_vec(), ..Shortlist::default() };
     health.sift(std::slice::from_mut(&mut list));
     list.candidates.iter().map(|it| it.deployment.credential.to_string()).collect()
 }

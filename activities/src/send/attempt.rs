@@ -5,18 +5,20 @@ use std::{
     time::{Duration, Instant},
 };
 
+use bytes::Bytes;
 use tokenhub_domain::{
     AttemptId, Bill, ErrorClass, NanoDollars, Operation, ProviderFailure, Reply, ReplyForm, SendOutcome, SendRequest,
-    TokenUsage, Use,
+    TokenUsage, UnixMicros, Use,
 };
-use tokenhub_formats::Schema;
 use tokenhub_providers::{Call, Completion, Providers};
 use tokenhub_store::{AttemptOpen, Settlement, StoreError, Waste};
 
 use super::{
-    Sending,
+    Sending, background,
     body::body,
-    reserve::{self, Reserved},
+    journaled::Held,
+    patience,
+    reserve::{self, Owed, Reserved},
     shape, unwanted,
 };
 use crate::{ActivityFault, Keeping, bill, clock, losses, observed, presence::Presence};
@@ -31,63 +33,137 @@ pub(super) struct Called {
     pub(super) attempt: AttemptId,
     pub(super) outcome: SendOutcome,
     pub(super) settlement: Option<Settlement>,
+    /// To be given back once, by whoever hands the outcome in first.
+    pub(super) owed: Owed,
 }
 
-/// Sends the request and settles its ledger row.
-pub(super) async fn call<P: Presence>(sending: &Sending<'_, P>) -> Result<Called, ActivityFault> {
-    let Sending { world, request, .. } = sending;
-    let (body, schema) = (body(sending).await?, shape::schema_of(sending).await?);
-    let called = observed::Call { deployment: &request.deployment, body_bytes: body.len() };
-    let attempt = AttemptId::generate();
-    let reserved = match reserve::take(sending, &body).await? {
-        Ok(reserved) => reserved,
-        Err(failure) => {
-            let outcome = SendOutcome::Failed { failure, duplicate_calls: 0, latency_ms: 0 };
-            return Ok(Called { attempt, outcome, settlement: None });
+/// A call on its way: what it takes to make it and to conclude it.
+pub(super) struct Flight {
+    pub(super) attempt: AttemptId,
+    pub(super) providers: Arc<Providers>,
+    body: Bytes,
+    measures: shape::Measures,
+    max_output_tokens: Option<u64>,
+    model_output_tokens: Option<u64>,
+    /// What it was given of the limits of its run.
+    pub(super) taken: Option<Use>,
+    pub(super) sent_at: UnixMicros,
+    /// When this process joined it, and how long it was on its way before.
+    joined: (Instant, Duration),
+}
+
+impl Flight {
+    /// What `attempt` has to say, with nothing taken and nothing announced.
+    pub(super) async fn of<P: Presence>(
+        sending: &Sending<'_, P>,
+        attempt: AttemptId,
+        sent_at: UnixMicros,
+    ) -> Result<Self, ActivityFault> {
+        let Sending { world, request, .. } = sending;
+        let (body, measures) = (body(sending).await?, shape::measures_of(sending).await?);
+        let before = Duration::from_micros(u64::try_from(clock::now().0 - sent_at.0).unwrap_or_default());
+        Ok(Self {
+            attempt,
+            providers: world.providers.load_full(),
+            body,
+            measures,
+            max_output_tokens: request.max_output_tokens,
+            model_output_tokens: world.catalogue.load().model(&request.deployment).and_then(|it| it.max_output_tokens),
+            taken: None,
+            sent_at,
+            joined: (Instant::now(), before),
+        })
+    }
+
+    /// The call as the provider is asked.
+    pub(super) fn call<'a>(&'a self, request: &'a SendRequest) -> Call<'a> {
+        Call {
+            attempt: &self.attempt,
+            model: &request.deployment.model,
+            credential: &request.deployment.credential,
+            dialect: request.dialect,
+            body: self.body.clone(),
+            forwarded: &request.forwarded,
+            max_output_tokens: self.max_output_tokens,
+            model_output_tokens: self.model_output_tokens,
+            timeout: patience::longest(request),
         }
-    };
-    world.ledger.reserve(opening(sending, &attempt, reserved));
-    world.ledger.sent(&attempt, clock::now())?;
-    let (started, began) = (Instant::now(), clock::now());
-    let providers = world.providers.load_full();
-    let call = Call {
-        attempt: &attempt,
-        model: &request.deployment.model,
-        credential: &request.deployment.credential,
-        dialect: request.dialect,
-        body,
-        forwarded: &request.forwarded,
-        max_output_tokens: reserved.map(|reserved| reserved.output_limit).or(request.max_output_tokens),
-        model_output_tokens: world.catalogue.load().model(&request.deployment).and_then(|it| it.max_output_tokens),
-        timeout: Duration::from_millis(request.timeout_ms),
-    };
-    let result = tokio::select! {
-        result = carry_out(&providers, request, call) => result,
-        () = unwanted(sending) => Err(ProviderFailure::of(ErrorClass::Cancelled, "the call was withdrawn")),
-    };
-    world.health.note(&request.deployment, result.as_ref().map(|_| ()), began);
-    let latency_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
-    let bill = result.as_ref().map(|completion| bill_of(sending, completion)).unwrap_or_default();
-    reserve::settle(sending, reserved, used_by(&result, bill.cost)).await;
-    match result {
-        Ok(completion) => answered(sending, (attempt, called), (completion, bill), schema, latency_ms).await,
+    }
+
+    /// How long it has been on its way.
+    pub(super) fn elapsed(&self) -> Duration {
+        self.joined.0.elapsed() + self.joined.1
+    }
+}
+
+/// Sends the request and settles its ledger row; in the background where the provider works so and a lease is held.
+pub(super) async fn call<P: Presence>(sending: &Sending<'_, P>, held: Option<&Held>) -> Result<Called, ActivityFault> {
+    let Sending { world, request, .. } = sending;
+    let mut flight = Flight::of(sending, AttemptId::generate(), clock::now()).await?;
+    match reserve::take(sending, &flight.body).await? {
+        Ok(None) => {}
+        Ok(Some(Reserved { taken, output_limit })) => {
+            (flight.taken, flight.max_output_tokens) = (Some(taken), Some(output_limit));
+        }
         Err(failure) => {
+            let outcome = SendOutcome::Failed { failure, duplicate_calls: 0, latency_ms: 0, wasted_tokens: 0 };
+            return Ok(Called { attempt: flight.attempt, outcome, settlement: None, owed: Owed::default() });
+        }
+    }
+    let _taken = flight.taken.map(|taken| world.counts.reserve(taken.cost));
+    (flight.sent_at, flight.joined) = (clock::now(), (Instant::now(), Duration::ZERO));
+    world.ledger.reserve(opening(sending, &flight));
+    world.ledger.sent(&flight.attempt, flight.sent_at)?;
+    let (provider, call) = (&request.deployment.provider, flight.call(request));
+    let result = match held {
+        Some(held) if request.operation == Operation::Chat && flight.providers.takes_in_background(provider, &call) => {
+            background::carry_out(sending, held, &flight).await
+        }
+        Some(_) | None => tokio::select! {
+            result = carry_out(&flight.providers, request, call) => result,
+            () = unwanted(sending) => Err(withdrawn()),
+            () = patience::ends(sending, Duration::from_millis(request.timeout_ms)) => {
+                Err(ProviderFailure::of(ErrorClass::StepDeadline, "the deadline passed before the answer was there"))
+            }
+        },
+    };
+    conclude(sending, flight, result).await
+}
+
+/// Takes note of what came of a call, in every place that wants to know.
+pub(super) async fn conclude<P: Presence>(
+    sending: &Sending<'_, P>,
+    flight: Flight,
+    result: Result<Completion, ProviderFailure>,
+) -> Result<Called, ActivityFault> {
+    let Sending { world, request, .. } = sending;
+    world.health.note(&request.deployment, result.as_ref().map(|_| ()), flight.sent_at);
+    let latency_ms = u64::try_from(flight.elapsed().as_millis()).unwrap_or(u64::MAX);
+    let bill = result.as_ref().map(|completion| bill_of(sending, completion)).unwrap_or_default();
+    let owed = Owed { taken: flight.taken, used: used_by(&result, bill.cost) };
+    match result {
+        Ok(completion) => Ok(Called { owed, ..answered(sending, flight, (completion, bill), latency_ms).await? }),
+        Err(failure) => {
+            let called = observed::Call { deployment: &request.deployment, body_bytes: flight.body.len() };
             world.observed.failed(called, failure.class, latency_ms);
+            let attempt = flight.attempt;
             let ended = world.ledger.fail(&attempt, failure.class, failure.status, latency_ms, clock::now());
             report(ended, &attempt);
-            let outcome = SendOutcome::Failed { failure, duplicate_calls: 0, latency_ms };
-            Ok(Called { attempt, outcome, settlement: None })
+            let outcome = SendOutcome::Failed { failure, duplicate_calls: 0, latency_ms, wasted_tokens: 0 };
+            Ok(Called { attempt, outcome, settlement: None, owed })
         }
     }
 }
 
-fn opening<P: Presence>(
-    Sending { run, request, key, .. }: &Sending<'_, P>,
-    attempt: &AttemptId,
-    reserved: Option<Reserved>,
-) -> AttemptOpen {
+/// What a call that nobody waits for any more comes to.
+pub(super) fn withdrawn() -> ProviderFailure {
+    ProviderFailure::of(ErrorClass::Cancelled, "the call was withdrawn")
+}
+
+/// The ledger row of a call.
+pub(super) fn opening<P: Presence>(Sending { run, request, key, .. }: &Sending<'_, P>, flight: &Flight) -> AttemptOpen {
     AttemptOpen {
-        attempt_id: attempt.clone(),
+        attempt_id: flight.attempt.clone(),
         tenant: run.tenant.clone(),
         run_id: run.run_id.clone(),
         step: request.step.clone(),
@@ -99,8 +175,9 @@ fn opening<P: Presence>(
         api_key_id: run.api_key_id.clone(),
         request_id: run.request_id.clone(),
         config_version: run.config_version,
-        estimated_cost: reserved.map(|reserved| reserved.taken.cost).unwrap_or_default(),
-        at: clock::now(),
+        tags: run.labels.tags.clone(),
+        estimated_cost: flight.taken.map(|taken| taken.cost).unwrap_or_default(),
+        at: flight.sent_at,
     }
 }
 
@@ -142,12 +219,14 @@ async fn carry_out(
 
 async fn answered<P: Presence>(
     sending: &Sending<'_, P>,
-    (attempt, called): (AttemptId, observed::Call<'_>),
+    flight: Flight,
     (mut completion, bill): (Completion, Bill),
-    schema: Option<Arc<Schema>>,
     latency_ms: u64,
 ) -> Result<Called, ActivityFault> {
     let Sending { world, run, keeping, request, .. } = sending;
+    let Flight { attempt, measures, body, .. } = flight;
+    let called = observed::Call { deployment: &request.deployment, body_bytes: body.len() };
+    let owed = Owed::default();
     let Bill { cost, input_price, output_price, price_source } = bill;
     world.observed.answered(called, latency_ms, cost);
     world.warm.note(request.prefix, &request.deployment);
@@ -172,12 +251,14 @@ async fn answered<P: Presence>(
     report(settled, &attempt);
     // The caller of a chat reads the refusal in the provider's own body; a program needs a text.
     if let (Some(failure), ReplyForm::Text) = (&completion.refusal, request.form) {
-        let outcome = SendOutcome::Failed { failure: failure.clone(), duplicate_calls: 0, latency_ms };
-        return Ok(Called { attempt, outcome, settlement: Some(settlement) });
+        let outcome =
+            SendOutcome::Failed { failure: failure.clone(), duplicate_calls: 0, latency_ms, wasted_tokens: 0 };
+        return Ok(Called { attempt, outcome, settlement: Some(settlement), owed });
     }
-    let (content, mismatch) = shape::content_of(sending, &mut completion, schema).await?;
+    let shape::Content { text, mismatch, lacks_pattern } =
+        shape::content_of(sending, &mut completion, measures).await?;
     let contents = world.store.contents();
-    let content = insistently(|| contents.inline_or_store(&run.tenant, content.clone())).await?;
+    let content = insistently(|| contents.inline_or_store(&run.tenant, text.clone())).await?;
     let reply = Reply {
         attempt: attempt.clone(),
         content,
@@ -188,9 +269,11 @@ async fn answered<P: Presence>(
         duplicate_calls: 0,
         losses: losses::names_of(&completion.losses),
         mismatch,
+        lacks_pattern,
+        wasted_tokens: 0,
         is_kept: false,
     };
-    Ok(Called { attempt, outcome: SendOutcome::Answered(reply), settlement: Some(settlement) })
+    Ok(Called { attempt, outcome: SendOutcome::Answered(reply), settlement: Some(settlement), owed })
 }
 
 /// The provider has been paid by now, so a ledger that cannot take the end of a call is no reason to lose the answer.

@@ -14,7 +14,7 @@ use tokenhub_store::{Completed, HandedIn, JournalEntry, Lease, LeaseRequest, New
 use super::{
     Sending,
     attempt::{self, Called, insistently, patiently},
-    is_over, unwanted,
+    background, is_over, reserve, unwanted,
 };
 use crate::{ActivityFault, clock, fault_points::FaultPoint, plan_events, presence::Presence};
 
@@ -25,9 +25,9 @@ const LEASE_CHECK_INTERVAL: Duration = Duration::from_millis(100);
 static CALLS: AtomicU64 = AtomicU64::new(0);
 
 /// A lease that we hold.
-struct Held {
-    owner: Owner,
-    epoch: i64,
+pub(super) struct Held {
+    pub(super) owner: Owner,
+    pub(super) epoch: i64,
 }
 
 enum Grant {
@@ -48,31 +48,37 @@ pub(super) async fn run<P: Presence>(sending: &Sending<'_, P>) -> Result<SendOut
         () = unwanted(sending) => return Err(ActivityFault::Cancelled),
     };
     let held = match grant {
-        Grant::Done(entry) => return replay(sending, &entry).await,
+        Grant::Done(entry) => {
+            sending.world.counts.journal_hit();
+            return replay(sending, &entry).await;
+        }
         Grant::Held(held) => held,
     };
+    let begun = background::begun_before(sending, &held).await?;
+    if held.epoch > 1 {
+        sending.world.counts.taken_over();
+    }
     // Whoever carries on after a death may not have heard that the run was cancelled meanwhile.
     if held.epoch > 1 && is_over(sending).await {
+        if let Some(begun) = begun {
+            background::abandon(sending, begun).await?;
+        }
         let failure = ProviderFailure::of(ErrorClass::Cancelled, "the run has ended");
-        return Ok(SendOutcome::Failed { failure, duplicate_calls: 0, latency_ms: 0 });
+        return Ok(SendOutcome::Failed { failure, duplicate_calls: 0, latency_ms: 0, wasted_tokens: 0 });
     }
     sending.world.faults.reach(FaultPoint::Send, sending.request.step.as_str()).await;
     let work = async {
         let Sending { world, run, request, key, .. } = sending;
         patiently(|| plan_events::tell_sending(world, run, request, key, held.epoch)).await?;
-        let called = attempt::call(sending).await?;
-        let outcome_json = serde_json::to_string(&called.outcome)?;
-        let told = plan_events::sent(run, request, (key, held.epoch), &called.outcome, called.settlement.as_ref());
-        let entry = match insistently(|| complete(sending, &held, &called, &outcome_json, told.as_ref())).await? {
-            Completed::First if held.epoch == 1 => return Ok(called.outcome),
-            Completed::First => return with_duplicates(sending, called.outcome, &called.attempt).await,
-            Completed::AlreadyDone(entry) => entry,
+        let attached = match begun {
+            Some(begun) => background::reattach(sending, &held, begun).await?,
+            None => None,
         };
-        if let Some(settlement) = called.settlement {
-            let wasted = Settlement { waste: Waste::Wasted, ..settlement };
-            sending.world.ledger.settle(&called.attempt, wasted)?;
-        }
-        replay(sending, &entry).await
+        let called = match attached {
+            Some(called) => called,
+            None => attempt::call(sending, Some(&held)).await?,
+        };
+        hand_in(sending, &held, called).await
     };
     let outcome = tokio::select! {
         outcome = work => outcome?,
@@ -80,6 +86,39 @@ pub(super) async fn run<P: Presence>(sending: &Sending<'_, P>) -> Result<SendOut
     };
     sending.world.faults.reach(FaultPoint::Journaled, sending.request.step.as_str()).await;
     Ok(outcome)
+}
+
+/// Hands an outcome in and returns that of the try: the first one that was.
+async fn hand_in<P: Presence>(
+    sending: &Sending<'_, P>,
+    held: &Held,
+    called: Called,
+) -> Result<SendOutcome, ActivityFault> {
+    let Sending { run, request, key, .. } = sending;
+    let outcome_json = serde_json::to_string(&called.outcome)?;
+    let told = plan_events::sent(run, request, (key, held.epoch), &called.outcome, called.settlement.as_ref());
+    let completed = insistently(|| complete(sending, held, &called, &outcome_json, told.as_ref())).await?;
+    let entry = match completed {
+        // Whoever waited for the same response and was first has given back what it did not use.
+        Completed::Again(entry) => return replay(sending, &entry).await,
+        Completed::First => {
+            reserve::settle(sending, called.owed).await;
+            let is_sole = held.epoch == 1;
+            return if is_sole {
+                Ok(called.outcome)
+            } else {
+                with_duplicates(sending, called.outcome, &called.attempt).await
+            };
+        }
+        Completed::AlreadyDone(entry) => entry,
+    };
+    reserve::settle(sending, called.owed).await;
+    if let Some(settlement) = called.settlement {
+        sending.world.counts.wasted(settlement.input_tokens.saturating_add(settlement.output_tokens));
+        let wasted = Settlement { waste: Waste::Wasted, ..settlement };
+        sending.world.ledger.settle(&called.attempt, wasted)?;
+    }
+    replay(sending, &entry).await
 }
 
 /// Hands the outcome in, with the event that tells of it. One that is refused does not cost a paid answer.
@@ -117,7 +156,15 @@ async fn kept<P: Presence>(sending: &Sending<'_, P>) -> Result<Option<SendOutcom
     });
     Ok(answered.map(|reply| {
         let (usage, cost) = (TokenUsage::default(), NanoDollars::default());
-        SendOutcome::Answered(Reply { usage, cost, latency_ms: 0, duplicate_calls: 0, is_kept: true, ..reply })
+        SendOutcome::Answered(Reply {
+            usage,
+            cost,
+            latency_ms: 0,
+            duplicate_calls: 0,
+            wasted_tokens: 0,
+            is_kept: true,
+            ..reply
+        })
     }))
 }
 
@@ -179,8 +226,11 @@ async fn with_duplicates<P: Presence>(
     let Sending { world, run, key, .. } = sending;
     let ledger = &world.ledger;
     let sends = patiently(|| ledger.sends_of(&run.tenant, key)).await?;
+    let mut wasted_tokens = 0;
     if sends > 1 {
         patiently(|| ledger.waste_all_but(used, &run.tenant, key)).await?;
+        let rows = world.store.ledger_rows();
+        wasted_tokens = patiently(|| rows.wasted_tokens_of(&run.tenant, key)).await?;
     }
     let is_call = match &outcome {
         SendOutcome::Answered(_) => true,
@@ -188,7 +238,9 @@ async fn with_duplicates<P: Presence>(
     };
     let duplicate_calls = sends.saturating_sub(u32::from(is_call));
     Ok(match outcome {
-        SendOutcome::Answered(reply) => SendOutcome::Answered(Reply { duplicate_calls, ..reply }),
-        SendOutcome::Failed { failure, latency_ms, .. } => SendOutcome::Failed { failure, duplicate_calls, latency_ms },
+        SendOutcome::Answered(reply) => SendOutcome::Answered(Reply { duplicate_calls, wasted_tokens, ..reply }),
+        SendOutcome::Failed { failure, latency_ms, .. } => {
+            SendOutcome::Failed { failure, duplicate_calls, latency_ms, wasted_tokens }
+        }
     })
 }

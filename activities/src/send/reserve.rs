@@ -23,6 +23,13 @@ pub(super) struct Reserved {
     pub(super) output_limit: u64,
 }
 
+/// What a call that has ended was given, and what it has used of that, where this is known.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Owed {
+    pub(super) taken: Option<Use>,
+    pub(super) used: Option<Use>,
+}
+
 /// Takes the room that the call needs at most; nothing where the run is not bounded.
 pub(super) async fn take<P: Presence>(
     sending: &Sending<'_, P>,
@@ -38,16 +45,17 @@ pub(super) async fn take<P: Presence>(
     let room = patiently(|| budgets.take(key, request.bounds, taken, clock::now())).await?;
     Ok(match room {
         Room::Taken => Ok(Some(Reserved { taken, output_limit })),
-        Room::Refused { bound, used } => Err(refusal(request.bounds, bound, used, taken)),
+        Room::Refused { bound, used, bounds } => Err(refusal(bounds, bound, used, taken)),
     })
 }
 
 /// Gives back what the call did not use; nothing where that is not known. A database that is away keeps it taken, which
 /// spends too little and never too much.
-pub(super) async fn settle<P: Presence>(sending: &Sending<'_, P>, reserved: Option<Reserved>, used: Option<Use>) {
-    let (Some(Reserved { taken, .. }), Some(used)) = (reserved, used) else { return };
+pub(super) async fn settle<P: Presence>(sending: &Sending<'_, P>, owed: Owed) {
+    let Owed { taken: Some(taken), used: Some(used) } = owed else { return };
     let budgets = sending.world.store.budgets();
-    if let Err(error) = budgets.settle(&sending.run.run_id, taken, used, clock::now()).await {
+    let run = (&sending.run.tenant, &sending.run.run_id);
+    if let Err(error) = budgets.settle(run, taken, used, clock::now()).await {
         tracing::warn!(error = &error as &dyn std::error::Error, run = %sending.run.run_id, "a call keeps its whole part of the budget");
     }
 }

@@ -8,6 +8,7 @@ use std::{
     time::Duration,
 };
 
+use tokenhub_domain::UnixMicros;
 use tokenhub_routing::{Admission, Breaker, BreakerFailure, BreakerSettings, BreakerSnapshot};
 use tokio_util::sync::CancellationToken;
 
@@ -20,13 +21,15 @@ const TICK: Duration = Duration::from_millis(250);
 pub(crate) struct BreakerCell {
     settings: BreakerSettings,
     breaker: Mutex<Breaker>,
+    /// When a worker last took a run or ended one, as far as it was seen here.
+    worked_at: Mutex<UnixMicros>,
 }
 
 impl BreakerCell {
     /// A breaker that is open until Temporal was seen to work once.
     pub(crate) fn new(settings: BreakerSettings) -> Self {
         let breaker = Breaker::opened(settings, now(), BreakerFailure::ConnectRefused);
-        Self { settings, breaker: Mutex::new(breaker) }
+        Self { settings, breaker: Mutex::new(breaker), worked_at: Mutex::default() }
     }
 
     /// Whether requests may go to Temporal.
@@ -46,6 +49,17 @@ impl BreakerCell {
     /// Temporal carried a run.
     pub(crate) fn succeeded(&self) {
         self.with(|breaker| breaker.on_success(now()));
+    }
+
+    /// A worker took a run, or ended one.
+    pub(crate) fn worked(&self, at: UnixMicros) {
+        let mut worked_at = self.worked_at.lock().unwrap_or_else(PoisonError::into_inner);
+        *worked_at = at.max(*worked_at);
+    }
+
+    /// Whether a worker did something after `moment`: then one polls, and a run that waits longer stands in line.
+    pub(crate) fn has_worked_since(&self, moment: UnixMicros) -> bool {
+        *self.worked_at.lock().unwrap_or_else(PoisonError::into_inner) > moment
     }
 
     /// What an operator may see.
@@ -95,6 +109,15 @@ pub(crate) async fn keep_probing(link: Arc<TemporalLink>, breaker: Arc<BreakerCe
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_a_worker_did_is_told_by_its_time_and_not_by_when_it_was_seen() {
+        let cell = BreakerCell::new(BreakerSettings::default());
+        assert!(!cell.has_worked_since(UnixMicros(1)));
+        cell.worked(UnixMicros(5));
+        cell.worked(UnixMicros(3));
+        assert!(cell.has_worked_since(UnixMicros(4)) && !cell.has_worked_since(UnixMicros(5)));
+    }
 
     #[test]
     fn a_process_starts_with_an_open_breaker_and_three_failures_open_it_again() {

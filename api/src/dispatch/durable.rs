@@ -10,19 +10,19 @@ use temporalio_client::{
     errors::{WorkflowGetResultError, WorkflowInteractionError, WorkflowStartError},
 };
 use temporalio_common::error::IncomingError;
-use tokenhub_domain::{ErrorClass, Outcome, PlanSpec, ProviderFailure, RunContext, RunStatus, StopReason, WorkflowId};
+use tokenhub_domain::{
+    ErrorClass, EventKeeping, Outcome, PlanSpec, ProviderFailure, RunContext, RunStatus, SpecBase, Steering,
+    StopReason, WorkflowId, limits,
+};
 use tokenhub_routing::BreakerFailure;
 use tokenhub_workflows::{
     AdversarialWorkflow, BestOfNWorkflow, CascadeWorkflow, ChatWorkflow, FAILED_RUN, FuseWorkflow, RefineWorkflow,
-    RunOutput, StreamLogWorkflow, VoteWorkflow, contract::StreamLog, search_attributes, summary,
+    RunOutput, StreamLogWorkflow, VoteWorkflow, contract::StreamLog, priority, search_attributes, summary,
 };
 use tonic::Code;
 
 use super::{Shared, temporal_link::Connected};
 
-/// An execution outlives the run's own deadline by this. Its local activities wait up to ten minutes for the database,
-/// and the run must still be able to record how it ended after that; the rest is margin for a worker that comes back.
-const EXECUTION_GRACE: Duration = Duration::from_mins(12);
 /// A workflow task whose worker died is offered to another after this long; Temporal's own 10 s would be all of a slow
 /// recovery.
 const WORKFLOW_TASK_TIMEOUT: Duration = Duration::from_secs(2);
@@ -65,7 +65,7 @@ pub(super) async fn start(
     let base = spec.base();
     // A person's time is not the run's.
     let approval_ms = base.approval.map_or(0, |wish| wish.timeout_ms);
-    let timeout = Duration::from_millis(base.deadline_ms.saturating_add(approval_ms)) + EXECUTION_GRACE;
+    let timeout = Duration::from_millis(longest_ms(base).saturating_add(approval_ms)) + connected.execution_grace;
     let attempt = Attempt { connected, workflow_id, timeout, deadline, summary: summary(spec), run: &base.run };
     macro_rules! start {
         ($workflow:ident) => {
@@ -83,6 +83,14 @@ pub(super) async fn start(
         PlanSpec::BestOfN(_) => start!(BestOfNWorkflow).await,
         PlanSpec::Cascade(_) => start!(CascadeWorkflow).await,
         PlanSpec::Fuse(_) => start!(FuseWorkflow).await,
+    }
+}
+
+/// The time that a run has at most: the deadline of a plan may be moved.
+fn longest_ms(base: &SpecBase) -> u64 {
+    match base.run.events {
+        EventKeeping::Kept => base.deadline_ms.max(limits::RUN_DEADLINE_MS),
+        EventKeeping::None => base.deadline_ms,
     }
 }
 
@@ -114,6 +122,7 @@ impl Attempt<'_> {
             .execution_timeout(self.timeout)
             .task_timeout(WORKFLOW_TASK_TIMEOUT)
             .static_summary(self.summary.as_str())
+            .priority(priority(self.run))
             .maybe_search_attributes(attributes)
             .rpc_options(rpc)
             .build()
@@ -202,6 +211,23 @@ pub(super) async fn tell_decided(connected: &Connected, workflow_id: &WorkflowId
     }
 }
 
+/// Tells a workflow what was asked of it. False: Temporal does not know it, or it has ended.
+pub(super) async fn tell_steered(
+    connected: &Connected,
+    workflow_id: &WorkflowId,
+    steering: Steering,
+) -> Result<bool, String> {
+    // The signal has the same name in every program.
+    let handle: WorkflowHandle<Client, ChatWorkflow> = connected.client.get_workflow_handle(workflow_id.as_str());
+    let rpc = RpcOptions::builder().timeout(CANCEL_RPC_TIMEOUT).retry_options(RetryOptions::no_retries()).build();
+    let options = WorkflowSignalOptions::builder().rpc_options(rpc).build();
+    match handle.signal(ChatWorkflow::steered, steering, options).await {
+        Ok(()) => Ok(true),
+        Err(WorkflowInteractionError::NotFound(_)) => Ok(false),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
 /// Waits for the end of a workflow, through any outage of Temporal.
 pub(super) async fn result(connected: Arc<Connected>, workflow_id: WorkflowId) -> Ended {
     // Every program has the same result, so one handle type reads them all.
@@ -245,23 +271,25 @@ fn ended(error: &WorkflowGetResultError) -> Option<Ended> {
         return Some(stopped(RunStatus::Cancelled, StopReason::Cancelled, ErrorClass::Cancelled));
     }
     if matches!(error, WorkflowGetResultError::TimedOut) {
-        return Some(stopped(RunStatus::DeadlineExceeded, StopReason::DeadlineExceeded, ErrorClass::StepDeadline));
+        // No call failed and no deadline of the run's own was missed, so no class explains it.
+        let outcome = without_answer(RunStatus::Failed, StopReason::ExecutionTimeout, None);
+        return Some(Ended::Stopped(Box::new(outcome)));
     }
     matches!(error, WorkflowGetResultError::NotFound(_)).then_some(Ended::Without)
 }
 
 fn stopped(status: RunStatus, stop_reason: StopReason, class: ErrorClass) -> Ended {
     let failure = ProviderFailure::of(class, "the workflow ended before its program did");
-    Ended::Stopped(Box::new(without_answer(status, stop_reason, failure)))
+    Ended::Stopped(Box::new(without_answer(status, stop_reason, Some(failure))))
 }
 
 /// What a run came to whose workflow is gone without a word.
 pub(super) fn lost() -> Outcome {
     let failure = ProviderFailure::of(ErrorClass::ServerError, "the workflow that carried the run is gone");
-    without_answer(RunStatus::Failed, StopReason::AllFailed, failure)
+    without_answer(RunStatus::Failed, StopReason::AllFailed, Some(failure))
 }
 
-fn without_answer(status: RunStatus, stop_reason: StopReason, failure: ProviderFailure) -> Outcome {
+fn without_answer(status: RunStatus, stop_reason: StopReason, failure: Option<ProviderFailure>) -> Outcome {
     Outcome {
         edited: false,
         status,
@@ -271,7 +299,7 @@ fn without_answer(status: RunStatus, stop_reason: StopReason, failure: ProviderF
         answer: None,
         steps: Vec::new(),
         usage: tokenhub_domain::Usage::default(),
-        failure: Some(failure),
+        failure,
     }
 }
 

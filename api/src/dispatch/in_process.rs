@@ -7,9 +7,11 @@ use std::{
 };
 
 use tokenhub_activities::{Direct, Keeping};
-use tokenhub_domain::{DurabilityMark, Outcome, Owner, PlanSpec, RunContext, RunId, RunStatus, SpecBase, limits};
+use tokenhub_domain::{
+    DurabilityMark, EventKeeping, Labels, Outcome, Owner, PlanSpec, RunContext, RunId, RunStatus, SpecBase, limits,
+};
 use tokenhub_orchestrate::{Finished, Steps};
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::{Answered, Job, Origin, Shared, launch, now};
@@ -41,6 +43,8 @@ struct Carried {
     watch: HereWatch,
     /// Cancelled when somebody wants it to stop.
     stop: CancellationToken,
+    /// Somebody has asked something of it.
+    asked: Arc<Notify>,
 }
 
 /// A place for a run that is going to be carried here.
@@ -48,6 +52,7 @@ struct Place {
     sender: watch::Sender<Here>,
     watch: HereWatch,
     stop: CancellationToken,
+    asked: Arc<Notify>,
 }
 
 impl RunningHere {
@@ -59,9 +64,10 @@ impl RunningHere {
             return Ok(running.watch.clone());
         }
         let (sender, watch) = watch::channel(Here::Running);
-        let stop = CancellationToken::new();
-        runs.insert(run_id.clone(), Carried { watch: watch.clone(), stop: stop.clone() });
-        Err(Place { sender, watch, stop })
+        let (stop, asked) = (CancellationToken::new(), Arc::<Notify>::default());
+        let carried = Carried { watch: watch.clone(), stop: stop.clone(), asked: Arc::clone(&asked) };
+        runs.insert(run_id.clone(), carried);
+        Err(Place { sender, watch, stop, asked })
     }
 
     /// Stops the run if it is carried here: it ends by itself then, and tells what it has. Whether it is.
@@ -69,6 +75,14 @@ impl RunningHere {
         let runs = self.runs.lock().unwrap_or_else(PoisonError::into_inner);
         let running = runs.get(run_id).filter(|running| running.watch.has_changed().is_ok());
         running.inspect(|running| running.stop.cancel()).is_some()
+    }
+
+    /// Has the run look at what is asked of it, if it is carried here; otherwise whoever carries it looks soon.
+    pub(super) fn look(&self, run_id: &RunId) {
+        let runs = self.runs.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(running) = runs.get(run_id) {
+            running.asked.notify_one();
+        }
     }
 
     /// Whether this process carries the run.
@@ -85,7 +99,7 @@ impl RunningHere {
 /// Carries `spec` in this process; joins the task that does so already.
 pub(super) fn carry(shared: &Arc<Shared>, spec: PlanSpec) -> HereWatch {
     let run = spec.base().run.clone();
-    let Place { sender, watch, stop } = match shared.running_here.join(&run.run_id) {
+    let Place { sender, watch, stop, asked } = match shared.running_here.join(&run.run_id) {
         Ok(running) => return running,
         Err(place) => place,
     };
@@ -94,7 +108,8 @@ pub(super) fn carry(shared: &Arc<Shared>, spec: PlanSpec) -> HereWatch {
         let owner = Owner::process(&worker.world.instance);
         let renewing = CancellationToken::new();
         let steps = Direct::new(Arc::clone(&worker.world), run.clone(), owner.clone(), Keeping::Rows);
-        worker.tasks.spawn(renew(Arc::clone(&worker), run.clone(), (owner, steps.clone()), renewing.clone()));
+        let carrier = Carrier { owner, steps: steps.clone(), asked };
+        worker.tasks.spawn(renew(Arc::clone(&worker), run.clone(), carrier, renewing.clone()));
         let (stopped, done) = (steps.clone(), renewing.clone());
         worker.tasks.spawn(async move {
             if done.run_until_cancelled(stop.cancelled()).await.is_some() {
@@ -121,6 +136,7 @@ async fn let_go(shared: &Shared, steps: &Direct) {
 }
 
 async fn execute(shared: &Shared, steps: &Direct, spec: PlanSpec) -> Here {
+    hear(shared, &spec.base().run, steps).await;
     let finished = match answered_before(shared, spec.base()).await {
         Ok(None) => Box::pin(tokenhub_orchestrate::run(steps, spec)).await,
         Ok(Some(outcome)) => Box::pin(tokenhub_orchestrate::resume(steps, spec, outcome)).await,
@@ -144,16 +160,40 @@ async fn answered_before(shared: &Shared, base: &SpecBase) -> Result<Option<Outc
     asked.map(|asked| serde_json::from_str(&asked.outcome_json).map_err(|_| Problem::Internal)).transpose()
 }
 
-/// Keeps the lease while the run lasts; ends when it is somebody else's, and stops the run when it was cancelled.
-async fn renew(shared: Arc<Shared>, run: RunContext, (owner, steps): (Owner, Direct), done: CancellationToken) {
+/// Tells a run what was asked of it, as far as that can be read now.
+async fn hear(shared: &Shared, run: &RunContext, steps: &Direct) {
+    if run.events == EventKeeping::None {
+        return;
+    }
+    match shared.world.store.signals().steering(&run.tenant, &run.run_id).await {
+        Ok(steering) => steps.steer(steering),
+        Err(error) => {
+            tracing::debug!(error = &error as &dyn std::error::Error, run = %run.run_id, "signals could not be read");
+        }
+    }
+}
+
+/// Who carries a run here, and by what it is told to look.
+struct Carrier {
+    owner: Owner,
+    steps: Direct,
+    asked: Arc<Notify>,
+}
+
+/// Keeps the lease while the run lasts, and looks at what is asked of it; ends when it is somebody else's, and stops the
+/// run when it was cancelled.
+async fn renew(shared: Arc<Shared>, run: RunContext, carrier: Carrier, done: CancellationToken) {
+    let Carrier { owner, steps, asked } = carrier;
     let runs = shared.world.store.runs();
     let interval = Duration::from_millis(limits::LEASE_RENEW_MS);
     let mut epoch = None;
     loop {
         tokio::select! {
             () = tokio::time::sleep(interval) => {}
+            () = asked.notified() => {}
             () = done.cancelled() => return,
         }
+        hear(&shared, &run, &steps).await;
         if epoch.is_none() {
             let row = runs.get(&run.tenant, &run.run_id).await.ok().flatten();
             epoch = row.filter(|row| row.owner.as_ref() == Some(&owner)).map(|row| row.epoch);
@@ -201,6 +241,8 @@ fn answered(run_id: RunId, outcome: Arc<Outcome>) -> Answered {
     Answered {
         outcome: Arc::unwrap_or_clone(outcome),
         run_id,
+        // Chats have none, and only they run without a row.
+        labels: Labels::default(),
         workflow_id: None,
         mark: DurabilityMark::None,
         origin: Origin::Fresh,

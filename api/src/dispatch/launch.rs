@@ -7,7 +7,8 @@ use std::{
 
 use tokenhub_activities::plan_events;
 use tokenhub_domain::{
-    DurabilityMark, DurabilityWish, Outcome, Owner, PlanSpec, RunId, RunStatus, StopReason, TenantId, Text, WorkflowId,
+    DurabilityMark, DurabilityWish, Outcome, Owner, PlanSpec, RunId, RunStatus, StopReason, TenantId, Text, UnixMicros,
+    WorkflowId,
 };
 use tokenhub_routing::BreakerFailure;
 use tokenhub_store::{Claim, FinishRow, IdempotencyScope, Inserted, NewRun, RunRow, StoreError};
@@ -41,6 +42,8 @@ pub(super) struct Pending {
     pub(super) wish: DurabilityWish,
     /// When it had its row. The time that a client takes to send its request is not held against Temporal.
     pub(super) accepted: Instant,
+    /// The same on the clock that rows have.
+    pub(super) accepted_at: UnixMicros,
     /// Who carries it, as far as this request knows.
     pub(super) carrier: Carrier,
     /// Whether the client can come back for it.
@@ -59,6 +62,7 @@ pub(super) enum Carrier {
 
 /// Accepts `job` and sees to it that somebody carries it.
 pub(super) async fn launch(shared: Arc<Shared>, mut job: Job) -> Result<Launched, Problem> {
+    check_room(&shared, &job).await?;
     job.spec.base_mut().wish = job.wish;
     job.spec = store_original(&shared, job.spec).await.map_err(|error| away(&error))?;
     let inserted = shared.world.store.runs().insert(&new_run(&shared, &job)?).await.map_err(|error| away(&error))?;
@@ -87,6 +91,22 @@ pub(super) async fn launch(shared: Arc<Shared>, mut job: Job) -> Result<Launched
     }
 }
 
+/// Refuses one run more where its tenant has as many unfinished ones as it may. A repetition is no further run. Requests
+/// that come at the same moment see the same count, so the bound is not sharp.
+async fn check_room(shared: &Shared, job: &Job) -> Result<(), Problem> {
+    let Some(max) = job.unfinished_max else { return Ok(()) };
+    let (tenant, runs) = (&job.spec.base().run.tenant, shared.world.store.runs());
+    if runs.unfinished_of(tenant).await.map_err(|error| away(&error))? < max {
+        return Ok(());
+    }
+    if let Some(identity) = &job.identity
+        && runs.of_scope(tenant, &identity.scope_hash).await.map_err(|error| away(&error))?.is_some()
+    {
+        return Ok(());
+    }
+    Err(Problem::TooManyRuns { max })
+}
+
 /// Whether the process that accepted the run seems to have died before it found a carrier. If it has not, the claim
 /// decides, and starting a workflow twice is starting it once.
 fn is_stranded(row: &RunRow, start_deadline: Duration) -> bool {
@@ -110,6 +130,7 @@ fn pending(job: Job, row: &RunRow, carrier: Carrier, accepted: Instant) -> Pendi
         workflow_id: row.workflow_id.clone(),
         wish: job.wish,
         accepted,
+        accepted_at: now(),
         carrier,
         has_key: job.identity.is_some(),
     }
@@ -131,6 +152,7 @@ pub(super) fn stored_answer(row: &RunRow) -> Result<Option<Answered>, Problem> {
     Ok(Some(Answered {
         outcome,
         run_id: row.run_id.clone(),
+        labels: row.labels.clone(),
         workflow_id: row.workflow_id.clone(),
         mark: mark_of(row),
         origin: Origin::Replayed,
@@ -296,6 +318,7 @@ fn new_run(shared: &Shared, job: &Job) -> Result<NewRun, Problem> {
         spec_json: serde_json::to_string(&job.spec).map_err(|_| Problem::Internal)?,
         workflow_id: workflow_id.map(WorkflowId::new),
         config_version: run.config_version,
+        labels: run.labels.clone(),
         webhook: job.webhook.clone(),
         created_at,
         first_event: plan_events::created(run, created_at),
@@ -318,6 +341,12 @@ async fn store_original(shared: &Shared, mut spec: PlanSpec) -> Result<PlanSpec,
 
 /// A repeated request works on the run of the first one.
 fn adopt_row(spec: &mut PlanSpec, row: &RunRow) {
+    // A template may have another version by now, or be gone; the run keeps the one that it was accepted with.
+    if row.labels.template.is_some()
+        && let Ok(accepted) = serde_json::from_str(&row.spec_json)
+    {
+        *spec = accepted;
+    }
     let run = &mut spec.base_mut().run;
     run.run_id = row.run_id.clone();
     run.request_id = row.request_id.clone();

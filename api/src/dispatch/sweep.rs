@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     Shared, approval,
     durable::{self, Ended, StartFailure},
-    in_process, launch, now,
+    in_process, launch, now, steering,
 };
 
 /// Between two passes, and before the first.
@@ -94,6 +94,7 @@ pub(super) async fn keep_sweeping(shared: Arc<Shared>, stop: CancellationToken) 
             // Apart, so that a thousand runs that wait for a person hold up nobody.
             last_waiting = pass(&shared, Unfinished::Waiting, last_waiting).await;
             approval::tell_untold(&shared).await;
+            steering::tell_untold(&shared).await;
         }
     };
     tokio::select! {
@@ -226,6 +227,7 @@ mod tests {
             api_key_id: "key_1".into(),
             request_id: "req_1".into(),
             config_version: 1,
+            labels: tokenhub_domain::Labels::default(),
             spec_json: String::new(),
             idempotency_scope: None,
             body_hash: None,
@@ -260,6 +262,8 @@ mod tests {
                 request_id: "req_1".into(),
                 config_version: 1,
                 events: tokenhub_domain::EventKeeping::None,
+                labels: tokenhub_domain::Labels::default(),
+                share: tokenhub_domain::Share::default(),
             };
             let base = serde_json::json!({"run": run, "original": Text::Inline("{}".to_owned()), "deadline_ms": 5_000});
             let base = SpecBase { wish, ..serde_json::from_value(base).unwrap() };

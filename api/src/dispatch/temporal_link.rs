@@ -22,7 +22,8 @@ use tokenhub_activities::PayloadCodec;
 use tokenhub_config::TemporalSettings;
 use tokenhub_domain::InstanceId;
 use tokenhub_routing::BreakerFailure;
-use tokenhub_workflows::SearchAttribute;
+use tokenhub_telemetry::TemporalFigures;
+use tokenhub_workflows::{AttributeForm, SearchAttribute};
 use tokio_util::sync::CancellationToken;
 
 /// The SDK's own limit does not cover the first call on a connection.
@@ -40,12 +41,17 @@ pub(crate) struct Connected {
     pub(crate) client: Client,
     /// The queue that our workers poll.
     pub(crate) task_queue: String,
+    /// How long an execution may outlive the deadline of its run. Its local activities wait up to ten minutes for the
+    /// database, and the run must still be able to record how it ended after that; the rest of the default is margin
+    /// for a worker that comes back.
+    pub(crate) execution_grace: Duration,
 }
 
 /// The way to Temporal.
 pub(crate) struct TemporalLink {
     settings: TemporalSettings,
     codec: PayloadCodec,
+    figures: TemporalFigures,
     connected: ArcSwapOption<Connected>,
 }
 
@@ -61,8 +67,8 @@ enum ConnectError {
 
 impl TemporalLink {
     /// A link that is not connected yet.
-    pub(crate) fn new(settings: TemporalSettings, codec: PayloadCodec) -> Self {
-        Self { settings, codec, connected: ArcSwapOption::empty() }
+    pub(crate) fn new(settings: TemporalSettings, codec: PayloadCodec, figures: TemporalFigures) -> Self {
+        Self { settings, codec, figures, connected: ArcSwapOption::empty() }
     }
 
     /// The connection, once it stands.
@@ -109,6 +115,7 @@ impl TemporalLink {
         options.identity = format!("tokenhub-api {instance}");
         options.connect_timeout = Some(CONNECT_TIMEOUT);
         options.grpc_compression = GrpcCompression::None;
+        options.metrics_meter = Some(self.figures.of_connection());
         let connection = tokio::time::timeout(CONNECT_TIMEOUT, Connection::connect(options))
             .await
             .map_err(|_| ConnectError::Timeout)?
@@ -117,7 +124,8 @@ impl TemporalLink {
         let options =
             ClientOptions::new(self.settings.namespace.clone()).data_converter(self.codec.data_converter()).build();
         let client = Client::new(connection, options).map_err(|error| ConnectError::Connect(error.into()))?;
-        Ok(Connected { client, task_queue: self.settings.task_queue.clone() })
+        let execution_grace = Duration::from_millis(self.settings.execution_grace_ms);
+        Ok(Connected { client, task_queue: self.settings.task_queue.clone(), execution_grace })
     }
 
     /// Whether a run would be carried now: the server answers and a worker polls.
@@ -151,11 +159,21 @@ fn has_live_poller(described: &DescribeTaskQueueResponse) -> bool {
 
 /// Workflows are started without attributes where this is refused, so a refusal is only logged.
 async fn register_search_attributes(connection: &Connection, namespace: &str) {
+    for attributes in [&SearchAttribute::OF_EVERY_RUN[..], &SearchAttribute::OF_LABELS[..]] {
+        register(connection, namespace, attributes).await;
+    }
+}
+
+fn value_type(form: AttributeForm) -> IndexedValueType {
+    match form {
+        AttributeForm::Keyword => IndexedValueType::Keyword,
+        AttributeForm::KeywordList => IndexedValueType::KeywordList,
+    }
+}
+
+async fn register(connection: &Connection, namespace: &str, attributes: &[SearchAttribute]) {
     let request = AddSearchAttributesRequest {
-        search_attributes: SearchAttribute::ALL
-            .iter()
-            .map(|attribute| (attribute.0.to_owned(), IndexedValueType::Keyword as i32))
-            .collect(),
+        search_attributes: attributes.iter().map(|it| (it.name.to_owned(), value_type(it.form) as i32)).collect(),
         namespace: namespace.to_owned(),
     };
     let mut service = connection.operator_service();

@@ -11,7 +11,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tokenhub_domain::{DurabilityMark, DurabilityWish, Outcome, Owner, WorkflowId};
+use tokenhub_domain::{DurabilityMark, DurabilityWish, Outcome, Owner, UnixMicros, WorkflowId};
 use tokenhub_routing::BreakerFailure;
 use tokenhub_store::RunRow;
 use tokenhub_telemetry::FallbackReason;
@@ -56,20 +56,29 @@ enum Look {
     Ended(Box<Answered>),
     Unclaimed,
     Abandoned,
-    Held(Owner),
+    Held(Owner, Option<UnixMicros>),
     Unknown,
 }
 
-/// Waits for the end of `pending`, to the run's deadline.
+/// Waits for the end of `pending`, to the run's deadline and wherever somebody has moved it meanwhile.
 pub(super) async fn wait(shared: &Arc<Shared>, pending: Pending) -> Result<Answered, Problem> {
     let base = pending.spec.base();
-    let bound = Duration::from_millis(base.deadline_ms) + WAIT_GRACE;
-    let run_id = base.run.run_id.clone();
+    let mut bound_ms = base.deadline_ms;
+    let until = Instant::now() + WAIT_GRACE;
+    let (tenant, run_id) = (base.run.tenant.clone(), base.run.run_id.clone());
     let advice = if pending.has_key { RetryAdvice::Unsaid } else { RetryAdvice::Never };
-    let waiting = Box::pin(Wait::new(Arc::clone(shared), pending).run());
-    match tokio::time::timeout(bound, waiting).await {
-        Ok(answered) => answered,
-        Err(_) => Err(Problem::StillRunning { run_id, advice }),
+    let mut waiting = Box::pin(Wait::new(Arc::clone(shared), pending).run());
+    loop {
+        let bound = until + Duration::from_millis(bound_ms);
+        if let Ok(answered) = tokio::time::timeout_at(bound.into(), &mut waiting).await {
+            return answered;
+        }
+        let asked = shared.world.store.signals().steering(&tenant, &run_id).await;
+        let moved_ms = asked.ok().and_then(|steering| steering.deadline_ms).unwrap_or_default();
+        if moved_ms <= bound_ms {
+            return Err(Problem::StillRunning { run_id, advice });
+        }
+        bound_ms = moved_ms;
     }
 }
 
@@ -150,7 +159,7 @@ impl Wait {
             Look::Ended(answered) => return Ok(Some(*answered)),
             Look::Unclaimed if Instant::now() >= self.claim_deadline => self.on_unclaimed().await,
             Look::Abandoned => self.on_abandoned().await,
-            Look::Held(owner) => self.on_claim(&owner),
+            Look::Held(owner, since) => self.on_claim(&owner, since),
             Look::Unclaimed | Look::Unknown => {}
         }
         Ok(None)
@@ -158,7 +167,9 @@ impl Wait {
 
     /// Nobody polls, or Temporal hangs with the start in its hands.
     async fn on_unclaimed(&mut self) {
-        if self.workflow.is_some() && !self.claim_seen {
+        // A worker that has more to do than it can is no failure of Temporal: others would lose their durability by it.
+        let stands_in_line = self.shared.breaker.has_worked_since(self.pending.accepted_at);
+        if self.workflow.is_some() && !self.claim_seen && !stands_in_line {
             self.shared.breaker.failed(BreakerFailure::NoPoller);
         }
         match self.pending.wish {
@@ -201,7 +212,10 @@ impl Wait {
         }
     }
 
-    fn on_claim(&mut self, owner: &Owner) {
+    fn on_claim(&mut self, owner: &Owner, since: Option<UnixMicros>) {
+        if let Some(since) = since.filter(|_| !owner.expires()) {
+            self.shared.breaker.worked(since);
+        }
         if !self.claim_seen && self.workflow.is_some() && !owner.expires() {
             self.shared.breaker.succeeded();
         }
@@ -217,6 +231,7 @@ impl Wait {
     async fn on_workflow_end(&mut self, ended: Ended) -> Result<Option<Answered>, Problem> {
         match ended {
             Ended::With(outcome) => {
+                self.shared.breaker.worked(now());
                 if !self.claim_seen {
                     self.shared.breaker.succeeded();
                 }
@@ -247,6 +262,7 @@ impl Wait {
         Answered {
             outcome,
             run_id: self.pending.spec.base().run.run_id.clone(),
+            labels: self.pending.spec.base().run.labels.clone(),
             workflow_id: workflow_of(&self.pending, mark),
             mark,
             origin: Origin::Fresh,
@@ -286,7 +302,7 @@ fn look_at(row: &RunRow) -> Look {
     match (&row.owner, row.lease_until) {
         (None, _) => Look::Unclaimed,
         (Some(owner), Some(lease_until)) if owner.expires() && lease_until <= now() => Look::Abandoned,
-        (Some(owner), _) => Look::Held(owner.clone()),
+        (Some(owner), _) => Look::Held(owner.clone(), row.started_at),
     }
 }
 

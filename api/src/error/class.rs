@@ -167,14 +167,20 @@ fn reason_row(reason: StopReason) -> Row {
         StopReason::BudgetExhausted => {
             row(StatusCode::PAYMENT_REQUIRED, "insufficient_quota", "budget_exhausted", Never)
         }
-        StopReason::Cancelled => row(StatusCode::CONFLICT, INVALID, "run_cancelled", Never),
+        StopReason::Cancelled | StopReason::CancelledAfterStep => {
+            row(StatusCode::CONFLICT, INVALID, "run_cancelled", Never)
+        }
         StopReason::Rejected => row(StatusCode::CONFLICT, INVALID, "answer_rejected", Never),
         StopReason::ApprovalExpired => row(StatusCode::CONFLICT, INVALID, "approval_expired", Never),
+        // A repetition would run into the same, and pay for it.
+        StopReason::ExecutionTimeout => row(StatusCode::INTERNAL_SERVER_ERROR, SERVER, "execution_timeout", Never),
         StopReason::AllFailed
         | StopReason::RoundFailed
+        | StopReason::AnsweredNow
         | StopReason::Answered
         | StopReason::MaxRounds
         | StopReason::Decided
+        | StopReason::CheckPassed
         | StopReason::PlanOnly
         | StopReason::SchemaMismatch
         | StopReason::SingleAnswer => row(StatusCode::BAD_GATEWAY, SERVER, "provider_error", Unsaid),
@@ -187,13 +193,17 @@ fn reason_text(reason: StopReason) -> &'static str {
         StopReason::DeadlineExceeded => "the deadline passed",
         StopReason::BudgetExhausted => "the budget does not cover the request",
         StopReason::Cancelled => "the run was cancelled",
+        StopReason::CancelledAfterStep => "the run was cancelled after a step",
         StopReason::Rejected => "the answer was rejected",
         StopReason::ApprovalExpired => "nobody decided about the answer in time",
+        StopReason::ExecutionTimeout => "the workflow that carried the run did not come to an end in time",
         StopReason::AllFailed
         | StopReason::RoundFailed
+        | StopReason::AnsweredNow
         | StopReason::Answered
         | StopReason::MaxRounds
         | StopReason::Decided
+        | StopReason::CheckPassed
         | StopReason::PlanOnly
         | StopReason::SchemaMismatch
         | StopReason::SingleAnswer => "every provider failed",
@@ -258,7 +268,12 @@ mod tests {
     #[test]
     fn every_code_is_in_the_document_about_errors() {
         let document = include_str!("../../../docs/errors.md");
-        let sources = [include_str!("../error.rs"), include_str!("catalogue.rs"), include_str!("class.rs")];
+        let sources = [
+            include_str!("../error.rs"),
+            include_str!("catalogue.rs"),
+            include_str!("class.rs"),
+            include_str!("template.rs"),
+        ];
         let codes: Vec<&str> = sources.into_iter().flat_map(codes_in).collect();
         assert!(codes.len() > 50 && codes.contains(&"webhook_too_early") && codes.contains(&"budget_exhausted"));
         let missing: Vec<&&str> = codes.iter().filter(|code| !document.contains(&format!("**{code}**"))).collect();

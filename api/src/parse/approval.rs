@@ -7,9 +7,7 @@ use super::Fields;
 use crate::error::Problem;
 
 const APPROVAL: &str = "approval";
-const TYPES: &str = "must be approve, reject or edit";
-/// Signals that are planned; a client that sends one is told so.
-const PLANNED: [&str; 3] = ["answer_now", "add_budget", "extend_deadline"];
+const TYPES: &str = "must be approve, reject, edit, answer_now, add_budget or extend_deadline";
 
 /// What a signal decides.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -44,18 +42,14 @@ pub(super) fn parse(body: &Map<String, Value>) -> Result<Option<ApprovalWish>, P
     Ok(Some(ApprovalWish { timeout_ms, on_timeout }))
 }
 
-/// Reads the body of a signal.
-pub(crate) fn signal(bytes: &[u8]) -> Result<Verdict, Problem> {
-    let body = super::object(bytes)?;
+/// Reads the body of a signal that decides.
+pub(super) fn signal(body: &Map<String, Value>) -> Result<Verdict, Problem> {
     let text_of = |name: &str| match body.get(name) {
         None | Some(Value::Null) => Ok(None),
         Some(Value::String(text)) => Ok(Some(text.clone())),
         Some(_) => Err(Problem::invalid(name, "must be a string")),
     };
     let kind = text_of("type")?.ok_or_else(|| Problem::MissingField { param: "type".to_owned() })?;
-    if PLANNED.contains(&kind.as_str()) {
-        return Err(Problem::invalid("type", format!("`{kind}` is not supported yet")));
-    }
     let (state, known): (_, &[&str]) = match kind.as_str() {
         "approve" => (ApprovalState::Approved, &["type", "comment"]),
         "reject" => (ApprovalState::Rejected, &["type", "comment"]),
@@ -114,7 +108,7 @@ mod tests {
 
     #[test]
     fn a_signal_is_of_a_known_type_and_has_the_fields_of_that_type_only() {
-        let of = |body: &Value| signal(body.to_string().as_bytes());
+        let of = |body: &Value| signal(body.as_object().unwrap());
         let edit = of(&json!({"type": "edit", "text": " x ", "comment": "better"})).unwrap();
         assert_eq!((edit.state, edit.text.as_deref()), (ApprovalState::Edited, Some(" x ")));
         assert_eq!(edit.comment.as_deref(), Some("better"));
@@ -123,7 +117,6 @@ mod tests {
             (json!({}), "type"),
             (json!({"type": 1}), "type"),
             (json!({"type": "maybe"}), "type"),
-            (json!({"type": "answer_now"}), "type"),
             (json!({"type": "edit"}), "text"),
             (json!({"type": "edit", "text": ""}), "text"),
             (json!({"type": "approve", "text": "x"}), "text"),

@@ -21,9 +21,14 @@ impl<'a> Fields<'a> {
         }
     }
 
+    /// The body itself.
+    pub(crate) fn top(body: &'a Map<String, Value>) -> Self {
+        Self { object: Some(body), path: "" }
+    }
+
     /// The field's path, as errors name it.
     pub(crate) fn path(&self, name: &str) -> String {
-        format!("{}.{name}", self.path)
+        if self.path.is_empty() { name.to_owned() } else { format!("{}.{name}", self.path) }
     }
 
     /// The raw value; null counts as absent.

@@ -1,12 +1,14 @@
 //! The body of `POST /v1/plan`: the shared request object and the `orchestration` that says what to do with it.
 
 use serde_json::{Map, Value};
-use tokenhub_domain::{ApprovalWish, CascadeCheck, RankMethod, StopRule, VoteMethod, Webhook, limits};
+use tokenhub_domain::{
+    ApprovalWish, CascadeCheck, Labels, OutsideCheck, RankMethod, StopRule, VoteMethod, Webhook, limits,
+};
 
 use super::{
-    Ask, Fields, RunBounds, approval, chat, model_name, object,
+    Ask, Fields, RunBounds, approval, chat, model_name,
     strategy::{self, STRATEGY, Strategy},
-    webhook,
+    tags, webhook,
 };
 use crate::{durability::Delivery, error::Problem, validation::Validation};
 
@@ -75,6 +77,10 @@ pub(crate) enum Program {
         parallelism: Option<u32>,
         /// When enough have answered.
         stop: StopRule,
+        /// So many must have answered.
+        min_success: Option<u32>,
+        /// How long the others are waited for then.
+        grace_ms: Option<u64>,
     },
     /// One answer, improved.
     Refine {
@@ -87,11 +93,11 @@ pub(crate) enum Program {
         candidates: u32,
         /// How the best one is found.
         method: RankMethod,
+        /// Candidates that are asked at the same time.
+        parallelism: Option<u32>,
     },
     /// Cheap models first, until an answer is accepted.
     Cascade {
-        /// The models, in the order in which they are asked.
-        models: Vec<Named>,
         /// Models to ask at most where none are named.
         stages: u32,
         /// What accepts an answer.
@@ -103,6 +109,8 @@ pub(crate) enum Program {
         panel: u32,
         /// Answers without which there is no fusion.
         min_success: u32,
+        /// How long the others are waited for when they are there.
+        grace_ms: Option<u64>,
     },
 }
 
@@ -139,6 +147,10 @@ pub(crate) struct PlanRequest {
     pub(crate) primary: Option<Named>,
     /// Critic or judge.
     pub(crate) review: Option<Named>,
+    /// Each of the authors, or stages.
+    pub(crate) models: Vec<Named>,
+    /// What accepts an answer from outside.
+    pub(crate) check: Option<OutsideCheck>,
     /// Smallest weight of the author or of the voters.
     pub(crate) primary_min_weight: u32,
     /// Smallest weight of critic or judge.
@@ -149,19 +161,20 @@ pub(crate) struct PlanRequest {
     pub(crate) approval: Option<ApprovalWish>,
     /// Who is told of its end.
     pub(crate) webhook: Option<Webhook>,
+    /// What its caller finds it by. A template is not named here: the body was completed by it.
+    pub(crate) labels: Labels,
 }
 
-/// Reads the body of `POST /v1/plan`.
-pub(crate) fn parse(bytes: &[u8], validation: Validation) -> Result<PlanRequest, Problem> {
-    let body = object(bytes)?;
-    let orchestration = Fields::of(&body, "orchestration")?;
+/// Reads the body of `POST /v1/plan`, completed by its template.
+pub(crate) fn parse(body: &Map<String, Value>, validation: Validation) -> Result<PlanRequest, Problem> {
+    let orchestration = Fields::of(body, "orchestration")?;
     orchestration.only(&KNOWN)?;
-    let strategy = strategy::of(&body)?;
+    let strategy = strategy::of(body)?;
     let (fields, schema) = match &strategy {
-        Some(_) => (Fields::of(&body, STRATEGY)?, strategy::SCHEMA),
+        Some(_) => (Fields::of(body, STRATEGY)?, strategy::SCHEMA),
         None => (orchestration, SCHEMA),
     };
-    let native = chat::of_object(&body, validation, |output| output.with_schema(fields.get("output_schema"), schema))?;
+    let native = chat::of_object(body, validation, |output| output.with_schema(fields.get("output_schema"), schema))?;
     if native.delivery == Delivery::Stream {
         return Err(Problem::UnsupportedField { param: chat::STREAM.to_owned() });
     }
@@ -172,25 +185,31 @@ pub(crate) fn parse(bytes: &[u8], validation: Validation) -> Result<PlanRequest,
         }
         Some(strategy) => strategy,
     };
-    if matches!(chosen.program, Program::Cascade { check: CascadeCheck::Schema, .. })
-        && native.ask.output.schema.is_none()
-    {
+    let needs_schema = matches!(chosen.program, Program::Cascade { check: CascadeCheck::Schema, .. })
+        || chosen.check == Some(OutsideCheck::Schema);
+    if needs_schema && native.ask.output.schema.is_none() {
         return Err(Problem::invalid("strategy.check", "`schema` needs `output_schema`"));
     }
     let hint = native.model.map(|model| Named { param: HINT, model });
     let mut ask = native.ask;
     ask.policy.hedge_after_ms = chosen.hedge_after_ms.or(ask.policy.hedge_after_ms);
+    if let Some(OutsideCheck::Regex { pattern }) = &chosen.check {
+        ask.output.pattern = Some(pattern.clone());
+    }
     Ok(PlanRequest {
         program: chosen.program,
-        hearing: hearing(&body)?,
+        hearing: hearing(body)?,
         ask,
         primary: chosen.primary.or(hint),
         review: chosen.review,
+        models: chosen.models,
+        check: chosen.check,
         primary_min_weight: chosen.primary_min_weight,
         review_min_weight: chosen.review_min_weight,
-        bounds: RunBounds::of(&body)?,
-        approval: approval::parse(&body)?,
-        webhook: webhook::parse(&body)?,
+        bounds: RunBounds::of(body)?,
+        approval: approval::parse(body)?,
+        webhook: webhook::parse(body)?,
+        labels: Labels { tags: tags::parse(body)?, template: None },
     })
 }
 
@@ -206,6 +225,8 @@ fn flat(orchestration: Fields<'_>, directive: Option<tokenhub_formats::Program>)
         primary_min_weight: orchestration.small("primary_min_weight", limits::WEIGHT_MAX)?,
         review_min_weight: orchestration.small("review_min_weight", limits::WEIGHT_MAX)?,
         hedge_after_ms: None,
+        models: Vec::new(),
+        check: None,
     })
 }
 
@@ -256,9 +277,13 @@ fn program(orchestration: Fields<'_>, mode: &str) -> Result<Program, Problem> {
         }
         "vote" => {
             let (parallelism, stop) = fanout(orchestration, method)?;
-            Ok(Program::Vote { voters: voters(orchestration)?, method, judge_votes, parallelism, stop })
+            let voters = voters(orchestration)?;
+            Ok(Program::Vote { voters, method, judge_votes, parallelism, stop, min_success: None, grace_ms: None })
         }
-        "best_of_n" => Ok(Program::BestOfN { candidates: voters(orchestration)?, method: RankMethod::Scored }),
+        "best_of_n" => {
+            let candidates = voters(orchestration)?;
+            Ok(Program::BestOfN { candidates, method: RankMethod::Scored, parallelism: None })
+        }
         _ => Err(Problem::invalid(
             "orchestration.mode",
             "must be empty, planning, adversarial, vote, refine or best_of_n",
@@ -317,6 +342,10 @@ mod tests {
 
     use super::*;
 
+    fn parse(bytes: &[u8], validation: Validation) -> Result<PlanRequest, Problem> {
+        super::parse(&crate::parse::object(bytes)?, validation)
+    }
+
     fn of(orchestration: &Value) -> Result<PlanRequest, Problem> {
         let body =
             json!({"request": {"messages": [{"role": "user", "content": "hi"}]}, "orchestration": orchestration});
@@ -347,12 +376,14 @@ mod tests {
                 method: VoteMethod::Judge,
                 judge_votes: false,
                 parallelism: None,
-                stop: StopRule::All
+                stop: StopRule::All,
+                min_success: None,
+                grace_ms: None,
             }
         );
         assert_eq!(
             program_of(&json!({"mode": "best_of_n", "voters": 16})),
-            Program::BestOfN { candidates: 16, method: RankMethod::Scored }
+            Program::BestOfN { candidates: 16, method: RankMethod::Scored, parallelism: None }
         );
         assert_eq!(
             program_of(&json!({"mode": "vote", "iterations": 16, "method": "majority", "judge_votes": true})),
@@ -361,7 +392,9 @@ mod tests {
                 method: VoteMethod::Majority,
                 judge_votes: true,
                 parallelism: None,
-                stop: StopRule::All
+                stop: StopRule::All,
+                min_success: None,
+                grace_ms: None,
             }
         );
     }

@@ -3,10 +3,10 @@
 //! The older `orchestration` says the same in one flat object for all modes and is read in [`super::plan`].
 
 use serde_json::{Map, Value};
-use tokenhub_domain::{CascadeCheck, RankMethod, StopRule, VoteMethod, limits};
+use tokenhub_domain::{CascadeCheck, OutsideCheck, RankMethod, StopRule, VoteMethod, limits};
 
 use super::{
-    Fields, model_name,
+    Fields, check, model_name,
     plan::{ChatProfile, Named, Program, VOTERS_MIN},
 };
 use crate::error::Problem;
@@ -23,7 +23,7 @@ const MODELS: &str = "strategy.models";
 pub(super) const SCHEMA: &str = "strategy.output_schema";
 
 /// What may stand beside a strategy. A misspelt bound that is left out would be no bound.
-const BESIDE: [&str; 12] = [
+const BESIDE: [&str; 13] = [
     STRATEGY,
     "orchestration",
     "request",
@@ -35,14 +35,34 @@ const BESIDE: [&str; 12] = [
     "stream",
     "webhook",
     "approval",
+    "tags",
     "capabilities",
 ];
 /// What its `request` may have.
 const REQUEST: [&str; 8] =
     ["id", "messages", "parameters", "model_hint", "output_schema", "estimated_input_tokens", "meta", "stream"];
 
+/// What may stand in a vote, a best-of-n and a fusion.
+const VOTE: [&str; 11] = [
+    "voters",
+    "models",
+    "method",
+    "judge_model",
+    "judge_votes",
+    "judge_min_weight",
+    "parallelism",
+    "stop",
+    "check",
+    "min_success",
+    "grace_ms",
+];
+const BEST_OF_N: [&str; 9] =
+    ["model", "models", "candidates", "method", "judge_model", "judge_min_weight", "parallelism", "stop", "check"];
+const FUSE: [&str; 7] =
+    ["panel", "models", "min_success", "grace_ms", "writer_model", "judge_model", "judge_min_weight"];
+
 const TYPES: &str = "must be single, hedge, vote, best_of_n, adversarial, refine, cascade or fuse";
-const STOP_RULE: &str = r#"must be all, decided, {"posterior": 0.95} or {"margin": 2}"#;
+const STOP_RULE: &str = r#"must be all, decided, first_pass, {"posterior": 0.95} or {"margin": 2}"#;
 /// A posterior below one half is a leader's by definition; certainty is never reached.
 const POSTERIOR: std::ops::RangeInclusive<f64> = 0.5..=0.9999;
 
@@ -52,6 +72,10 @@ pub(super) struct Strategy {
     pub(super) program: Program,
     pub(super) primary: Option<Named>,
     pub(super) review: Option<Named>,
+    /// Each of the authors, or stages.
+    pub(super) models: Vec<Named>,
+    /// What accepts an answer from outside.
+    pub(super) check: Option<OutsideCheck>,
     pub(super) primary_min_weight: u32,
     pub(super) review_min_weight: u32,
     /// When the next deployment is asked as well.
@@ -76,12 +100,12 @@ pub(super) fn of(body: &Map<String, Value>) -> Result<Option<Strategy>, Problem>
     let known: &[&str] = match kind {
         "single" => &["model", "profile"],
         "hedge" => &["model", "after_ms"],
-        "vote" => &["voters", "method", "judge_model", "judge_votes", "judge_min_weight", "parallelism", "stop"],
-        "best_of_n" => &["model", "candidates", "method", "judge_model", "judge_min_weight"],
-        "adversarial" => &["model", "rounds", "critic_model", "critic_min_weight", "plan_only"],
-        "refine" => &["model", "rounds"],
+        "vote" => &VOTE,
+        "best_of_n" => &BEST_OF_N,
+        "adversarial" => &["model", "rounds", "critic_model", "critic_min_weight", "plan_only", "check"],
+        "refine" => &["model", "rounds", "check"],
         "cascade" => &["models", "stages", "check", "judge_model", "judge_min_weight"],
-        "fuse" => &["panel", "min_success", "writer_model", "judge_model", "judge_min_weight"],
+        "fuse" => &FUSE,
         "" => return Err(Problem::MissingField { param: fields.path("type") }),
         _ => return Err(Problem::invalid(fields.path("type"), TYPES)),
     };
@@ -99,6 +123,8 @@ pub(super) fn of(body: &Map<String, Value>) -> Result<Option<Strategy>, Problem>
         program: program(kind, fields)?,
         primary: named(author)?,
         review: named(reviewer)?,
+        models: models(kind, fields)?,
+        check: outside_check(kind, fields)?,
         primary_min_weight: fields.small("min_weight", limits::WEIGHT_MAX)?,
         review_min_weight: fields.small(review_weight, limits::WEIGHT_MAX)?,
         hedge_after_ms: hedge_after_ms(kind, fields)?,
@@ -121,14 +147,7 @@ fn hedge_after_ms(kind: &str, fields: Fields<'_>) -> Result<Option<u64>, Problem
 fn program(kind: &str, fields: Fields<'_>) -> Result<Program, Problem> {
     Ok(match kind {
         "vote" => vote(fields)?,
-        "best_of_n" => Program::BestOfN {
-            candidates: several(fields, "candidates")?,
-            method: match fields.text("method")? {
-                "" | "scored" => RankMethod::Scored,
-                "pairwise" => RankMethod::Pairwise,
-                _ => return Err(Problem::invalid(fields.path("method"), "must be scored or pairwise")),
-            },
-        },
+        "best_of_n" => best_of_n(fields)?,
         "adversarial" => Program::Adversarial {
             rounds: rounds(fields, limits::ADVERSARIAL_ROUNDS_DEFAULT)?,
             return_plan_only: fields.flag("plan_only")?,
@@ -153,45 +172,107 @@ fn cascade(fields: Fields<'_>) -> Result<Program, Problem> {
         "schema" => return Err(Problem::invalid(fields.path("check"), "`schema` needs `output_schema`")),
         _ => return Err(Problem::invalid(fields.path("check"), "must be judge or schema")),
     };
-    let several = format!("must be 2 to {} names of models", limits::CASCADE_STAGES_MAX);
-    let wrong = || Problem::invalid(MODELS, several.as_str());
-    let models = match fields.get("models") {
-        None => Vec::new(),
-        Some(Value::Array(names)) => {
-            let name = |name: &Value| model_name(Some(name), MODELS)?.ok_or_else(wrong);
-            names.iter().map(name).collect::<Result<Vec<String>, Problem>>()?
-        }
-        Some(_) => return Err(wrong()),
-    };
-    let most = usize::try_from(limits::CASCADE_STAGES_MAX).unwrap_or(usize::MAX);
-    if fields.get("models").is_some() && !(2..=most).contains(&models.len()) {
-        return Err(wrong());
-    }
     let stages = match fields.small("stages", limits::CASCADE_STAGES_MAX)? {
         0 if fields.get("stages").is_none() => limits::CASCADE_STAGES_DEFAULT,
         stages if stages < 2 => return Err(Problem::invalid(fields.path("stages"), "must be at least 2")),
-        _ if !models.is_empty() => {
-            return Err(Problem::invalid(fields.path("stages"), "cannot be combined with `models`"));
-        }
+        _ if fields.get("models").is_some() => return Err(beside_models(fields, "stages")),
         stages => stages,
     };
-    let models = models.into_iter().map(|model| Named { param: MODELS, model }).collect();
-    Ok(Program::Cascade { models, stages, check })
+    Ok(Program::Cascade { stages, check })
+}
+
+/// The models of a strategy that may name each of them.
+fn models(kind: &str, fields: Fields<'_>) -> Result<Vec<Named>, Problem> {
+    let (most, instead) = match kind {
+        "cascade" => (limits::CASCADE_STAGES_MAX, "stages"),
+        "vote" => (limits::VOTERS_MAX, "voters"),
+        "best_of_n" => (limits::VOTERS_MAX, "candidates"),
+        "fuse" => (limits::VOTERS_MAX, "panel"),
+        _ => return Ok(Vec::new()),
+    };
+    let wrong = || Problem::invalid(MODELS, format!("must be 2 to {most} names of models"));
+    let names = match fields.get("models") {
+        None => return Ok(Vec::new()),
+        Some(Value::Array(names)) => names,
+        Some(_) => return Err(wrong()),
+    };
+    if !(2..=usize::try_from(most).unwrap_or(usize::MAX)).contains(&names.len()) {
+        return Err(wrong());
+    }
+    if let Some(other) = [instead, "model"].into_iter().find(|other| fields.get(other).is_some()) {
+        return Err(beside_models(fields, other));
+    }
+    let name = |name: &Value| model_name(Some(name), MODELS)?.ok_or_else(wrong);
+    names.iter().map(|value| Ok(Named { param: MODELS, model: name(value)? })).collect()
+}
+
+fn beside_models(fields: Fields<'_>, name: &str) -> Problem {
+    Problem::invalid(fields.path(name), "cannot be combined with `models`")
+}
+
+/// A check of a cascade is its program's own; one that nobody would look at is a mistake.
+fn outside_check(kind: &str, fields: Fields<'_>) -> Result<Option<OutsideCheck>, Problem> {
+    if kind == "cascade" {
+        return Ok(None);
+    }
+    let found = check::parse(fields)?;
+    let refused = |name: &str, reason: &str| Err(Problem::invalid(fields.path(name), reason));
+    match kind {
+        "adversarial" if found.is_some() && fields.flag("plan_only")? => {
+            refused(check::CHECK, "cannot be combined with `plan_only`, which has no rounds to end")
+        }
+        "vote" | "best_of_n" => match (&found, stop(fields)?) {
+            (None, StopRule::FirstPass) => Err(Problem::MissingField { param: fields.path(check::CHECK) }),
+            (Some(_), rule) if rule != StopRule::FirstPass => refused(check::CHECK, "needs `stop` to be first_pass"),
+            (Some(_) | None, _) => Ok(found),
+        },
+        _ => Ok(found),
+    }
+}
+
+fn best_of_n(fields: Fields<'_>) -> Result<Program, Problem> {
+    let method = match fields.text("method")? {
+        "" | "scored" => RankMethod::Scored,
+        "pairwise" => RankMethod::Pairwise,
+        _ => return Err(Problem::invalid(fields.path("method"), "must be scored or pairwise")),
+    };
+    match stop(fields)? {
+        StopRule::All | StopRule::FirstPass => {}
+        StopRule::Decided | StopRule::Posterior { .. } | StopRule::Margin { .. } => {
+            return Err(Problem::invalid(fields.path("stop"), "must be all or first_pass"));
+        }
+    }
+    Ok(Program::BestOfN { candidates: authors(fields, "candidates")?, method, parallelism: parallelism(fields)? })
+}
+
+fn parallelism(fields: Fields<'_>) -> Result<Option<u32>, Problem> {
+    Ok(Some(fields.small("parallelism", limits::VOTERS_MAX)?).filter(|width| *width > 0))
+}
+
+/// How many authors there are to be: those that are named, or as many as `name` says.
+fn authors(fields: Fields<'_>, name: &str) -> Result<u32, Problem> {
+    match fields.get("models") {
+        Some(Value::Array(names)) => Ok(u32::try_from(names.len()).unwrap_or(u32::MAX)),
+        Some(_) | None => several(fields, name),
+    }
+}
+
+/// So many must have answered, of `authors`.
+fn min_success(fields: Fields<'_>, authors: u32) -> Result<Option<u32>, Problem> {
+    match fields.small("min_success", limits::VOTERS_MAX)? {
+        0 if fields.get("min_success").is_none() => Ok(None),
+        least if least == 0 || least > authors => {
+            let rule = format!("must be a whole number from 1 to {authors}");
+            Err(Problem::invalid(fields.path("min_success"), rule))
+        }
+        least => Ok(Some(least)),
+    }
 }
 
 fn fuse(fields: Fields<'_>) -> Result<Program, Problem> {
-    let panel = several(fields, "panel")?;
-    let min_success = match fields.small("min_success", limits::VOTERS_MAX)? {
-        0 if fields.get("min_success").is_none() => 1,
-        least if least == 0 || least > panel => {
-            return Err(Problem::invalid(
-                fields.path("min_success"),
-                format!("must be a whole number from 1 to {panel}"),
-            ));
-        }
-        least => least,
-    };
-    Ok(Program::Fuse { panel, min_success })
+    let panel = authors(fields, "panel")?;
+    let min_success = min_success(fields, panel)?.unwrap_or(1);
+    Ok(Program::Fuse { panel, min_success, grace_ms: fields.whole("grace_ms", limits::GRACE_MS_MAX)? })
 }
 
 fn vote(fields: Fields<'_>) -> Result<Program, Problem> {
@@ -208,16 +289,18 @@ fn vote(fields: Fields<'_>) -> Result<Program, Problem> {
         return Err(Problem::invalid(fields.path(unused), "needs the method judge"));
     }
     let stop = stop(fields)?;
-    if stop != StopRule::All && method != VoteMethod::Majority {
+    if !matches!(stop, StopRule::All | StopRule::FirstPass) && method != VoteMethod::Majority {
         return Err(Problem::invalid(fields.path("stop"), "an early stop needs the method majority"));
     }
-    let parallelism = fields.small("parallelism", limits::VOTERS_MAX)?;
+    let voters = authors(fields, "voters")?;
     Ok(Program::Vote {
-        voters: several(fields, "voters")?,
+        voters,
         method,
         judge_votes: fields.flag("judge_votes")?,
-        parallelism: Some(parallelism).filter(|width| *width > 0),
+        parallelism: parallelism(fields)?,
         stop,
+        min_success: min_success(fields, voters)?,
+        grace_ms: fields.whole("grace_ms", limits::GRACE_MS_MAX)?,
     })
 }
 
@@ -227,6 +310,7 @@ fn stop(fields: Fields<'_>) -> Result<StopRule, Problem> {
         None => Ok(StopRule::All),
         Some(Value::String(name)) if name == "all" => Ok(StopRule::All),
         Some(Value::String(name)) if name == "decided" => Ok(StopRule::Decided),
+        Some(Value::String(name)) if name == "first_pass" => Ok(StopRule::FirstPass),
         Some(Value::Object(rule)) if rule.len() == 1 => {
             if let Some(margin) = rule.get("margin") {
                 let votes = margin.as_u64().and_then(|votes| u32::try_from(votes).ok());
@@ -287,20 +371,26 @@ mod tests {
                 method: VoteMethod::Majority,
                 judge_votes: false,
                 parallelism: Some(2),
-                stop: StopRule::Posterior { per_mille: 950 }
+                stop: StopRule::Posterior { per_mille: 950 },
+                min_success: None,
+                grace_ms: None,
             }
         );
         assert_eq!(
             program_of(&json!({"type": "best_of_n", "candidates": 4, "method": "pairwise"})),
-            Program::BestOfN { candidates: 4, method: RankMethod::Pairwise }
+            Program::BestOfN { candidates: 4, method: RankMethod::Pairwise, parallelism: None }
         );
         assert_eq!(program_of(&json!({"type": "refine"})), Program::Refine { rounds: 2 });
-        assert_eq!(program_of(&json!({"type": "fuse"})), Program::Fuse { panel: 3, min_success: 1 });
+        assert_eq!(program_of(&json!({"type": "fuse"})), Program::Fuse { panel: 3, min_success: 1, grace_ms: None });
         let stage = |model: &str| Named { param: MODELS, model: model.to_owned() };
-        assert_eq!(
-            program_of(&json!({"type": "cascade", "models": ["small", "big"]})),
-            Program::Cascade { models: vec![stage("small"), stage("big")], stages: 2, check: CascadeCheck::Judge }
-        );
+        let cascade = read(&json!({"type": "cascade", "models": ["small", "big"]})).unwrap();
+        assert_eq!(cascade.program, Program::Cascade { stages: 2, check: CascadeCheck::Judge });
+        assert_eq!(cascade.models, [stage("small"), stage("big")]);
+        let vote = json!({"type": "vote", "models": ["a", "b"], "min_success": 2, "grace_ms": 50,
+            "check": {"type": "regex", "pattern": "a"}, "stop": "first_pass"});
+        let vote = read(&vote).unwrap();
+        assert!(matches!(vote.program, Program::Vote { voters: 2, min_success: Some(2), grace_ms: Some(50), .. }));
+        assert_eq!((vote.models.len(), vote.check.is_some()), (2, true));
         assert_eq!(read(&json!({"type": "hedge", "after_ms": 300})).unwrap().hedge_after_ms, Some(300));
         let adversarial = read(&json!({"type": "adversarial", "model": "a", "critic_model": "b", "min_weight": 3}));
         let Strategy { program, primary, review, primary_min_weight, .. } = adversarial.unwrap();
@@ -355,6 +445,20 @@ mod tests {
             (json!({"type": "cascade", "check": "schema"}), "strategy.check"),
             (json!({"type": "fuse", "panel": 3, "min_success": 4}), "strategy.min_success"),
             (json!({"type": "fuse", "writer_model": 1}), "strategy.writer_model"),
+            (json!({"type": "vote", "models": ["a", "b"], "min_success": 3}), "strategy.min_success"),
+            (json!({"type": "vote", "models": ["a", "b"], "voters": 2}), "strategy.voters"),
+            (json!({"type": "best_of_n", "models": ["a", "b"], "model": "a"}), "strategy.model"),
+            (json!({"type": "fuse", "models": "a"}), "strategy.models"),
+            (json!({"type": "fuse", "grace_ms": 600_001}), "strategy.grace_ms"),
+            (json!({"type": "best_of_n", "stop": "decided"}), "strategy.stop"),
+            (json!({"type": "best_of_n", "stop": "first_pass"}), "strategy.check"),
+            (json!({"type": "vote", "check": {"type": "regex", "pattern": "a"}}), "strategy.check"),
+            (json!({"type": "fuse", "check": {"type": "regex", "pattern": "a"}}), "strategy.check"),
+            (json!({"type": "refine", "check": "schema"}), "strategy.check"),
+            (
+                json!({"type": "adversarial", "plan_only": true, "check": {"type": "regex", "pattern": "a"}}),
+                "strategy.check",
+            ),
         ] {
             let problem = read(&strategy).unwrap_err();
             let named = problem.report(crate::error::Shape::Problem).param.unwrap();

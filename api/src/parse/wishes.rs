@@ -97,7 +97,8 @@ pub(crate) fn apply(ask: &mut Ask, mut fields: OutputFields, manner: Manner) -> 
         ask.estimated_output_tokens = if is_unlimited { tokens } else { ask.estimated_output_tokens.min(tokens) };
     }
     let (schema, on_mismatch) = schema_to_check(ask, fields.schema, manner)?;
-    ask.output = OutputWish { format: fields.format, strip_think: fields.strip_think, schema, on_mismatch };
+    ask.output =
+        OutputWish { format: fields.format, strip_think: fields.strip_think, schema, pattern: None, on_mismatch };
     if manner.delivery == Delivery::Stream && !ask.output.is_empty() {
         let reason = "an answer that is brought into a form or checked against a schema cannot be streamed";
         return Err(Problem::invalid(manner.stream_param, reason));

@@ -3,9 +3,12 @@
 use chrono::{DateTime, SecondsFormat};
 use serde_json::{Map, Value, json};
 use tokenhub_domain::{
-    AdversarialAnswer, Answer, Ballot, BestOfNAnswer, CascadeAnswer, FuseAnswer, MatchResult, ModelId, NanoDollars,
-    Outcome, RefineAnswer, RunId, RunStatus, StepRecord, Text, UnixMicros, Usage, VoteAnswer, VoteMethod, WorkflowId,
+    AdversarialAnswer, Answer, Ballot, BestOfNAnswer, CascadeAnswer, Checked, FuseAnswer, Labels, MatchResult, ModelId,
+    NanoDollars, Outcome, RefineAnswer, RunId, RunStatus, StepRecord, Text, UnixMicros, Usage, VoteAnswer, VoteMethod,
+    WorkflowId,
 };
+
+use super::judge_report::{checks, judge_report, verdict};
 
 /// What surrounds an outcome.
 #[derive(Clone, Copy, Debug)]
@@ -18,6 +21,8 @@ pub(crate) struct Identity<'a> {
     pub(crate) is_durable: bool,
     /// Root of the Temporal UI and the namespace.
     pub(crate) temporal_ui: Option<(&'a str, &'a str)>,
+    /// What its caller finds it by.
+    pub(crate) labels: &'a Labels,
 }
 
 /// The object of a finished run. A failed one has an `error` and no answer.
@@ -31,11 +36,16 @@ pub(crate) fn plan_object(identity: Identity<'_>, outcome: &Outcome) -> Map<Stri
     object.insert("durable".to_owned(), identity.is_durable.into());
     object.insert("steps".to_owned(), outcome.steps.iter().map(step).collect());
     let mut used = usage(outcome.usage);
-    if let (Some(fields), Some(cost)) = (used.as_object_mut(), baseline(outcome)) {
-        fields.insert("baseline_cost_usd".to_owned(), cost.as_usd().into());
+    if let Some(fields) = used.as_object_mut() {
+        fields.insert("wasted_tokens".to_owned(), outcome.usage.wasted_tokens.into());
+        fields.insert("baseline_cost_usd".to_owned(), json!(baseline(outcome).map(NanoDollars::as_usd)));
     }
     object.insert("usage".to_owned(), used);
     object.insert("links".to_owned(), links(identity));
+    if let Some(report) = judge_report(outcome) {
+        object.insert("judge_report".to_owned(), report);
+    }
+    write_labels(&mut object, identity.labels);
     if outcome.edited {
         object.insert("edited".to_owned(), true.into());
     }
@@ -53,13 +63,25 @@ pub(crate) fn unfinished_object(
     created_at: UnixMicros,
 ) -> Map<String, Value> {
     let created_at = DateTime::from_timestamp_micros(created_at.0).unwrap_or_default();
-    Map::from_iter([
+    let mut object = Map::from_iter([
         ("id".to_owned(), Value::from(identity.run_id.as_str())),
         ("status".to_owned(), status.as_str().into()),
         ("created_at".to_owned(), created_at.to_rfc3339_opts(SecondsFormat::Millis, true).into()),
         ("durable".to_owned(), identity.is_durable.into()),
         ("links".to_owned(), links(identity)),
-    ])
+    ]);
+    write_labels(&mut object, identity.labels);
+    object
+}
+
+/// Writes template and tags, as far as a run has them.
+pub(crate) fn write_labels(object: &mut Map<String, Value>, labels: &Labels) {
+    if let Some(template) = &labels.template {
+        object.insert("template".to_owned(), json!(template));
+    }
+    if !labels.tags.is_empty() {
+        object.insert("tags".to_owned(), json!(labels.tags));
+    }
 }
 
 pub(super) fn four_fields(outcome: &Outcome) -> Map<String, Value> {
@@ -109,6 +131,9 @@ fn step(step: &StepRecord) -> Value {
     if let Some(fields) = object.as_object_mut() {
         if step.hedged > 0 {
             fields.insert("hedged".to_owned(), step.hedged.into());
+        }
+        if step.wasted_tokens > 0 {
+            fields.insert("wasted_tokens".to_owned(), step.wasted_tokens.into());
         }
         if step.attempts == 0 && step.error_class.is_none() {
             fields.insert("kept".to_owned(), true.into());
@@ -173,11 +198,29 @@ fn adversarial(answer: &AdversarialAnswer) -> Value {
         .collect();
     object.insert("iterations".to_owned(), rounds.len().into());
     object.insert("rounds".to_owned(), rounds.into());
+    add_checks(&mut object, &answer.checks);
     Value::Object(object)
 }
 
+fn add_checks(object: &mut Map<String, Value>, said: &[Checked]) {
+    if let Some((last, all)) = checks(said) {
+        object.insert("check".to_owned(), last);
+        object.insert("checks".to_owned(), all);
+    }
+}
+
+/// Whether the answer that was taken has passed, where the answers were checked.
+fn add_check(object: &mut Value, ballots: &[Ballot], selected: usize) {
+    if let Some(fields) = object.as_object_mut()
+        && ballots.iter().any(|ballot| ballot.check.is_some())
+    {
+        let said = ballots.get(selected).and_then(|ballot| ballot.check.as_ref());
+        fields.insert("check".to_owned(), said.map_or(Value::Null, verdict));
+    }
+}
+
 fn vote(answer: &VoteAnswer) -> Value {
-    json!({
+    let mut object = json!({
         "responses": ballots(&answer.ballots, answer.selected, Scores::Hidden),
         "selected": answer.selected,
         "judge": judge(answer.judge.as_ref()),
@@ -190,15 +233,19 @@ fn vote(answer: &VoteAnswer) -> Value {
         "tally": answer.tally,
         "calls_avoided": answer.calls_avoided,
         "calls_withdrawn": answer.calls_withdrawn,
-    })
+    });
+    add_check(&mut object, &answer.ballots, answer.selected);
+    object
 }
 
 fn refine(answer: &RefineAnswer) -> Value {
-    json!({
-        "refined_response": text(&answer.refined_response),
-        "iterations": answer.iterations,
-        "model": answer.model,
-    })
+    let mut object = Map::from_iter([
+        ("refined_response".to_owned(), Value::from(text(&answer.refined_response))),
+        ("iterations".to_owned(), answer.iterations.into()),
+        ("model".to_owned(), json!(answer.model)),
+    ]);
+    add_checks(&mut object, &answer.checks);
+    Value::Object(object)
 }
 
 fn best_of_n(answer: &BestOfNAnswer) -> Value {
@@ -213,6 +260,13 @@ fn best_of_n(answer: &BestOfNAnswer) -> Value {
         fields.insert("order_flips".to_owned(), flips.into());
         fields.insert("matches".to_owned(), json!(answer.matches));
     }
+    if let (Some(fields), true) =
+        (object.as_object_mut(), answer.candidates.iter().any(|candidate| candidate.check.is_some()))
+    {
+        fields.insert("calls_avoided".to_owned(), answer.calls_avoided.into());
+        fields.insert("calls_withdrawn".to_owned(), answer.calls_withdrawn.into());
+    }
+    add_check(&mut object, &answer.candidates, answer.selected);
     object
 }
 
@@ -233,6 +287,7 @@ fn fuse(answer: &FuseAnswer) -> Value {
         "analysis": answer.analysis,
         "judge": judge(answer.judge.as_ref()),
         "writer": judge(answer.writer.as_ref()),
+        "calls_withdrawn": answer.calls_withdrawn,
     })
 }
 
@@ -254,6 +309,9 @@ fn ballots(ballots: &[Ballot], selected: usize, scores: Scores) -> Vec<Value> {
             if scores == Scores::Shown {
                 object.insert("score".to_owned(), json!(ballot.score));
             }
+            if let Some(check) = &ballot.check {
+                object.insert("check".to_owned(), verdict(check));
+            }
             object.insert("selected".to_owned(), (index == selected).into());
             Value::Object(object)
         })
@@ -271,12 +329,20 @@ mod tests {
     use super::*;
 
     fn ballot(model: &str, content: &str, score: Option<u32>) -> Ballot {
-        Ballot { step: "ballot/1".into(), model: model.into(), provider: "p".into(), content: content.into(), score }
+        Ballot {
+            step: "ballot/1".into(),
+            model: model.into(),
+            provider: "p".into(),
+            content: content.into(),
+            score,
+            check: None,
+        }
     }
 
     fn outcome(answer: Option<Answer>) -> Outcome {
         let steps = vec![StepRecord {
             hedged: 0,
+            wasted_tokens: 3,
             id: "ballot/1".into(),
             role: Role::Voter,
             model: Some("m".into()),
@@ -310,6 +376,7 @@ mod tests {
             workflow_id: Some(&workflow_id),
             is_durable: true,
             temporal_ui: Some(("http://127.0.0.1:8233", "default")),
+            labels: &Labels::default(),
         };
         Value::Object(plan_object(identity, outcome))
     }
@@ -345,15 +412,21 @@ mod tests {
         assert_eq!(
             shown["steps"],
             json!([{"id": "ballot/1", "role": "voter", "model": "m", "provider": "p", "attempts": 2, "duplicate_calls": 1,
-                "input_tokens": 10, "output_tokens": 5, "cost_usd": 1.5, "latency_ms": 7, "error_class": "overloaded"}])
+                "input_tokens": 10, "output_tokens": 5, "cost_usd": 1.5, "latency_ms": 7, "error_class": "overloaded",
+                "wasted_tokens": 3}])
         );
         assert_eq!(
             shown["usage"],
-            json!({"calls": 2, "duplicate_calls": 1, "input_tokens": 10, "output_tokens": 5, "cost_usd": 1.5})
+            json!({"calls": 2, "duplicate_calls": 1, "input_tokens": 10, "output_tokens": 5, "cost_usd": 1.5,
+                "wasted_tokens": 3, "baseline_cost_usd": null})
         );
         let link = "http://127.0.0.1:8233/namespaces/default/workflows/vote%3Adefault%3Aa%2Fb";
         assert_eq!(shown["links"], json!({"temporal_ui": link, "events": "/v1/plan/plan_1/events"}));
         assert_eq!(shown.get("error"), None);
+        assert_eq!(
+            shown["judge_report"],
+            json!({"judge": "j", "family": "j", "same_family": [], "order_flips": null, "ties": null})
+        );
     }
 
     #[test]
@@ -366,6 +439,7 @@ mod tests {
             initial_plan: "p0".into(),
             rounds: vec![round(1), round(2)],
             unanswered_critique: None,
+            checks: Vec::new(),
         };
         let shown = object_of(&outcome(Some(Answer::Adversarial(answer.clone()))));
         assert_eq!(
@@ -380,7 +454,8 @@ mod tests {
 
     #[test]
     fn refine_and_best_of_n_and_a_single_call_have_their_forms() {
-        let refine = RefineAnswer { refined_response: "better".into(), iterations: 1, model: "m".into() };
+        let refine =
+            RefineAnswer { refined_response: "better".into(), iterations: 1, model: "m".into(), checks: Vec::new() };
         assert_eq!(
             object_of(&outcome(Some(Answer::Refine(refine))))["response"],
             json!({"refined_response": "better", "iterations": 1, "model": "m"})
@@ -391,6 +466,8 @@ mod tests {
             decision: VoteDecision::JudgeRepaired,
             judge: None,
             matches: Vec::new(),
+            calls_avoided: 0,
+            calls_withdrawn: 0,
         };
         assert_eq!(
             object_of(&outcome(Some(Answer::BestOfN(best))))["response"],

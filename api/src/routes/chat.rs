@@ -14,6 +14,7 @@ use super::{
     program::{self, ProgramChat},
     protocol::headers_of,
     run_request::{self, Naming},
+    template_chat::{self, TemplateChat},
 };
 use crate::{
     dispatch::{Job, Readback},
@@ -46,6 +47,9 @@ pub(super) async fn create(
 async fn answer(gate: &Gate, models: &Models, runner: &Runner, request: Request) -> Result<Response, Problem> {
     let entry = entry::enter(gate, request, tokenhub_domain::limits::PROTOCOL_BODY_BYTES).await?;
     let parsed = chat::parse(&entry.body, validation::wish(&entry.headers)?)?;
+    if template_chat::is_meant(models, parsed.model.as_deref()) {
+        return of_template(models, runner, &entry, parsed).await;
+    }
     let wish = durability::wish(&entry.headers, parsed.delivery)?;
     if parsed.delivery == Delivery::Stream {
         idempotency::refuse_for_stream(&entry.headers)?;
@@ -77,7 +81,14 @@ async fn answer(gate: &Gate, models: &Models, runner: &Runner, request: Request)
         let form = StreamForm { protocol: &protocol::NATIVE, usage_chunk: UsageChunk::Shown, wish };
         return open_stream::open(models, runner, &entry, spec, form).await;
     }
-    let job = Job { spec: PlanSpec::Chat(spec), wish, identity, readback: Readback::Unpromised, webhook: None };
+    let job = Job {
+        spec: PlanSpec::Chat(spec),
+        wish,
+        identity,
+        readback: Readback::Unpromised,
+        webhook: None,
+        unfinished_max: entry.caller.unfinished_runs_max,
+    };
     let answered = runner.dispatcher.answer(job).await?;
     let mut headers = headers_of(&answered);
     render::write_alias(&mut headers, alias.as_ref());
@@ -88,4 +99,27 @@ async fn answer(gate: &Gate, models: &Models, runner: &Runner, request: Request)
     response.headers_mut().extend(headers);
     trace::write(&mut response, &entry.headers, || trace::of_steps(&answered.outcome.steps));
     Ok(response)
+}
+
+/// A chat whose model is a template.
+async fn of_template(
+    models: &Models,
+    runner: &Runner,
+    entry: &entry::Entry,
+    parsed: chat::NativeRequest,
+) -> Result<Response, Problem> {
+    if parsed.program.is_some() {
+        return Err(Problem::invalid(HINT, "is a template and cannot be combined with a directive that names a mode"));
+    }
+    let chat = TemplateChat {
+        protocol: &protocol::NATIVE,
+        model: parsed.model.unwrap_or_default(),
+        model_param: HINT,
+        ask: parsed.ask,
+        delivery: parsed.delivery,
+        // TokenHub clients read the events as they are, usage included.
+        usage_chunk: UsageChunk::Shown,
+        identity: entry.identity()?,
+    };
+    template_chat::answer(models, runner, entry, chat).await
 }

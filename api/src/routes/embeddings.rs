@@ -66,7 +66,14 @@ async fn answer(gate: &Gate, models: &Models, runner: &Runner, request: Request)
     let model = model.transpose()?;
     let alias = model.as_ref().and_then(|choice| choice.alias.clone());
     let spec = PlanSpec::Chat(ChatSpec { base, model, background: false });
-    let job = Job { spec, wish, identity, readback: Readback::Unpromised, webhook: None };
+    let job = Job {
+        spec,
+        wish,
+        identity,
+        readback: Readback::Unpromised,
+        webhook: None,
+        unfinished_max: entry.caller.unfinished_runs_max,
+    };
     let answered = runner.dispatcher.answer(job).await?;
     let body = render::completion_body(&answered.outcome)?;
     let mut response = ([(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))], body).into_response();

@@ -1,6 +1,6 @@
 //! `GET /admin/v1/requests/{id}/explain`: why a request went where it went, from what was kept when it did.
 //!
-//! The id is that of the request or of its run. Nothing is decided again here. What is still on its way to the database,
+//! The id is that of the request or of its run, whoever's it is. Nothing is decided again here. What is still on its way to the database,
 //! a fraction of a second, is not shown.
 
 use axum::{
@@ -10,7 +10,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use serde_json::{Value, json};
-use tokenhub_domain::{RunId, TenantId};
+use tokenhub_domain::RunId;
 use tokenhub_routing::{Considered, Decision};
 use tokenhub_store::{LedgerRow, RequestLogRow, StoreError};
 
@@ -29,20 +29,27 @@ async fn explained(admin: &Admin, id: &str, headers: &HeaderMap) -> Result<Value
         tracing::error!(error = &error as &dyn std::error::Error, id, "a request could not be explained");
         Problem::StoreAway
     };
-    let (store, tenant) = (&admin.world.store, TenantId::default_tenant());
-    let lines = store.request_log().about(&tenant, id).await.map_err(away)?;
+    let store = &admin.world.store;
+    let tenants = store.tenants().await.map_err(away)?;
+    let mut lines = Vec::new();
+    for tenant in &tenants {
+        lines.extend(store.request_log().about(tenant, id).await.map_err(away)?);
+    }
     let mut ids: Vec<RunId> = lines.iter().map(|line| line.run.run_id.clone()).collect();
     if ids.is_empty() {
         // A run that goes on has no line yet.
         ids.push(RunId::from(id));
     }
     ids.dedup();
-    let decisions = store.decisions().of_runs(&tenant, &ids).await.map_err(away)?;
+    let decisions = store.decisions().of_runs(&ids).await.map_err(away)?;
     let mut runs = Vec::with_capacity(ids.len());
     for run in &ids {
-        let attempts = store.ledger_rows().of_run(&tenant, run).await.map_err(away)?;
         let decisions = decisions.get(run);
         let line = lines.iter().find(|line| &line.run.run_id == run);
+        let mut attempts = Vec::new();
+        for tenant in tenants.iter().filter(|tenant| line.is_none_or(|line| &line.run.tenant == *tenant)) {
+            attempts.extend(store.ledger_rows().of_run(tenant, run).await.map_err(away)?);
+        }
         if line.is_some() || decisions.is_some() || !attempts.is_empty() {
             runs.push(shown_run(run, line, decisions.map(String::as_str), &attempts));
         }
@@ -67,6 +74,9 @@ fn shown_run(run: &RunId, line: Option<&RequestLogRow>, decisions: Option<&str>,
 fn shown_line(line: &RequestLogRow) -> Value {
     json!({
         "request_id": line.run.request_id,
+        "tenant": line.run.tenant,
+        "principal": line.run.principal,
+        "api_key_id": line.run.api_key_id,
         "kind": line.run.kind.as_str(),
         "status": line.status.as_str(),
         "stop_reason": line.stop_reason,

@@ -13,7 +13,7 @@ use axum::{
 use serde_json::{Value, json};
 use tokenhub_activities::condition;
 use tokenhub_routing::{BreakerState, Condition};
-use tokenhub_telemetry::{CircuitState, DeploymentCondition};
+use tokenhub_telemetry::{CONTENT_TYPE, CircuitState, DeploymentCondition};
 
 use crate::state::Health;
 
@@ -48,8 +48,8 @@ pub(super) async fn metrics(State(health): State<Health>) -> Response {
         BreakerState::HalfOpen => CircuitState::HalfOpen,
     });
     count_conditions(&health);
-    let content_type = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-    ([(header::CONTENT_TYPE, content_type)], health.metrics.render()).into_response()
+    health.metrics.runs(health.world.counts.snapshot());
+    ([(header::CONTENT_TYPE, CONTENT_TYPE)], health.metrics.render()).into_response()
 }
 
 fn count_conditions(health: &Health) {

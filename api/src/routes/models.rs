@@ -1,29 +1,35 @@
 //! `GET /v1/models`: what may be asked for, in the form of OpenAI or of Anthropic. Open, as in TokenHub, and the names of
 //! models are no secret.
 
-use std::collections::HashSet;
+use std::{collections::HashSet, time::Duration};
 
 use axum::{
     Json,
     extract::{Path, Query, State, rejection::QueryRejection},
+    http::HeaderMap,
     response::{IntoResponse, Response},
 };
 use chrono::{DateTime, SecondsFormat};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
-use tokenhub_domain::{Alias, Catalogue, Model, ProviderOrigin};
+use tokenhub_domain::{Alias, Catalogue, Model, ProviderOrigin, limits};
+use tokenhub_routing::{Resolved, resolve_model};
+use tokenhub_store::TemplateLine;
 
 use crate::{
     error::{Problem, Shape},
+    parse::template::MODEL_PREFIX,
     request_id,
-    state::Models,
+    state::{Gate, Models},
 };
 
 /// Anthropic's own page size, and the largest it gives.
 const PAGE_DEFAULT: usize = 20;
 const PAGE_MAX: usize = 1_000;
 
-/// Who serves an alias: ourselves.
+/// A list waits no longer for the templates.
+const TEMPLATES_WAIT: Duration = Duration::from_secs(1);
+/// Who serves an alias or a template: ourselves.
 const ALIAS_OWNER: &str = "tokenhub";
 
 /// Where a page begins; only Anthropic's list has pages.
@@ -35,29 +41,42 @@ pub(super) struct Page {
 }
 
 /// Every model that can be called, once for each name.
-pub(super) async fn list(State(models): State<Models>, page: Result<Query<Page>, QueryRejection>) -> Response {
+pub(super) async fn list(
+    State(gate): State<Gate>,
+    State(models): State<Models>,
+    page: Result<Query<Page>, QueryRejection>,
+    headers: HeaderMap,
+) -> Response {
     let catalogue = models.world.catalogue.load_full();
+    let templates = templates(&gate, &models, &headers).await;
+    let offers = offers(&catalogue, &templates);
     let shape = request_id::shape();
     match shape {
         Shape::Anthropic => {
             // A query that cannot be read asks for nothing that we know.
             let page = page.map(|Query(page)| page).unwrap_or_default();
-            match anthropic_list(&offers(&catalogue), &page, models.started_at_secs) {
+            match anthropic_list(&offers, &page, models.started_at_secs) {
                 Ok(list) => Json(list).into_response(),
                 Err(problem) => problem.into_response(shape),
             }
         }
         Shape::OpenAi | Shape::Problem | Shape::Native => {
-            Json(openai_list(&catalogue, models.started_at_secs)).into_response()
+            Json(openai_list(&catalogue, &offers, models.started_at_secs)).into_response()
         }
     }
 }
 
 /// One model.
-pub(super) async fn show(State(models): State<Models>, Path(id): Path<String>) -> Response {
+pub(super) async fn show(
+    State(gate): State<Gate>,
+    State(models): State<Models>,
+    Path(id): Path<String>,
+    headers: HeaderMap,
+) -> Response {
     let catalogue = models.world.catalogue.load_full();
     let shape = request_id::shape();
-    let found = offers(&catalogue).into_iter().find(|offer| offer.id() == id);
+    let templates = if id.starts_with(MODEL_PREFIX) { templates(&gate, &models, &headers).await } else { Vec::new() };
+    let found = offers(&catalogue, &templates).into_iter().find(|offer| offer.id() == id);
     match (found, shape) {
         (Some(offer), Shape::Anthropic) => Json(anthropic_object(offer, models.started_at_secs)).into_response(),
         (Some(offer), Shape::OpenAi | Shape::Problem | Shape::Native) => {
@@ -67,11 +86,32 @@ pub(super) async fn show(State(models): State<Models>, Path(id): Path<String>) -
     }
 }
 
+/// A template as a model.
+struct OfferedTemplate {
+    id: String,
+    line: TemplateLine,
+}
+
+/// The templates of whoever shows a key: unlike models they are somebody's. A list without them is better than none.
+async fn templates(gate: &Gate, models: &Models, headers: &HeaderMap) -> Vec<OfferedTemplate> {
+    let Ok(caller) = gate.key.load().authenticate(headers) else { return Vec::new() };
+    let templates = models.world.store.plan_templates();
+    let read = templates.page(&caller.tenant, None, limits::TEMPLATES_MAX);
+    let lines = if let Ok(Ok(lines)) = tokio::time::timeout(TEMPLATES_WAIT, read).await {
+        lines
+    } else {
+        tracing::warn!("templates are missing in a list of models: the database did not serve");
+        Vec::new()
+    };
+    lines.into_iter().map(|line| OfferedTemplate { id: format!("{MODEL_PREFIX}{}", line.name), line }).collect()
+}
+
 /// A name that may be asked for.
 #[derive(Clone, Copy)]
 enum Offer<'a> {
     Model(&'a Model),
     Alias(&'a Alias),
+    Template(&'a OfferedTemplate),
 }
 
 impl<'a> Offer<'a> {
@@ -79,23 +119,26 @@ impl<'a> Offer<'a> {
         match self {
             Self::Model(model) => model.id.as_str(),
             Self::Alias(alias) => alias.name.as_str(),
+            Self::Template(template) => &template.id,
         }
     }
 }
 
-/// Aliases last, because a client that takes the first model should get one; a model that an alias hides is not offered.
-fn offers(catalogue: &Catalogue) -> Vec<Offer<'_>> {
+/// Aliases and templates last, because a client that takes the first model should get one; what another hides is not
+/// offered.
+fn offers<'a>(catalogue: &'a Catalogue, templates: &'a [OfferedTemplate]) -> Vec<Offer<'a>> {
     let mut seen: HashSet<&str> = HashSet::new();
     let aliases = catalogue.aliases.iter().filter(|alias| alias.enabled);
     seen.extend(aliases.clone().map(|alias| alias.name.as_str()));
     let models = catalogue.models.iter().filter(|model| catalogue.is_callable(model) && seen.insert(model.id.as_str()));
     let mut offers: Vec<Offer<'_>> = models.map(Offer::Model).collect();
     offers.extend(aliases.map(Offer::Alias));
+    let is_hidden = |template: &&OfferedTemplate| resolve_model(catalogue, &template.id) != Resolved::Unknown;
+    offers.extend(templates.iter().filter(|template| !is_hidden(template)).map(Offer::Template));
     offers
 }
 
-fn openai_list(catalogue: &Catalogue, created_at_secs: i64) -> Value {
-    let models = offers(catalogue);
+fn openai_list(catalogue: &Catalogue, models: &[Offer<'_>], created_at_secs: i64) -> Value {
     let edge = |offer: Option<&Offer<'_>>| offer.map(|offer| offer.id().to_owned());
     let data: Vec<Value> = models.iter().map(|offer| object(catalogue, *offer, created_at_secs)).collect();
     json!({
@@ -143,6 +186,10 @@ fn object(catalogue: &Catalogue, offer: Offer<'_>, created_at_secs: i64) -> Valu
     match offer {
         Offer::Model(model) => model_object(catalogue, model, created_at_secs),
         Offer::Alias(alias) => alias_object(alias, created_at_secs),
+        Offer::Template(template) => json!({
+            "id": template.id, "object": "model", "created": template.line.created_at.0 / 1_000_000, "owned_by": ALIAS_OWNER,
+            "tokenhub": {"origin": "template", "version": template.line.version, "description": template.line.description},
+        }),
     }
 }
 
@@ -259,7 +306,7 @@ mod tests {
             aliases: vec![alias("a", true), alias("off", false)],
             ..Catalogue::default()
         };
-        let ids: Vec<&str> = offers(&catalogue).into_iter().map(Offer::id).collect();
+        let ids: Vec<&str> = offers(&catalogue, &[]).into_iter().map(Offer::id).collect();
         assert_eq!(ids, ["b", "a"]);
         assert_eq!(object(&catalogue, Offer::Alias(&catalogue.aliases[0]), 7)["owned_by"], "tokenhub");
     }

@@ -83,7 +83,8 @@ pub(super) async fn open(
 fn stream_request(models: &Models, spec: ChatSpec) -> Result<(RunContext, StreamRequest), Problem> {
     let base = spec.base;
     let needs = base.needs.clone();
-    let wish = ShortlistWish { profile: base.policy.profile, model: spec.model, min_weight: 0, needs };
+    let wish =
+        ShortlistWish { profile: base.policy.profile, model: spec.model, min_weight: 0, needs, apart_from: None };
     let select = SelectRequest { wishes: vec![wish], ..run_request::select_request(&base) };
     let shortlist = tokenhub_activities::shortlists(&models.world, &base.run, &select).pop().unwrap_or_default();
     if shortlist.candidates.is_empty() {

@@ -5,18 +5,19 @@ use axum::{
     extract::{Request, State},
     response::{IntoResponse, Response},
 };
-use tokenhub_domain::{DurabilityMark, EventKeeping, Outcome, RunStatus, limits};
+use tokenhub_domain::{DurabilityMark, EventKeeping, Outcome, RunStatus, Urgency, limits};
 
 use super::{
     Answers, entry, plan_events, plan_later,
     plan_spec::{counted_as, kind_of, spec_of},
     protocol::headers_of,
+    template_use,
 };
 use crate::{
     dispatch::{Answered, Job, Readback},
     durability::{self, Delivery},
     error::{Problem, Shape},
-    parse::plan::{self, Hearing},
+    parse::plan::Hearing,
     render::{self, Identity},
     state::{Gate, Models, Runner},
     validation, webhooks,
@@ -37,7 +38,7 @@ pub(super) async fn create(
 
 async fn answer(gate: &Gate, models: &Models, runner: &Runner, request: Request) -> Result<Response, Problem> {
     let entry = entry::enter(gate, request, limits::PLAN_BODY_BYTES).await?;
-    let mut parsed = plan::parse(&entry.body, validation::wish(&entry.headers)?)?;
+    let mut parsed = template_use::plan_of(&models.world, &entry, validation::wish(&entry.headers)?).await?;
     let webhook = webhooks::accept(&models.live.settings().webhooks, parsed.webhook.take())?;
     let wish = durability::wish(&entry.headers, Delivery::Whole)?;
     let identity = entry.identity()?;
@@ -46,14 +47,26 @@ async fn answer(gate: &Gate, models: &Models, runner: &Runner, request: Request)
     let hearing = parsed.hearing;
     let mut spec = spec_of(models, &entry, kind, parsed)?;
     spec.base_mut().run.events = EventKeeping::Kept;
-    let job = Job { spec, wish, identity, readback: Readback::Promised, webhook };
+    let job = Job {
+        spec,
+        wish,
+        identity,
+        readback: Readback::Promised,
+        webhook,
+        unfinished_max: entry.caller.unfinished_runs_max,
+    };
     let mut response = answer_job(runner, job, hearing).await;
     response.extensions_mut().insert(Answers(counted));
     Ok(response)
 }
 
 /// Carries out a plan and answers when and how its caller wants to hear of it.
-pub(super) async fn answer_job(runner: &Runner, job: Job, hearing: Hearing) -> Response {
+pub(super) async fn answer_job(runner: &Runner, mut job: Job, hearing: Hearing) -> Response {
+    let share = &mut job.spec.base_mut().run.share;
+    *share = match hearing {
+        Hearing::AtTheEnd | Hearing::Streaming => *share,
+        Hearing::Within(_) => share.at_most(Urgency::Background),
+    };
     let alias = job.spec.alias().cloned();
     let answered = match hearing {
         // A person may take days: whoever waits hears of the question.
@@ -81,6 +94,7 @@ fn respond(runner: &Runner, answered: &Answered) -> Response {
             workflow_id: answered.workflow_id.as_ref(),
             is_durable: answered.mark == DurabilityMark::Durable,
             temporal_ui: temporal_ui(runner),
+            labels: &answered.labels,
         },
         &answered.outcome,
     );

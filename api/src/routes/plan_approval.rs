@@ -1,5 +1,5 @@
-//! `POST /v1/plan/{id}/signal` decides about an answer with a key; `/v1/plan/{id}/approval` is the page behind the link
-//! that does so without one.
+//! `POST /v1/plan/{id}/signal` with a decision about an answer; `/v1/plan/{id}/approval` is the page behind the link that
+//! decides without a key.
 //!
 //! Reading the page never decides, because mail programs follow links to look at them. The page works while the question
 //! is open: afterwards it is gone, whatever was decided and by which way.
@@ -10,7 +10,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use serde::Deserialize;
-use tokenhub_domain::{ApprovalState, RunId, TenantId, limits};
+use tokenhub_domain::{ApprovalState, PrincipalId, RunId};
 use tokenhub_store::{ApprovalRow, RunRow};
 
 use super::{approval_page as page, plan_later};
@@ -18,8 +18,8 @@ use crate::{
     body,
     dispatch::{self, Decided, Decider},
     error::{Problem, Shape},
-    parse::approval::{self, Verdict},
-    state::{Gate, Runner},
+    parse::approval::Verdict,
+    state::Runner,
 };
 
 /// A form with one button in it.
@@ -44,29 +44,18 @@ pub(super) struct Link {
 }
 
 /// Decides with a key.
-pub(super) async fn signal(
-    State(gate): State<Gate>,
-    State(runner): State<Runner>,
-    Path(id): Path<String>,
-    request: Request,
-) -> Response {
-    let signalled = signalled(&gate, &runner, &id, request).await;
-    signalled.unwrap_or_else(|problem| problem.into_response(Shape::Problem))
-}
-
-async fn signalled(gate: &Gate, runner: &Runner, id: &str, request: Request) -> Result<Response, Problem> {
-    let (parts, unread) = request.into_parts();
-    let caller = gate.key.load().authenticate(&parts.headers)?;
-    let bytes = body::read(&parts.headers, unread, limits::PLAN_BODY_BYTES).await?;
-    let verdict = approval::signal(&bytes)?;
-    let row = plan_later::find(runner, &caller, id).await?;
-    match runner.dispatcher.decide(row, verdict, Decider::Key(caller.principal.clone())).await? {
-        Decided::Now | Decided::AsBefore => {}
-        Decided::Otherwise(state) => return Err(Problem::ApprovalDecided { id: id.to_owned(), state }),
-        Decided::NotAsked => return Err(Problem::ApprovalNotAsked { id: id.to_owned() }),
+pub(super) async fn decide_with_key(
+    runner: &Runner,
+    row: RunRow,
+    verdict: Verdict,
+    principal: PrincipalId,
+) -> Result<(), Problem> {
+    let id = row.run_id.to_string();
+    match runner.dispatcher.decide(row, verdict, Decider::Key(principal)).await? {
+        Decided::Now | Decided::AsBefore => Ok(()),
+        Decided::Otherwise(state) => Err(Problem::ApprovalDecided { id, state }),
+        Decided::NotAsked => Err(Problem::ApprovalNotAsked { id }),
     }
-    let row = plan_later::find(runner, &caller, id).await?;
-    plan_later::respond(runner, &caller.principal, &row, None).await
 }
 
 /// Shows the question.
@@ -126,8 +115,8 @@ async fn question(
 ) -> Result<(RunRow, ApprovalRow), Response> {
     let unknown = || html(StatusCode::NOT_FOUND, &page::notice("There is nothing here: the link is not complete."));
     let Ok(Query(Link { token })) = link else { return Err(unknown()) };
-    // Every run belongs to the one tenant that there is.
-    let row = dispatch::read_run(&runner.world, &TenantId::default_tenant(), &RunId::from(id)).await;
+    // Whose run it is, the link does not say; its signature is over the tenant, too.
+    let row = dispatch::read_run_of_any_tenant(&runner.world, &RunId::from(id)).await;
     let Some(row) = row.map_err(|problem| failed(&problem))? else { return Err(unknown()) };
     let question = dispatch::read_approval(&runner.world, &row).await.map_err(|problem| failed(&problem))?;
     let question = question.filter(|question| runner.links.opens(question, &token)).ok_or_else(unknown)?;

@@ -14,10 +14,10 @@ use tokenhub_domain::{BOUNDED_OUTPUT_TOKENS, Bound, PlanSpec, RunStatus, Use, li
 use super::{
     entry,
     plan_spec::{kind_of, spec_of},
+    template_use,
 };
 use crate::{
     error::{Problem, Shape},
-    parse::plan,
     render,
     state::{Gate, Models},
     validation,
@@ -33,7 +33,7 @@ pub(super) async fn estimate(State(gate): State<Gate>, State(models): State<Mode
 
 async fn estimated(gate: &Gate, models: &Models, request: Request) -> Result<Value, Problem> {
     let entry = entry::enter(gate, request, limits::PLAN_BODY_BYTES).await?;
-    let parsed = plan::parse(&entry.body, validation::wish(&entry.headers)?)?;
+    let parsed = template_use::plan_of(&models.world, &entry, validation::wish(&entry.headers)?).await?;
     let kind = kind_of(&parsed.program);
     let spec = spec_of(models, &entry, kind, parsed)?;
     let smooth = rehearse(&models.world, spec.clone(), Course::Smooth).await;

@@ -67,7 +67,14 @@ async fn fork(gate: &Gate, models: &Models, runner: &Runner, id: &str, request: 
     bounds.change(spec.base_mut());
     name_models(models, &entry, &mut spec, &body)?;
     let counted = counted_as(spec.kind());
-    let job = Job { spec, wish, identity, readback: Readback::Promised, webhook: None };
+    let job = Job {
+        spec,
+        wish,
+        identity,
+        readback: Readback::Promised,
+        webhook: None,
+        unfinished_max: entry.caller.unfinished_runs_max,
+    };
     let mut response = answer_job(runner, job, hearing).await;
     response.extensions_mut().insert(Answers(counted));
     Ok(response)
@@ -156,6 +163,8 @@ fn renew(models: &Models, entry: &Entry, spec: &mut PlanSpec, fork: Fork) {
         request_id: entry.request_id.clone(),
         config_version: models.world.catalogue.load().version,
         events: EventKeeping::Kept,
+        labels: std::mem::take(&mut base.run.labels),
+        share: entry.caller.share,
     };
 }
 

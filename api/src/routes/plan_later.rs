@@ -1,11 +1,10 @@
-//! Runs after they were accepted: `GET /v1/plan/{id}` reads one back and waits for it, `POST /v1/plan/{id}/cancel` stops it,
-//! `GET /v1/plan` lists them. All from the database, whoever carries them and whatever has died since.
+//! Runs after they were accepted: `GET /v1/plan/{id}` reads one back and waits for it, `GET /v1/plan` lists them. All from the database, whoever carries them and whatever has died since.
 
 use std::time::{Duration, Instant};
 
 use axum::{
     Json,
-    extract::{Path, Query, Request, State, rejection::QueryRejection},
+    extract::{Path, Query, State, rejection::QueryRejection},
     http::{
         HeaderMap, HeaderValue, StatusCode,
         header::{ETAG, IF_NONE_MATCH, LOCATION},
@@ -14,13 +13,12 @@ use axum::{
 };
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
-use tokenhub_domain::{DurabilityMark, Outcome, PrincipalId, RunId, RunKind, RunStatus, limits};
+use tokenhub_domain::{DurabilityMark, Outcome, PrincipalId, RunId, RunKind, RunStatus};
 use tokenhub_store::{ApprovalRow, RunRow, WantedRuns};
 
 use super::plan::temporal_ui;
 use crate::{
     auth::Caller,
-    body,
     dispatch::{self, Job},
     error::{Problem, Shape},
     parse::{self, plan::WAIT_MS_MAX},
@@ -47,7 +45,9 @@ pub(super) struct Reading {
 pub(super) struct Listing {
     status: Option<String>,
     strategy: Option<String>,
-    limit: Option<u64>,
+    tag: Option<String>,
+    template: Option<String>,
+    limit: Option<String>,
     after: Option<String>,
 }
 
@@ -150,36 +150,6 @@ fn write_etag(headers: &mut HeaderMap, row: &RunRow, question: Option<&ApprovalR
     }
 }
 
-/// Stops a run. Stopping it again, or once it has ended, changes nothing.
-pub(super) async fn cancel(
-    State(gate): State<Gate>,
-    State(runner): State<Runner>,
-    Path(id): Path<String>,
-    request: Request,
-) -> Response {
-    let stopped = stop(&gate, &runner, &id, request).await;
-    stopped.unwrap_or_else(|problem| problem.into_response(Shape::Problem))
-}
-
-async fn stop(gate: &Gate, runner: &Runner, id: &str, request: Request) -> Result<Response, Problem> {
-    let (parts, unread) = request.into_parts();
-    let caller = gate.key.load().authenticate(&parts.headers)?;
-    let bytes = body::read(&parts.headers, unread, limits::PLAN_BODY_BYTES).await?;
-    let fields = if bytes.is_empty() { Map::new() } else { parse::object(&bytes)? };
-    match fields.get("mode") {
-        None | Some(Value::Null) => {}
-        Some(mode) if mode == "now" => {}
-        Some(mode) if mode == "after_step" => return Err(Problem::UnsupportedField { param: "mode".to_owned() }),
-        Some(_) => return Err(Problem::invalid("mode", "must be now")),
-    }
-    if let Some(unknown) = fields.keys().find(|name| *name != "mode") {
-        return Err(Problem::UnknownField { param: unknown.clone() });
-    }
-    let row = find(runner, &caller, id).await?;
-    let row = runner.dispatcher.cancel(&row.tenant, &row.run_id).await?.ok_or(Problem::Internal)?;
-    respond(runner, &caller.principal, &row, None).await
-}
-
 pub(super) async fn find(runner: &Runner, caller: &Caller, id: &str) -> Result<RunRow, Problem> {
     let row = dispatch::read_run(&runner.world, &caller.tenant, &RunId::from(id)).await?;
     row.ok_or_else(|| Problem::NoSuchRun { id: id.to_owned() })
@@ -199,7 +169,7 @@ pub(super) async fn respond(
     write_etag(&mut headers, row, question.as_ref());
     let mut object = match dispatch::outcome_of(row)? {
         Some(outcome) => {
-            let outcome = runner.dispatcher.inline(outcome).await?;
+            let outcome = runner.dispatcher.inline(&row.tenant, outcome).await?;
             render::write_outcome(&mut headers, &outcome);
             render::plan_object(identity, &outcome)
         }
@@ -208,6 +178,7 @@ pub(super) async fn respond(
     if let Some(question) = &question {
         show_approval(runner, Some(asker), row, question, &mut object).await?;
     }
+    show_signals(runner, row, &mut object).await?;
     Ok((headers, Json(object)).into_response())
 }
 
@@ -217,6 +188,7 @@ fn identity_of<'a>(runner: &'a Runner, row: &'a RunRow, mark: DurabilityMark) ->
         workflow_id: row.workflow_id.as_ref().filter(|_| mark == DurabilityMark::Durable),
         is_durable: mark == DurabilityMark::Durable,
         temporal_ui: temporal_ui(runner),
+        labels: &row.labels,
     }
 }
 
@@ -232,11 +204,12 @@ pub(super) fn headers_of(row: &RunRow, mark: Option<DurabilityMark>) -> HeaderMa
 /// The plan object of a run that has ended.
 pub(super) async fn object_of(runner: &Runner, row: &RunRow) -> Result<Map<String, Value>, Problem> {
     let outcome = dispatch::outcome_of(row)?.ok_or(Problem::Internal)?;
-    let outcome = runner.dispatcher.inline(outcome).await?;
+    let outcome = runner.dispatcher.inline(&row.tenant, outcome).await?;
     let mut object = render::plan_object(identity_of(runner, row, dispatch::mark_of(row)), &outcome);
     if let Some(question) = asked(runner, row).await? {
         show_approval(runner, None, row, &question, &mut object).await?;
     }
+    show_signals(runner, row, &mut object).await?;
     Ok(object)
 }
 
@@ -247,7 +220,7 @@ async fn asked(runner: &Runner, row: &RunRow) -> Result<Option<ApprovalRow>, Pro
 /// What a run came to that is decided about.
 pub(super) async fn preview(runner: &Runner, question: &ApprovalRow) -> Result<Outcome, Problem> {
     let outcome = serde_json::from_str(&question.outcome_json).map_err(|_| Problem::Internal)?;
-    runner.dispatcher.inline(outcome).await
+    runner.dispatcher.inline(&question.tenant, outcome).await
 }
 
 /// The question, while it is open, and how it stands. The link is for the owner of the run, who may pass it on.
@@ -264,6 +237,18 @@ async fn show_approval(
         let link = is_owner.then(|| runner.links.path(question));
         let outcome = preview(runner, question).await?;
         object.insert("waiting".to_owned(), render::waiting(question, &outcome, link.as_deref()));
+    }
+    Ok(())
+}
+
+/// What was asked of a plan, if anything was.
+async fn show_signals(runner: &Runner, row: &RunRow, object: &mut Map<String, Value>) -> Result<(), Problem> {
+    // Nothing is asked of a run without events.
+    if row.last_seq > 0 {
+        let asked = dispatch::read_signals(&runner.world, row).await?;
+        if !asked.is_empty() {
+            object.insert("signals".to_owned(), render::signals(&asked));
+        }
     }
     Ok(())
 }
@@ -286,11 +271,8 @@ async fn listed(
     headers: &HeaderMap,
 ) -> Result<Response, Problem> {
     let caller = gate.key.load().authenticate(headers)?;
-    let Query(listing) = listing.map_err(|_| Problem::invalid("limit", "must be a whole number"))?;
-    let limit = listing.limit.unwrap_or(PAGE);
-    if !(1..=PAGE_MAX).contains(&limit) {
-        return Err(Problem::invalid("limit", format!("must be a whole number from 1 to {PAGE_MAX}")));
-    }
+    let Query(listing) = listing.map_err(|_| Problem::invalid("query", "must have each parameter once"))?;
+    let limit = page_limit(listing.limit.as_deref())?;
     let status = match listing.status.as_deref() {
         None | Some("") => None,
         Some(name) => Some(RunStatus::parse(name).ok_or_else(|| Problem::invalid("status", "is no status of a run"))?),
@@ -300,7 +282,11 @@ async fn listed(
         Some("single") => Some(RunKind::Chat),
         Some(name) => Some(RunKind::parse(name).ok_or_else(|| Problem::invalid("strategy", "is no strategy"))?),
     };
-    let wanted = WantedRuns { status, kind };
+    let tag = listing.tag.as_deref().filter(|tag| !tag.is_empty()).map(parse::tags::wanted).transpose()?;
+    let template = listing.template.as_deref().filter(|name| !name.is_empty());
+    let template = template.map(parse::template::name).transpose();
+    let template = template.map_err(|_| Problem::invalid("template", "must be the name of a template"))?;
+    let wanted = WantedRuns { status, kind, tag, template: template.as_ref() };
     let runs = runner.world.store.runs();
     let after = match listing.after.as_deref() {
         None | Some("") => None,
@@ -319,8 +305,14 @@ async fn listed(
     Ok(Json(json!({"object": "list", "data": data, "has_more": has_more, "last_id": last_id})).into_response())
 }
 
+/// How many entries a page has.
+pub(super) fn page_limit(text: Option<&str>) -> Result<u64, Problem> {
+    let limit = text.map_or(Some(PAGE), |text| text.parse().ok().filter(|limit| (1..=PAGE_MAX).contains(limit)));
+    limit.ok_or_else(|| Problem::invalid("limit", format!("must be a whole number from 1 to {PAGE_MAX}")))
+}
+
 fn line(row: &RunRow) -> Value {
-    json!({
+    let mut line = json!({
         "id": row.run_id,
         "kind": row.kind.as_str(),
         "status": row.status.as_str(),
@@ -332,7 +324,11 @@ fn line(row: &RunRow) -> Value {
         "created_at": time(row.created_at),
         "started_at": row.started_at.and_then(time),
         "finished_at": row.finished_at.and_then(time),
-    })
+    });
+    if let Some(fields) = line.as_object_mut() {
+        render::write_labels(fields, &row.labels);
+    }
+    line
 }
 
 #[cfg(test)]

@@ -1,9 +1,10 @@
 //! A plan request as the specification of its run: the program's kind, and every name looked up.
 
 use tokenhub_domain::{
-    AdversarialSpec, BestOfNSpec, CascadeSpec, ChatSpec, FuseSpec, ModelChoice, PlanSpec, RefineSpec, RoutingProfile,
-    RunId, RunKind, SpecBase, VoteSpec,
+    AdversarialSpec, BestOfNSpec, CascadeSpec, ChatSpec, FuseSpec, ModelChoice, OutsideCheck, PlanSpec, RefineSpec,
+    RoutingProfile, RunId, RunKind, SpecBase, VoteSpec,
 };
+use tokenhub_providers::VerifierUrl;
 use tokenhub_telemetry::RequestKind;
 
 use super::{
@@ -12,6 +13,7 @@ use super::{
 };
 use crate::{
     error::Problem,
+    parse::check::URL,
     parse::plan::{ChatProfile, Named, PRIMARY, PlanRequest, Program},
     protocol,
     state::Models,
@@ -58,6 +60,7 @@ pub(super) fn spec_of(
     let mut base = run_request::base(models, entry, kind, RunId::generate_plan(), request.ask, &protocol::PLAN);
     request.bounds.apply(&mut base);
     base.approval = request.approval;
+    base.run.labels = std::mem::take(&mut request.labels);
     let catalogue = models.world.catalogue.load_full();
     let find = |named: Option<&Named>, naming: Naming<'_>| {
         let param = named.map_or(PRIMARY, |named| named.param);
@@ -69,28 +72,36 @@ pub(super) fn spec_of(
     let review = Naming { min_weight: request.review_min_weight, needs: &[], listed: &[], ..answering };
     let primary_model = find(request.primary.as_ref(), primary)?;
     let review_model = find(request.review.as_ref(), review)?;
-    let stages = match &request.program {
-        Program::Cascade { models, .. } => {
-            let stage = Naming { listed: &[], ..primary };
-            models.iter().map(|model| find(Some(model), stage)).collect::<Result<Vec<_>, _>>()?
-        }
-        Program::Chat { .. }
-        | Program::Adversarial { .. }
-        | Program::Vote { .. }
-        | Program::Refine { .. }
-        | Program::BestOfN { .. }
-        | Program::Fuse { .. } => Vec::new(),
+    let each = Naming { listed: &[], ..primary };
+    let each = request.models.iter().map(|model| find(Some(model), each)).collect::<Result<Vec<_>, _>>()?;
+    let named = NamedModels {
+        primary: primary_model,
+        review: review_model,
+        each: each.into_iter().flatten().collect(),
+        check: listed(models, request.check)?,
     };
-    let named =
-        NamedModels { primary: primary_model, review: review_model, stages: stages.into_iter().flatten().collect() };
     Ok(assemble(base, &request.program, named, (request.primary_min_weight, request.review_min_weight)))
 }
 
-/// The models that a request names, looked up.
+/// A check whose verifier, if it has one, is on the operator's list.
+fn listed(models: &Models, check: Option<OutsideCheck>) -> Result<Option<OutsideCheck>, Problem> {
+    if let Some(OutsideCheck::Http { url }) = &check {
+        let url = VerifierUrl::parse(url).map_err(|error| Problem::invalid(URL, error.to_string()))?;
+        if !models.live.settings().verifiers.allows(url.authority()) {
+            let reason = "must be at a host that the operator has listed in TOKENHUB_VERIFIER_HOSTS";
+            return Err(Problem::invalid(URL, reason));
+        }
+    }
+    Ok(check)
+}
+
+/// What a request names, looked up.
 struct NamedModels {
     primary: Option<ModelChoice>,
     review: Option<ModelChoice>,
-    stages: Vec<ModelChoice>,
+    /// Each of the authors, or stages.
+    each: Vec<ModelChoice>,
+    check: Option<OutsideCheck>,
 }
 
 fn single(mut base: SpecBase, model: Option<ModelChoice>, min_weight: u32) -> PlanSpec {
@@ -98,61 +109,88 @@ fn single(mut base: SpecBase, model: Option<ModelChoice>, min_weight: u32) -> Pl
     PlanSpec::Chat(ChatSpec { base, model, background: false })
 }
 
-fn assemble(
-    base: SpecBase,
-    program: &Program,
-    NamedModels { primary: primary_model, review: review_model, stages: models }: NamedModels,
-    (primary_min_weight, review_min_weight): (u32, u32),
-) -> PlanSpec {
+fn assemble(base: SpecBase, program: &Program, named: NamedModels, weights: (u32, u32)) -> PlanSpec {
+    let (primary_min_weight, review_min_weight) = weights;
     match *program {
-        Program::Chat { .. } => single(base, primary_model, primary_min_weight),
+        Program::Chat { .. } => single(base, named.primary, primary_min_weight),
         Program::Adversarial { rounds, return_plan_only } => PlanSpec::Adversarial(AdversarialSpec {
             base,
             rounds,
-            primary_model,
-            review_model,
+            primary_model: named.primary,
+            review_model: named.review,
             primary_min_weight,
             review_min_weight,
             return_plan_only,
+            check: named.check,
         }),
-        Program::Vote { voters, method, judge_votes, parallelism, stop } => PlanSpec::Vote(VoteSpec {
-            parallelism,
-            stop,
+        Program::Refine { rounds } => PlanSpec::Refine(RefineSpec {
             base,
-            voters,
-            method,
-            judge_model: review_model,
-            voter_min_weight: primary_min_weight,
-            judge_min_weight: review_min_weight,
-            judge_votes,
-        }),
-        Program::Refine { rounds } => PlanSpec::Refine(RefineSpec { base, rounds, primary_model, primary_min_weight }),
-        Program::BestOfN { candidates, method } => PlanSpec::BestOfN(BestOfNSpec {
-            base,
-            candidates,
-            method,
-            primary_model,
-            judge_model: review_model,
+            rounds,
+            primary_model: named.primary,
             primary_min_weight,
-            judge_min_weight: review_min_weight,
+            check: named.check,
         }),
-        Program::Cascade { stages, check, .. } => PlanSpec::Cascade(CascadeSpec {
+        Program::Cascade { stages, check } => PlanSpec::Cascade(CascadeSpec {
             base,
-            models,
+            models: named.each,
             stages,
             check,
-            judge_model: review_model,
+            judge_model: named.review,
             min_weight: primary_min_weight,
             judge_min_weight: review_min_weight,
         }),
-        Program::Fuse { panel, min_success } => PlanSpec::Fuse(FuseSpec {
+        Program::Vote { .. } | Program::BestOfN { .. } | Program::Fuse { .. } => {
+            assemble_ballot(base, program, named, weights)
+        }
+    }
+}
+
+/// Those whose authors answer at the same time.
+fn assemble_ballot(base: SpecBase, program: &Program, named: NamedModels, weights: (u32, u32)) -> PlanSpec {
+    let (primary_min_weight, judge_min_weight) = weights;
+    match *program {
+        Program::Vote { voters, method, judge_votes, parallelism, stop, min_success, grace_ms } => {
+            PlanSpec::Vote(VoteSpec {
+                base,
+                voters,
+                method,
+                judge_model: named.review,
+                voter_min_weight: primary_min_weight,
+                judge_min_weight,
+                judge_votes,
+                parallelism,
+                stop,
+                check: named.check,
+                min_success,
+                grace_ms,
+                models: named.each,
+            })
+        }
+        Program::BestOfN { candidates, method, parallelism } => PlanSpec::BestOfN(BestOfNSpec {
+            base,
+            candidates,
+            primary_model: named.primary,
+            judge_model: named.review,
+            primary_min_weight,
+            method,
+            judge_min_weight,
+            parallelism,
+            check: named.check,
+            models: named.each,
+        }),
+        Program::Fuse { panel, min_success, grace_ms } => PlanSpec::Fuse(FuseSpec {
             base,
             panel,
             min_success,
-            judge_model: review_model,
-            writer_model: primary_model,
+            judge_model: named.review,
+            writer_model: named.primary,
             min_weight: primary_min_weight,
-            judge_min_weight: review_min_weight,
+            judge_min_weight,
+            grace_ms,
+            models: named.each,
         }),
+        Program::Chat { .. } | Program::Adversarial { .. } | Program::Refine { .. } | Program::Cascade { .. } => {
+            assemble(base, program, named, weights)
+        }
     }
 }

@@ -13,7 +13,7 @@ use axum::{
 };
 use serde_json::{Value, json};
 use tokenhub_domain::{ErrorClass, NanoDollars, StepKey};
-use tokenhub_store::{LedgerRow, LedgerState, Waste};
+use tokenhub_store::{BackgroundCall, LedgerRow, LedgerState, StoreError, Waste};
 
 use super::plan_later::find;
 use crate::{
@@ -40,15 +40,18 @@ async fn listed(gate: &Gate, runner: &Runner, id: &str, headers: &HeaderMap) -> 
     if let Err(error) = runner.world.ledger.flush().await {
         tracing::debug!(error = &error as &dyn std::error::Error, "calls may be missing from a list of attempts");
     }
-    let attempts = runner.world.store.ledger_rows().of_run(&row.tenant, &row.run_id).await.map_err(|error| {
+    let away = |error: StoreError| {
         tracing::error!(error = &error as &dyn std::error::Error, "the attempts of a plan could not be read");
         Problem::StoreAway
-    })?;
+    };
+    let store = &runner.world.store;
+    let attempts = store.ledger_rows().of_run(&row.tenant, &row.run_id).await.map_err(away)?;
+    let in_background = store.journal().background_calls_of(&row.tenant, &row.run_id).await.map_err(away)?;
     let object = json!({
         "object": "list",
         "id": row.run_id,
         "status": row.status.as_str(),
-        "data": shown_all(&attempts),
+        "data": shown_all(&attempts, &in_background),
         "usage": usage(&attempts),
         "wasted": sums(attempts.iter().filter(|row| is_wasted(row))),
     });
@@ -61,11 +64,15 @@ fn duplicates(attempts: &[LedgerRow]) -> Vec<bool> {
     attempts.iter().map(|row| row.sent_at.is_some() && !left.insert(&row.step_key)).collect()
 }
 
-fn shown_all(attempts: &[LedgerRow]) -> Vec<Value> {
-    attempts.iter().zip(duplicates(attempts)).map(|(row, is_duplicate)| shown(row, is_duplicate)).collect()
+fn shown_all(attempts: &[LedgerRow], in_background: &[BackgroundCall]) -> Vec<Value> {
+    let reattached = |row: &LedgerRow| {
+        in_background.iter().find(|call| call.attempt == row.attempt).map_or(0, |call| call.reattached)
+    };
+    let shown = |(row, is_duplicate)| shown(row, is_duplicate, reattached(row));
+    attempts.iter().zip(duplicates(attempts)).map(shown).collect()
 }
 
-fn shown(row: &LedgerRow, is_duplicate: bool) -> Value {
+fn shown(row: &LedgerRow, is_duplicate: bool, reattached: u32) -> Value {
     json!({
         "attempt_id": row.attempt,
         "step": row.step,
@@ -74,6 +81,7 @@ fn shown(row: &LedgerRow, is_duplicate: bool) -> Value {
         "provider": row.provider,
         "state": row.state.as_str(),
         "duplicate": is_duplicate,
+        "reattached": reattached,
         "waste": waste(row),
         "started_at": time(row.sent_at.unwrap_or(row.created_at)),
         "ended_at": row.finished_at.and_then(time),

@@ -24,7 +24,7 @@ pub(super) async fn known_upstream(
     let Some(row) = dispatch::read_run(&runner.world, &caller.tenant, &run_id).await? else { return Ok(body) };
     let outcome = dispatch::outcome_of(&row)?;
     let outcome = outcome.ok_or_else(|| Problem::invalid(FIELD, "the response has not ended yet"))?;
-    let answer = runner.dispatcher.inline(outcome).await?.answer;
+    let answer = runner.dispatcher.inline(&row.tenant, outcome).await?.answer;
     let id = answer.as_ref().and_then(id_of);
     let id = id.ok_or_else(|| Problem::invalid(FIELD, "the response has no answer to go on from"))?;
     Ok(with_previous(&body, &id).unwrap_or(body))

@@ -3,26 +3,21 @@
 //! Programs work on conversations in the form of Chat Completions, so the other protocols are converted on the way in and
 //! the answer on the way out. Ballots, rounds and costs are read with `GET /v1/plan/{id}`, under the id of the run.
 
-use axum::{
-    Json,
-    http::{HeaderValue, header},
-    response::{IntoResponse, Response},
-};
-use serde_json::{Map, Value, json};
-use tokenhub_domain::{AttemptId, Capability, Dialect, DurabilityWish, ModelId, Outcome, StopRule, limits};
+use axum::response::Response;
+use tokenhub_domain::{Capability, DurabilityWish, Labels, StopRule, limits};
 use tokenhub_formats::Program as Asked;
-use tokenhub_providers::convert::{self, Abilities, ConvertError, Issuer, ReplyContext, Target};
 
 use super::{
     Answers,
     entry::Entry,
     plan_spec::{counted_as, kind_of, spec_of},
+    program_answer::{self, ShownModel},
     protocol::headers_of,
 };
 use crate::{
-    dispatch::{Answered, Job, Readback},
+    dispatch::{Job, Readback},
     durability::Delivery,
-    error::{Problem, Shape},
+    error::Problem,
     idempotency::Identity,
     parse::{
         Ask, RunBounds,
@@ -65,7 +60,7 @@ pub(super) async fn answer(
     if chat.ask.demands.needs.contains(&Capability::Tools) {
         return Err(refused("tools", "combined with tools, which one model is to call"));
     }
-    chat.ask.original = in_chat(chat.protocol.dialect, chat.ask.original)?;
+    chat.ask.original = program_answer::in_chat(chat.protocol.dialect, chat.ask.original)?;
     let program = program_of(chat.program);
     let kind = kind_of(&program);
     let counted = counted_as(kind);
@@ -76,19 +71,29 @@ pub(super) async fn answer(
         ask: chat.ask,
         primary: chat.model.map(|model| Named { param, model }),
         review: None,
+        models: Vec::new(),
+        check: None,
         primary_min_weight: 0,
         review_min_weight: 0,
         bounds: RunBounds::default(),
         webhook: None,
         approval: None,
+        labels: Labels::default(),
     };
     let spec = spec_of(models, entry, kind, request)?;
     let alias = spec.alias().cloned();
-    let job = Job { spec, wish: chat.wish, identity: chat.identity, readback: Readback::Promised, webhook: None };
+    let job = Job {
+        spec,
+        wish: chat.wish,
+        identity: chat.identity,
+        readback: Readback::Promised,
+        webhook: None,
+        unfinished_max: entry.caller.unfinished_runs_max,
+    };
     let answered = runner.dispatcher.answer(job).await?;
     let mut headers = headers_of(&answered);
     render::write_alias(&mut headers, alias.as_ref());
-    let body = body_of(chat.protocol, &answered, named.as_deref());
+    let body = program_answer::whole(chat.protocol, &answered, ShownModel::Author { named: named.as_deref() });
     let mut response = body.unwrap_or_else(|problem| problem.into_response(chat.protocol.shape));
     response.headers_mut().extend(headers);
     trace::write(&mut response, &entry.headers, || trace::of_steps(&answered.outcome.steps));
@@ -108,74 +113,14 @@ fn program_of(asked: Asked) -> Program {
             voters: limits::VOTERS_DEFAULT,
             method: tokenhub_domain::VoteMethod::default(),
             judge_votes: false,
+            min_success: None,
+            grace_ms: None,
         },
         Asked::Refine => Program::Refine { rounds: limits::REFINE_ROUNDS_DEFAULT },
-        Asked::BestOfN => {
-            Program::BestOfN { candidates: limits::VOTERS_DEFAULT, method: tokenhub_domain::RankMethod::default() }
-        }
-    }
-}
-
-/// The request in the form that programs work on.
-fn in_chat(dialect: Dialect, body: String) -> Result<String, Problem> {
-    if dialect == Dialect::Chat {
-        return Ok(body);
-    }
-    let body: Map<String, Value> =
-        serde_json::from_str(&body).map_err(|error| Problem::ParseBody(error.to_string()))?;
-    let target = Target { issuer: nobody(), max_output_tokens: None, abilities: Abilities::default() };
-    let converted = convert::request(dialect, Dialect::Chat, &body, &target).map_err(|error| match error {
-        ConvertError::Invalid { param, reason } => Problem::invalid(param, reason),
-        ConvertError::Reply(_) => Problem::Internal,
-    })?;
-    Ok(Value::Object(converted.body).to_string())
-}
-
-/// Reasoning of earlier turns is signed for one model, and several are going to read the conversation.
-fn nobody() -> Issuer {
-    Issuer { provider: "".into(), model: "".into() }
-}
-
-fn body_of(protocol: &Protocol, answered: &Answered, named: Option<&str>) -> Result<Response, Problem> {
-    let outcome = &answered.outcome;
-    let text = render::chosen_text(outcome).ok_or_else(|| render::failed(outcome, Map::new()))?;
-    let completion = completion(answered, text);
-    if protocol.shape == Shape::Native {
-        return Ok(Json(render::native_around(outcome, completion)).into_response());
-    }
-    let model = outcome.negotiated_model.as_ref().map_or("", ModelId::as_str);
-    let context = ReplyContext {
-        attempt: AttemptId::from(answered.run_id.as_str()),
-        model: named.unwrap_or(model).to_owned(),
-        created_secs: created_secs(),
-        issuer: nobody(),
-        tool_names: convert::ToolNames::default(),
-        free_form_tools: std::collections::BTreeSet::default(),
-    };
-    let reply = convert::reply(Dialect::Chat, protocol.dialect, &completion, &context);
-    let body = reply.map_err(|_| Problem::Internal)?.body;
-    let json = [(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))];
-    Ok((json, Value::Object(body).to_string()).into_response())
-}
-
-/// The answer of a program as one model's. The counts are the sum of everything that was bought for it.
-fn completion(answered: &Answered, text: &str) -> Value {
-    let Outcome { usage, negotiated_model, .. } = &answered.outcome;
-    json!({
-        "id": format!("chatcmpl-{}", answered.run_id),
-        "object": "chat.completion",
-        "created": created_secs(),
-        "model": negotiated_model,
-        "choices": [{"index": 0, "message": {"role": "assistant", "content": text}, "finish_reason": "stop"}],
-        "usage": {
-            "prompt_tokens": usage.input_tokens,
-            "completion_tokens": usage.output_tokens,
-            "total_tokens": usage.input_tokens + usage.output_tokens,
+        Asked::BestOfN => Program::BestOfN {
+            candidates: limits::VOTERS_DEFAULT,
+            method: tokenhub_domain::RankMethod::default(),
+            parallelism: None,
         },
-    })
-}
-
-fn created_secs() -> u64 {
-    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-    since.map_or(0, |since| since.as_secs())
+    }
 }

@@ -8,7 +8,7 @@ use axum::{
     response::{IntoResponse, Response},
     routing::{MethodRouter, post},
 };
-use tokenhub_domain::{ChatSpec, ModelId, PlanSpec, RunId, RunKind, limits};
+use tokenhub_domain::{ChatSpec, DurabilityWish, ModelId, PlanSpec, RunId, RunKind, limits};
 use tokenhub_telemetry::RequestKind;
 
 use super::{
@@ -19,12 +19,13 @@ use super::{
     program::{self, ProgramChat},
     responses,
     run_request::{self, Naming},
+    template_chat::{self, TemplateChat},
 };
 use crate::{
     dispatch::{Answered, Job, Origin, Readback},
     durability::{self, Delivery},
     error::Problem,
-    idempotency,
+    idempotency::{self, Identity},
     parse::protocol as parse,
     protocol::Protocol,
     render::{self, RunHeaders},
@@ -60,6 +61,9 @@ async fn answer(
     let identity = entry.identity()?;
     let validation = validation::wish(&entry.headers)?;
     let mut parsed = parse::parse(protocol.dialect, std::mem::take(&mut entry.body), validation)?;
+    if template_chat::is_meant(models, parsed.model.as_deref()) {
+        return of_template(protocol, models, runner, &entry, (identity, parsed)).await;
+    }
     let wish = durability::wish(&entry.headers, parsed.delivery)?;
     if let Some(program) = parsed.program {
         let chat = ProgramChat {
@@ -94,19 +98,55 @@ async fn answer(
     let model = run_request::named_model(&catalogue, &entry, &base, naming)?;
     let alias = model.as_ref().and_then(|choice| choice.alias.clone());
     let spec = ChatSpec { base, model, background };
-    match parsed.delivery {
-        Delivery::Stream => {
-            let form = StreamForm { protocol, usage_chunk: parsed.usage_chunk, wish };
-            open_stream::open(models, runner, &entry, spec, form).await
-        }
-        Delivery::Background => {
-            let job = Job { spec: PlanSpec::Chat(spec), wish, identity, readback: Readback::Promised, webhook: None };
-            responses::begin(runner, job).await
-        }
-        Delivery::Whole => {
-            let job = Job { spec: PlanSpec::Chat(spec), wish, identity, readback: Readback::Unpromised, webhook: None };
-            whole(protocol, runner, &entry, job, alias.as_ref()).await
-        }
+    if parsed.delivery == Delivery::Stream {
+        let form = StreamForm { protocol, usage_chunk: parsed.usage_chunk, wish };
+        return open_stream::open(models, runner, &entry, spec, form).await;
+    }
+    let job = job_of(&entry, spec, wish, identity);
+    if background {
+        responses::begin(runner, job).await
+    } else {
+        whole(protocol, runner, &entry, job, alias.as_ref()).await
+    }
+}
+
+/// A chat whose model is a template.
+async fn of_template(
+    protocol: &'static Protocol,
+    models: &Models,
+    runner: &Runner,
+    entry: &Entry,
+    (identity, parsed): (Option<Identity>, parse::ProtocolRequest),
+) -> Result<Response, Problem> {
+    if parsed.program.is_some() {
+        return Err(Problem::invalid(
+            "model",
+            "is a template and cannot be combined with a directive that names a mode",
+        ));
+    }
+    if parsed.previous_response.is_some() {
+        return Err(Problem::invalid("previous_response_id", "cannot be combined with a template"));
+    }
+    let chat = TemplateChat {
+        protocol,
+        model: parsed.model.unwrap_or_default(),
+        model_param: "model",
+        ask: parsed.ask,
+        delivery: parsed.delivery,
+        usage_chunk: parsed.usage_chunk,
+        identity,
+    };
+    template_chat::answer(models, runner, entry, chat).await
+}
+
+fn job_of(entry: &Entry, spec: ChatSpec, wish: DurabilityWish, identity: Option<Identity>) -> Job {
+    Job {
+        wish,
+        identity,
+        readback: if spec.background { Readback::Promised } else { Readback::Unpromised },
+        spec: PlanSpec::Chat(spec),
+        webhook: None,
+        unfinished_max: entry.caller.unfinished_runs_max,
     }
 }
 

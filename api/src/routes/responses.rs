@@ -11,7 +11,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use serde::Deserialize;
-use tokenhub_domain::{ChatSpec, Dialect, DurabilityMark, PlanSpec, RunId, RunStatus, TenantId, UnixMicros};
+use tokenhub_domain::{ChatSpec, Dialect, DurabilityMark, PlanSpec, RunId, RunStatus, TenantId, UnixMicros, Urgency};
 use tokenhub_store::RunRow;
 
 use crate::{
@@ -32,7 +32,9 @@ pub(super) struct Reading {
 }
 
 /// Accepts a response that nobody waits for and says how it stands.
-pub(super) async fn begin(runner: &Runner, job: Job) -> Result<Response, Problem> {
+pub(super) async fn begin(runner: &Runner, mut job: Job) -> Result<Response, Problem> {
+    let share = &mut job.spec.base_mut().run.share;
+    *share = share.at_most(Urgency::Background);
     let tenant = job.spec.base().run.tenant.clone();
     let request = job.spec.base().original.as_inline().unwrap_or_default().to_owned();
     let (run_id, mark) = runner.dispatcher.launch(job).await?;
@@ -148,7 +150,7 @@ async fn respond(
     mark: Option<DurabilityMark>,
 ) -> Result<Response, Problem> {
     let outcome = match dispatch::outcome_of(row)? {
-        Some(outcome) => Some(runner.dispatcher.inline(outcome).await?),
+        Some(outcome) => Some(runner.dispatcher.inline(&row.tenant, outcome).await?),
         None => None,
     };
     // An answer repeats nothing of its request.

@@ -10,8 +10,7 @@ use axum::{
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use tokenhub_domain::{
-    Candidate, Catalogue, Model, ModelChoice, Policy, RoutingProfile, RunId, SelectRequest, ShortlistWish, TenantId,
-    limits,
+    Candidate, Catalogue, Model, ModelChoice, Policy, RoutingProfile, RunId, SelectRequest, ShortlistWish, limits,
 };
 use tokenhub_routing::{Asker, Bucket, Decision, Extent, Replayed, Signal, Situation, Temperature};
 use tokenhub_store::StoreError;
@@ -52,7 +51,7 @@ async fn simulated(admin: &Admin, models: &Models, request: Request) -> Result<V
     let policy = Policy { profile, max_budget, ..asked.policy.clone() };
     let choice = choice(&catalogue, &asked)?;
     let alias = choice.as_ref().and_then(|choice| choice.alias.clone());
-    let wish = ShortlistWish { profile, model: choice, min_weight: 0, needs: asked.needs };
+    let wish = ShortlistWish { profile, model: choice, min_weight: 0, needs: asked.needs, apart_from: None };
     let select = SelectRequest {
         wishes: Vec::new(),
         estimated_input_tokens: asked.input_tokens,
@@ -94,10 +93,15 @@ async fn replayed(
         tracing::error!(error = &error as &dyn std::error::Error, "the latest requests could not be read");
         Problem::StoreAway
     };
-    let (store, tenant) = (&admin.world.store, TenantId::default_tenant());
-    let lines = store.request_log().list(&tenant, None, last).await.map_err(away)?;
+    let store = &admin.world.store;
+    let mut lines = Vec::new();
+    for tenant in store.tenants().await.map_err(away)? {
+        lines.extend(store.request_log().list(&tenant, None, last).await.map_err(away)?);
+    }
+    lines.sort_by_key(|line| std::cmp::Reverse(line.created_at));
+    lines.truncate(usize::try_from(last).unwrap_or(usize::MAX));
     let runs: Vec<RunId> = lines.iter().map(|line| line.run.run_id.clone()).collect();
-    let kept = store.decisions().of_runs(&tenant, &runs).await.map_err(away)?;
+    let kept = store.decisions().of_runs(&runs).await.map_err(away)?;
     let situation = Situation { temperature: Temperature::GREEDY, ..*situation };
     let mut sums = Replayed::default();
     for body in kept.values() {

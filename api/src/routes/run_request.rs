@@ -1,9 +1,9 @@
 //! From a parsed request to a specification: models looked up, defaults filled in.
 
 use tokenhub_domain::{
-    Bounds, Capability, Catalogue, Dialect, DurabilityWish, ErrorClass, EventKeeping, ModelChoice, Operation, Policy,
-    PromptPrefix, ProviderFailure, RunContext, RunId, RunKind, SelectRequest, ShortlistWish, SpecBase, StopReason,
-    Text, limits,
+    Bounds, Capability, Catalogue, Dialect, DurabilityWish, ErrorClass, EventKeeping, Labels, ModelChoice, Operation,
+    Policy, PromptPrefix, ProviderFailure, RunContext, RunId, RunKind, SelectRequest, ShortlistWish, SpecBase,
+    StopReason, Text, limits,
 };
 use tokenhub_routing::{Asker, Ranking, Signals, Situation, Temperature};
 
@@ -55,6 +55,8 @@ pub(super) fn base(
             request_id: entry.request_id.clone(),
             config_version: models.world.catalogue.load().version,
             events: EventKeeping::None,
+            labels: Labels::default(),
+            share: entry.caller.share,
         },
         dialect: protocol.dialect,
         operation: Operation::Chat,
@@ -128,6 +130,7 @@ pub(super) fn named_model(
         model: Some(choice.clone()),
         min_weight: naming.min_weight,
         needs: naming.needs.to_vec(),
+        apart_from: None,
     };
     let signals = Signals::default();
     let situation = Situation { catalogue, signals: &signals, temperature: Temperature::GREEDY, seed: 0, warm: &[] };

@@ -1,4 +1,5 @@
 //! `/admin/v1/webhooks/deliveries`: which webhooks are on their way, which were given up, and the way to send one again.
+//! Those of every tenant.
 
 use axum::{
     Json, Router,
@@ -9,7 +10,7 @@ use axum::{
 };
 use serde::Deserialize;
 use serde_json::{Value, json};
-use tokenhub_domain::{DeliveryId, TenantId};
+use tokenhub_domain::DeliveryId;
 use tokenhub_store::{DeliveryRow, DeliveryState, Redelivery, StoreError, WebhookDeliveries};
 
 use crate::{
@@ -69,7 +70,7 @@ async fn listed(
     };
     let after = listing.after.filter(|id| !id.is_empty()).map(DeliveryId::new);
     // One more than asked for tells whether there are more.
-    let rows = deliveries(admin).page(&tenant(), state, after.as_ref(), limit + 1).await;
+    let rows = deliveries(admin).page(state, after.as_ref(), limit + 1).await;
     let mut rows = rows.map_err(|error| away(&error))?;
     let has_more = rows.len() as u64 > limit;
     rows.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
@@ -91,7 +92,7 @@ async fn redeliver(State(admin): State<Admin>, Path(id): Path<String>, headers: 
     let redelivered = async {
         admin.token.load().check(&headers)?;
         let delivery = DeliveryId::new(id.clone());
-        match deliveries(&admin).redeliver(&tenant(), &delivery, webhooks::now()).await.map_err(|error| away(&error))? {
+        match deliveries(&admin).redeliver(&delivery, webhooks::now()).await.map_err(|error| away(&error))? {
             Redelivery::Due => {}
             Redelivery::TooEarly => return Err(Problem::DeliveryTooEarly { id }),
             Redelivery::Unknown => return Err(Problem::NoSuchDelivery { id }),
@@ -103,16 +104,12 @@ async fn redeliver(State(admin): State<Admin>, Path(id): Path<String>, headers: 
 }
 
 async fn find(admin: &Admin, id: String) -> Result<DeliveryRow, Problem> {
-    let row = deliveries(admin).get(&tenant(), &DeliveryId::new(id.clone())).await.map_err(|error| away(&error))?;
+    let row = deliveries(admin).get(&DeliveryId::new(id.clone())).await.map_err(|error| away(&error))?;
     row.ok_or(Problem::NoSuchDelivery { id })
 }
 
 fn deliveries(admin: &Admin) -> WebhookDeliveries {
     admin.world.store.webhook_deliveries()
-}
-
-fn tenant() -> TenantId {
-    TenantId::default_tenant()
 }
 
 fn away(error: &StoreError) -> Problem {
@@ -123,6 +120,7 @@ fn away(error: &StoreError) -> Problem {
 fn shown(row: &DeliveryRow) -> Value {
     json!({
         "id": row.id,
+        "tenant": row.tenant,
         "run_id": row.run_id,
         "url": row.url,
         "events": row.events.iter().map(|event| event.as_str()).collect::<Vec<_>>(),

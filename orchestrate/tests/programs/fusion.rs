@@ -20,6 +20,8 @@ fn fuse(min_success: u32) -> PlanSpec {
         writer_model: Some("a".into()),
         min_weight: 0,
         judge_min_weight: 0,
+        grace_ms: None,
+        models: Vec::new(),
     })
 }
 

@@ -3,9 +3,12 @@
 #![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
 mod approvals;
+mod checks;
+mod class_table;
 mod early_stop;
 mod failures;
 mod fusion;
+mod grace;
 mod judges;
 mod majority;
 mod orders;
@@ -16,4 +19,5 @@ mod script;
 mod sendable;
 mod specs;
 mod stages;
+mod steering;
 mod triad;

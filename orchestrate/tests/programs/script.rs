@@ -4,7 +4,7 @@
 use std::{
     cell::RefCell,
     collections::{BTreeMap, VecDeque},
-    future::Future,
+    future::{Future, poll_fn},
     pin::{Pin, pin},
     rc::Rc,
     task::{Context, Poll, Waker},
@@ -13,10 +13,11 @@ use std::{
 use tokenhub_domain::{
     ApprovalRequest, ApprovalStanding, Candidate, ClassifyRequest, Deployment, ErrorClass, FinishRequest, Mismatch,
     NanoDollars, NextMove, Outcome, PlanSpec, ProviderFailure, Reply, SelectRequest, Selection, SendOutcome,
-    SendRequest, Shortlist, ShortlistWish, StepError, Text, TokenUsage, UnixMicros,
+    SendRequest, Shortlist, ShortlistWish, Steering, StepError, Text, TokenUsage, UnixMicros, Verdict, VerifyRequest,
 };
 use tokenhub_orchestrate::{Finished, Steps, resume, run};
 
+use crate::class_table::class_table;
 pub(crate) use crate::specs::{adversarial, best_of_n, chat, refine, vote};
 
 pub(crate) const RUN_ID: &str = "plan_0190a1b2";
@@ -33,6 +34,8 @@ pub(crate) enum Play {
     SaysAfter(u64, &'static str),
     /// A text that does not match the schema, and why.
     Misses(&'static str, &'static str),
+    /// A text in which the pattern is not found.
+    Lacks(&'static str),
     Fails(ErrorClass),
     FailsWithHint(ErrorClass, u64),
     Breaks(StepError),
@@ -46,12 +49,22 @@ pub(crate) struct World {
     pub(crate) classify: fn(&ClassifyRequest) -> Result<NextMove, StepError>,
     pub(crate) record_error: Option<StepError>,
     pub(crate) approvals: VecDeque<Result<ApprovalStanding, StepError>>,
+    /// What a verifier says, by the text that it is asked about; without a line it does not accept.
+    pub(crate) verdicts: BTreeMap<&'static str, Result<Verdict, StepError>>,
+    pub(crate) verified: Vec<VerifyRequest>,
     pub(crate) commands: Vec<String>,
     pub(crate) sends: Vec<SendRequest>,
     pub(crate) classified: Vec<ClassifyRequest>,
     pub(crate) recorded: Vec<Outcome>,
     pub(crate) wishes: Vec<ShortlistWish>,
     pub(crate) now_ms: u64,
+    pub(crate) steering: Steering,
+    /// What is asked of the run once so many steps have ended.
+    pub(crate) steer_after: Option<(usize, Steering)>,
+    /// Steps that have ended, by their labels.
+    pub(crate) ended: Vec<String>,
+    /// Calls that were made, and steps that had ended, when something was asked.
+    pub(crate) before: Option<(usize, Vec<String>)>,
     pending: Vec<Pending>,
     next_ticket: u64,
     next_group: u64,
@@ -104,12 +117,18 @@ impl Scripted {
                 classify: |request| Ok(class_table(request)),
                 record_error: None,
                 approvals: VecDeque::new(),
+                verdicts: BTreeMap::new(),
+                verified: Vec::new(),
                 commands: Vec::new(),
                 sends: Vec::new(),
                 classified: Vec::new(),
                 recorded: Vec::new(),
                 wishes: Vec::new(),
                 now_ms: 1_000_000,
+                steering: Steering::default(),
+                steer_after: None,
+                ended: Vec::new(),
+                before: None,
                 pending: Vec::new(),
                 next_ticket: 0,
                 next_group: 0,
@@ -137,11 +156,18 @@ impl Scripted {
                 return finished;
             }
             let mut world = self.0.borrow_mut();
+            if world.steer_after.is_some_and(|(after, _)| after <= world.ended.len()) {
+                let asked = world.steer_after.take().map(|(_, asked)| asked).unwrap_or_default();
+                world.steering = world.steering.and(asked);
+                world.before = Some((world.sends.len(), world.ended.clone()));
+                continue;
+            }
             let rank = |step: &Pending| order.iter().position(|label| *label == step.label).unwrap_or(order.len());
             let next = world.pending.iter_mut().filter(|step| !step.ready).min_by_key(|step| rank(step));
             let next = next.expect("the program waits for nothing");
             next.ready = true;
-            let advance_ms = next.advance_ms;
+            let (label, advance_ms) = (next.label.clone(), next.advance_ms);
+            world.ended.push(label);
             world.now_ms += advance_ms;
         }
     }
@@ -184,7 +210,7 @@ impl World {
             .filter(|it| wish.model.as_ref().is_none_or(|named| it.deployment.model == named.target.model))
             .collect();
         let skipped = if candidates.is_empty() { vec!["x: disabled".to_owned()] } else { Vec::new() };
-        Shortlist { candidates, skipped }
+        Shortlist { candidates, skipped, ..Shortlist::default() }
     }
 
     fn next_play(&mut self, step: &str) -> Play {
@@ -214,7 +240,8 @@ impl Steps for Scripted {
             world.sends.push(request.clone());
             world.next_play(&step)
         };
-        let failed = |failure| Ok(SendOutcome::Failed { failure, duplicate_calls: 0, latency_ms: LATENCY_MS });
+        let failed =
+            |failure| Ok(SendOutcome::Failed { failure, duplicate_calls: 0, latency_ms: LATENCY_MS, wasted_tokens: 0 });
         let (advance_ms, result) = match play {
             Play::Says(text) => (LATENCY_MS, Ok(SendOutcome::Answered(reply(&step, text.into())))),
             Play::SaysText(text) => (LATENCY_MS, Ok(SendOutcome::Answered(reply(&step, text)))),
@@ -222,6 +249,9 @@ impl Steps for Scripted {
             Play::Misses(text, violations) => {
                 let mismatch = Some(Mismatch { text: text.into(), violations: violations.to_owned() });
                 (LATENCY_MS, Ok(SendOutcome::Answered(Reply { mismatch, ..reply(&step, text.into()) })))
+            }
+            Play::Lacks(text) => {
+                (LATENCY_MS, Ok(SendOutcome::Answered(Reply { lacks_pattern: true, ..reply(&step, text.into()) })))
             }
             Play::Fails(class) => (LATENCY_MS, failed(ProviderFailure::of(class, format!("{class:?} in {step}")))),
             Play::FailsWithHint(class, hint_ms) => (
@@ -241,6 +271,17 @@ impl Steps for Scripted {
         };
         let label = request.step.to_string();
         self.request(format!("classify {request:?}"), &label, 0, result)
+    }
+
+    fn verify(&self, request: VerifyRequest) -> impl Future<Output = Result<Verdict, StepError>> {
+        let result = {
+            let mut world = self.0.borrow_mut();
+            world.verified.push(request.clone());
+            let said = request.answer.as_inline().and_then(|text| world.verdicts.get(text).cloned());
+            said.unwrap_or_else(|| Ok(Verdict::rejected("not good enough".to_owned())))
+        };
+        let label = format!("check {}", request.step);
+        self.request(format!("verify {request:?}"), &label, LATENCY_MS, result)
     }
 
     fn record(&self, request: FinishRequest) -> impl Future<Output = Result<(), StepError>> {
@@ -263,6 +304,15 @@ impl Steps for Scripted {
 
     fn sleep(&self, millis: u64) -> impl Future<Output = Result<(), StepError>> {
         self.request(format!("sleep {millis}"), "sleep", millis, Ok(()))
+    }
+
+    fn steering(&self) -> Steering {
+        self.0.borrow().steering
+    }
+
+    fn steered(&self, known: Steering) -> impl Future<Output = ()> {
+        let world = Rc::clone(&self.0);
+        poll_fn(move |_| if world.borrow().steering == known { Poll::Pending } else { Poll::Ready(()) })
     }
 
     fn now(&self) -> UnixMicros {
@@ -289,35 +339,6 @@ impl Steps for Scripted {
     }
 }
 
-/// A class table small enough to see through: transient failures are tried three times, a rate limit waits for its hint.
-fn class_table(request: &ClassifyRequest) -> NextMove {
-    let next =
-        || request.untried.first().map_or(NextMove::Stop, |it| NextMove::Next { deployment: it.deployment.clone() });
-    let delay_ms = request.failure.retry_after_ms.unwrap_or(500);
-    match request.failure.class {
-        ErrorClass::ServerError | ErrorClass::RateLimited | ErrorClass::Overloaded | ErrorClass::Transport
-            if request.tries < 3 && delay_ms < request.time_left_ms =>
-        {
-            NextMove::Retry { delay_ms }
-        }
-        ErrorClass::ContextTooLong if request.tries == 1 => NextMove::Shrink { max_output_tokens: 100 },
-        ErrorClass::BadRequest | ErrorClass::ContentFiltered | ErrorClass::Cancelled => NextMove::Stop,
-        ErrorClass::RateLimited
-        | ErrorClass::QuotaExhausted
-        | ErrorClass::Overloaded
-        | ErrorClass::ServerError
-        | ErrorClass::Transport
-        | ErrorClass::StreamBroken
-        | ErrorClass::FirstTokenTimeout
-        | ErrorClass::StepDeadline
-        | ErrorClass::AuthFailed
-        | ErrorClass::ContextTooLong
-        | ErrorClass::BadOutput
-        | ErrorClass::ResultTooLarge
-        | ErrorClass::BudgetExhausted => next(),
-    }
-}
-
 fn reply(step: &str, content: Text) -> Reply {
     Reply {
         attempt: format!("att_{step}").as_str().into(),
@@ -329,6 +350,8 @@ fn reply(step: &str, content: Text) -> Reply {
         duplicate_calls: 0,
         losses: Vec::new(),
         mismatch: None,
+        lacks_pattern: false,
+        wasted_tokens: 0,
         is_kept: false,
     }
 }

@@ -4,7 +4,7 @@ use std::future::{Future, ready};
 
 use tokenhub_domain::{
     ApprovalRequest, ApprovalStanding, ClassifyRequest, FinishRequest, NextMove, PlanSpec, SelectRequest, Selection,
-    SendOutcome, SendRequest, StepError, UnixMicros,
+    SendOutcome, SendRequest, Steering, StepError, UnixMicros, Verdict, VerifyRequest,
 };
 use tokenhub_orchestrate::{Steps, run};
 
@@ -26,6 +26,9 @@ impl Steps for Away {
     fn classify(&self, _request: ClassifyRequest) -> impl Future<Output = Result<NextMove, StepError>> {
         ready(Err(StepError::TimedOut))
     }
+    fn verify(&self, _request: VerifyRequest) -> impl Future<Output = Result<Verdict, StepError>> {
+        ready(Err(StepError::TimedOut))
+    }
     fn record(&self, _request: FinishRequest) -> impl Future<Output = Result<(), StepError>> {
         ready(Err(StepError::TimedOut))
     }
@@ -37,6 +40,12 @@ impl Steps for Away {
     }
     fn sleep(&self, _millis: u64) -> impl Future<Output = Result<(), StepError>> {
         ready(Err(StepError::TimedOut))
+    }
+    fn steering(&self) -> Steering {
+        Steering::default()
+    }
+    fn steered(&self, _known: Steering) -> impl Future<Output = ()> {
+        ready(())
     }
     fn now(&self) -> UnixMicros {
         UnixMicros(0)

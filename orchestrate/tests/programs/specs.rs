@@ -18,6 +18,8 @@ pub(crate) fn base(kind: RunKind) -> SpecBase {
             request_id: "req_1".into(),
             config_version: 1,
             events: tokenhub_domain::EventKeeping::None,
+            labels: tokenhub_domain::Labels::default(),
+            share: tokenhub_domain::Share::default(),
         },
         dialect: tokenhub_domain::Dialect::Chat,
         forwarded: Vec::new(),
@@ -51,6 +53,7 @@ pub(crate) fn adversarial(rounds: u32) -> AdversarialSpec {
         primary_min_weight: 0,
         review_min_weight: 0,
         return_plan_only: false,
+        check: None,
     }
 }
 
@@ -65,11 +68,15 @@ pub(crate) fn vote(voters: u32) -> VoteSpec {
         judge_votes: false,
         parallelism: None,
         stop: StopRule::All,
+        check: None,
+        min_success: None,
+        grace_ms: None,
+        models: Vec::new(),
     }
 }
 
 pub(crate) fn refine(rounds: u32) -> RefineSpec {
-    RefineSpec { base: base(RunKind::Refine), rounds, primary_model: None, primary_min_weight: 0 }
+    RefineSpec { base: base(RunKind::Refine), rounds, primary_model: None, primary_min_weight: 0, check: None }
 }
 
 pub(crate) fn best_of_n(candidates: u32) -> BestOfNSpec {
@@ -81,5 +88,8 @@ pub(crate) fn best_of_n(candidates: u32) -> BestOfNSpec {
         primary_min_weight: 0,
         judge_min_weight: 0,
         method: tokenhub_domain::RankMethod::Scored,
+        parallelism: None,
+        check: None,
+        models: Vec::new(),
     }
 }

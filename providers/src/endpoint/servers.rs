@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use reqwest::Url;
-use tokenhub_domain::Dialect;
+use tokenhub_domain::{Dialect, ProviderResponseId};
 
 use crate::base_url::{LinkLocal, normalise_base_url};
 use crate::error::BaseUrlError;
@@ -51,6 +51,16 @@ impl Server {
         }
     }
 
+    /// Where a response in the background is found.
+    pub(super) fn response_url(&self, response: &ProviderResponseId) -> Url {
+        below(self.responses.clone(), &[response.as_str()])
+    }
+
+    /// Where it is withdrawn.
+    pub(super) fn withdrawal_url(&self, response: &ProviderResponseId) -> Url {
+        below(self.responses.clone(), &[response.as_str(), "cancel"])
+    }
+
     /// Where texts become vectors.
     pub(super) fn embeddings_url(&self) -> Url {
         self.embeddings.clone()
@@ -71,6 +81,14 @@ impl Server {
     fn is_out(&self, now: Instant) -> bool {
         self.out_until.lock().unwrap_or_else(PoisonError::into_inner).is_some_and(|until| now < until)
     }
+}
+
+/// Every segment is escaped: an id comes from outside.
+fn below(mut url: Url, segments: &[&str]) -> Url {
+    if let Ok(mut path) = url.path_segments_mut() {
+        path.extend(segments);
+    }
+    url
 }
 
 /// Some compatible providers have their own version in the path, and nothing behind it.
@@ -118,6 +136,16 @@ mod tests {
 
     fn chat_url(root: &str) -> String {
         Server::new(root, LinkLocal::Refused).unwrap().chat_url(Dialect::Chat).to_string()
+    }
+
+    #[test]
+    fn a_response_is_one_segment_of_its_path_whatever_its_id_holds() {
+        let server = Server::new("https://h.example/v1", LinkLocal::Refused).unwrap();
+        let urls =
+            |id: &str| (server.response_url(&id.into()).to_string(), server.withdrawal_url(&id.into()).to_string());
+        let root = "https://h.example/v1/responses";
+        assert_eq!(urls("resp_1"), (format!("{root}/resp_1"), format!("{root}/resp_1/cancel")));
+        assert_eq!(urls("a/b?c").0, format!("{root}/a%2Fb%3Fc"));
     }
 
     #[test]

@@ -63,6 +63,13 @@ pub(crate) fn in_foreground(body: &str) -> Result<Cow<'_, str>, NotAnObject> {
     patch(body, &fields, &[Edit { field: "background", json: "false".to_owned() }]).map(Cow::Owned)
 }
 
+/// A body of the Responses protocol whose answer is fetched later: it has to be kept until then.
+pub(crate) fn in_background(body: &str) -> Result<String, NotAnObject> {
+    let fields = RawFields::read(body).map_err(|_| NotAnObject)?;
+    let set = |field| Edit { field, json: "true".to_owned() };
+    patch(body, &fields, &[set("background"), set("store")])
+}
+
 /// The body with its model set and nothing else.
 pub(crate) fn with_model(body: &str, model: &ModelId) -> Result<String, NotAnObject> {
     let fields = RawFields::read(body).map_err(|_| NotAnObject)?;

@@ -20,7 +20,7 @@ fn candidate(deployment: Deployment) -> Candidate {
 }
 
 fn list(deployments: &[Deployment]) -> Shortlist {
-    Shortlist { candidates: deployments.iter().cloned().map(candidate).collect(), skipped: Vec::new() }
+    Shortlist { candidates: deployments.iter().cloned().map(candidate).collect(), ..Shortlist::default() }
 }
 
 fn left(cooldowns: &Cooldowns, deployments: &[Deployment], millis: u64) -> Vec<String> {

@@ -18,7 +18,7 @@ fn catalogue() -> Catalogue {
 
 fn decided(catalogue: &Catalogue, signals: &Signals, profile: RoutingProfile) -> Decision {
     let situation = Situation { catalogue, signals, temperature: Temperature::GREEDY, seed: 3, warm: &[] };
-    let wish = ShortlistWish { profile, model: None, min_weight: 0, needs: Vec::new() };
+    let wish = ShortlistWish { profile, model: None, min_weight: 0, needs: Vec::new(), apart_from: None };
     let request = SelectRequest {
         wishes: Vec::new(),
         estimated_input_tokens: 1_000_000,

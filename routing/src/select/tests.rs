@@ -27,7 +27,7 @@ fn request() -> SelectRequest {
 }
 
 fn wish(profile: RoutingProfile) -> ShortlistWish {
-    ShortlistWish { profile, model: None, min_weight: 0, needs: Vec::new() }
+    ShortlistWish { profile, model: None, min_weight: 0, needs: Vec::new(), apart_from: None }
 }
 
 /// With no signals, greedily.
@@ -267,7 +267,7 @@ proptest! {
         let policy = Policy { max_budget: budget.map(NanoDollars), min_weight: floor, ..Policy::default() };
         let request =
             SelectRequest { wishes: Vec::new(), estimated_input_tokens: input, estimated_output_tokens: output, policy, prefix: None };
-        let wish = ShortlistWish { profile, model: choice, min_weight: 0, needs };
+        let wish = ShortlistWish { profile, model: choice, min_weight: 0, needs, apart_from: None };
         let temperature = Temperature::new(temperature);
         let list = with(&all, &signals, temperature, seed, &wish, &request);
         for candidate in &list.candidates {

@@ -1,4 +1,5 @@
-//! Table `budgets`: what the calls of a bounded run have used, or may still use at most.
+//! Table `budgets`: what the calls of a bounded run have used, or may still use at most, and what it was given beyond its
+//! own limits.
 
 use sea_orm::entity::prelude::*;
 
@@ -11,6 +12,9 @@ pub(crate) struct Model {
     pub(crate) calls: i64,
     pub(crate) tokens: i64,
     pub(crate) cost: i64,
+    pub(crate) more_calls: i64,
+    pub(crate) more_tokens: i64,
+    pub(crate) more_cost: i64,
     pub(crate) updated_at: i64,
 }
 

@@ -17,6 +17,7 @@ pub(crate) struct Model {
     pub(crate) lease_until: i64,
     pub(crate) attempt_id: Option<String>,
     pub(crate) outcome_json: Option<String>,
+    pub(crate) background_json: Option<String>,
     pub(crate) created_at: i64,
     pub(crate) completed_at: Option<i64>,
 }

@@ -14,7 +14,7 @@ use tokenhub_domain::{AttemptId, InstanceId, PriceSource};
 use super::record::{AttemptFailure, AttemptOpen, Ending, Settlement, SpoolRecord};
 use crate::{
     LedgerState, Store, StoreError, bulk,
-    columns::{name_of, stored, without_nul},
+    columns::{name_of, stored, tags_column, without_nul},
     decisions,
     entities::ledger::{self, Column},
     request_log,
@@ -156,6 +156,7 @@ fn open_row(instance: &InstanceId, attempt: &AttemptId, open: &AttemptOpen) -> l
         request_id: open.request_id.to_string(),
         principal: open.principal.to_string(),
         api_key_id: open.api_key_id.to_string(),
+        tags: tags_column(&open.tags),
         config_version: stored(open.config_version),
         instance_id: instance.to_string(),
         step: open.step.to_string(),

@@ -119,6 +119,7 @@ mod tests {
             api_key_id: "key".into(),
             request_id: "req_1".into(),
             config_version: 1,
+            tags: tokenhub_domain::Tags::default(),
             estimated_cost: NanoDollars::default(),
             at: UnixMicros(1),
         }

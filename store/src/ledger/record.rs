@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::{DecisionRow, RequestLogRow};
 use tokenhub_domain::{
     ApiKeyId, AttemptId, ErrorClass, ModelId, NanoDollars, PricePerMillion, PriceSource, PrincipalId, ProviderId,
-    RequestId, Role, RunId, StepId, StepKey, TenantId, UnixMicros,
+    RequestId, Role, RunId, StepId, StepKey, Tags, TenantId, UnixMicros,
 };
 
 /// What is known before a provider call.
@@ -37,6 +37,9 @@ pub struct AttemptOpen {
     pub request_id: RequestId,
     /// The catalogue version.
     pub config_version: u64,
+    /// What its caller finds the run by.
+    #[serde(default, skip_serializing_if = "Tags::is_empty")]
+    pub tags: Tags,
     /// What it is expected to cost.
     pub estimated_cost: NanoDollars,
     /// The time.

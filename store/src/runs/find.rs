@@ -1,16 +1,16 @@
 //! Runs that are looked for by something else than their id.
 
 use sea_orm::{
-    ColumnTrait, ConnectionTrait, EntityTrait, ExprTrait, QueryFilter, QueryOrder, QuerySelect,
-    sea_query::{Condition, Expr, Query},
+    ColumnTrait, ConnectionTrait, EntityTrait, ExprTrait, PaginatorTrait, QueryFilter, QueryOrder, QuerySelect,
+    sea_query::{Condition, Expr, Query, SelectStatement},
 };
-use tokenhub_domain::{ApprovalState, PrincipalId, TenantId, UnixMicros};
+use tokenhub_domain::{ApprovalState, PrincipalId, RunId, TenantId, UnixMicros};
 
 use super::{RunRow, WHAT, WantedRuns, is_open};
 use crate::{
     Store, StoreError,
     entities::{
-        approvals,
+        approvals, run_tags,
         runs::{self, Column},
     },
 };
@@ -28,6 +28,25 @@ pub(super) async fn of_scope<C: ConnectionTrait>(
         .await
         .map_err(StoreError::reading(WHAT))?;
     row.map(RunRow::from_model).transpose()
+}
+
+/// One run, whoever it belongs to.
+pub(super) async fn of_any_tenant<C: ConnectionTrait>(
+    connection: &C,
+    run_id: &RunId,
+) -> Result<Option<RunRow>, StoreError> {
+    let row = runs::Entity::find_by_id(run_id.to_string()).one(connection).await.map_err(StoreError::reading(WHAT))?;
+    row.map(RunRow::from_model).transpose()
+}
+
+/// How many runs of a tenant have not ended.
+pub(super) async fn unfinished_of<C: ConnectionTrait>(connection: &C, tenant: &TenantId) -> Result<u64, StoreError> {
+    runs::Entity::find()
+        .filter(is_open())
+        .filter(Column::Tenant.eq(tenant.as_str()))
+        .count(connection)
+        .await
+        .map_err(StoreError::reading(WHAT))
 }
 
 /// Which unfinished runs are looked for.
@@ -85,11 +104,20 @@ pub(super) async fn unfinished(
     Ok(readable.collect())
 }
 
+fn tagged(tenant: &TenantId, tag: &str) -> SelectStatement {
+    Query::select()
+        .column(run_tags::Column::RunId)
+        .from(run_tags::Entity)
+        .and_where(run_tags::Column::Tenant.eq(tenant.as_str()))
+        .and_where(run_tags::Column::Tag.eq(tag))
+        .to_owned()
+}
+
 /// At most `limit` runs of one asker, newest first, older than `after`.
 pub(super) async fn page(
     store: &Store,
     (tenant, principal): (&TenantId, &PrincipalId),
-    wanted: WantedRuns,
+    wanted: WantedRuns<'_>,
     after: Option<&RunRow>,
     limit: u64,
 ) -> Result<Vec<RunRow>, StoreError> {
@@ -101,6 +129,12 @@ pub(super) async fn page(
     }
     if let Some(status) = wanted.status {
         query = query.filter(Column::Status.eq(status.as_str()));
+    }
+    if let Some(template) = wanted.template {
+        query = query.filter(Column::Template.eq(template.as_str()));
+    }
+    if let Some(tag) = wanted.tag {
+        query = query.filter(Column::RunId.in_subquery(tagged(tenant, tag)));
     }
     if let Some(after) = after {
         let same_moment = Column::CreatedAt.eq(after.created_at.0).and(Column::RunId.lt(after.run_id.as_str()));

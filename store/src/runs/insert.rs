@@ -8,14 +8,18 @@ use sea_orm::{
     sea_query::{Expr, OnConflict},
 };
 use tokenhub_domain::{
-    ApiKeyId, PrincipalId, RequestId, RunId, RunKind, RunStatus, TenantId, UnixMicros, Webhook, WorkflowId,
+    ApiKeyId, Labels, PrincipalId, RequestId, RunId, RunKind, RunStatus, Tags, TenantId, UnixMicros, Webhook,
+    WorkflowId,
 };
 
 use super::{RunRow, WHAT, find, read};
 use crate::{
     NewEvent, Store, StoreError,
-    columns::stored,
-    entities::runs::{self, Column},
+    columns::{stored, tags_column},
+    entities::{
+        run_tags,
+        runs::{self, Column},
+    },
     plan_events,
     webhook_deliveries::insert_waiting,
 };
@@ -55,6 +59,8 @@ pub struct NewRun {
     pub workflow_id: Option<WorkflowId>,
     /// The catalogue version.
     pub config_version: u64,
+    /// What its caller finds it by.
+    pub labels: Labels,
     /// Who is told when it has ended.
     pub webhook: Option<Webhook>,
     /// The time.
@@ -99,7 +105,7 @@ pub(super) async fn insert(store: &Store, run: &NewRun) -> Result<Inserted, Stor
 
 /// Adds the row, with what belongs to it or not at all. False: another row is in the way.
 async fn add(store: &Store, row: &runs::Model, run: &NewRun) -> Result<bool, StoreError> {
-    if run.first_event.is_none() && run.webhook.is_none() {
+    if run.first_event.is_none() && run.webhook.is_none() && run.labels.tags.is_empty() {
         return insert_unless_taken(store.writer(), row).await;
     }
     let transaction = store.begin(WHAT).await?;
@@ -108,11 +114,12 @@ async fn add(store: &Store, row: &runs::Model, run: &NewRun) -> Result<bool, Sto
     Ok(added)
 }
 
-/// The row, its first event and its webhook, as far as it has them.
+/// The row, its tags, its first event and its webhook, as far as it has them.
 async fn insert_whole<C: ConnectionTrait>(connection: &C, row: &runs::Model, run: &NewRun) -> Result<bool, StoreError> {
     if !insert_unless_taken(connection, row).await? {
         return Ok(false);
     }
+    insert_tags(connection, row, &run.labels.tags).await?;
     if let Some(event) = &run.first_event {
         plan_events::write_first(connection, row, event).await?;
     }
@@ -129,6 +136,19 @@ async fn insert_unless_taken<C: ConnectionTrait>(connection: &C, row: &runs::Mod
         .await
         .map_err(StoreError::writing(WHAT))?;
     Ok(inserted > 0)
+}
+
+/// A row for each tag, by which a list finds the run.
+async fn insert_tags<C: ConnectionTrait>(connection: &C, row: &runs::Model, tags: &Tags) -> Result<(), StoreError> {
+    if tags.is_empty() {
+        return Ok(());
+    }
+    let rows = tags.words().map(|tag| run_tags::Model { tenant: row.tenant.clone(), tag, run_id: row.run_id.clone() });
+    run_tags::Entity::insert_many(rows.map(IntoActiveModel::into_active_model))
+        .exec_without_returning(connection)
+        .await
+        .map_err(StoreError::writing(WHAT))?;
+    Ok(())
 }
 
 /// The run that stands in the way of adding `run`.
@@ -168,12 +188,17 @@ fn to_model(run: &NewRun, generation: u32) -> runs::Model {
         Some(_) => format!("{id}:{generation}"),
         None => id.to_string(),
     });
+    let Labels { tags, template } = &run.labels;
     runs::Model {
         run_id: run.run_id.to_string(),
         tenant: run.tenant.to_string(),
         request_id: run.request_id.to_string(),
         principal: run.principal.to_string(),
         api_key_id: run.api_key_id.to_string(),
+        tags: tags_column(tags),
+        template: template.as_ref().map(|pin| pin.name.to_string()),
+        template_version: template.as_ref().map(|pin| stored(pin.version)),
+        template_hash: template.as_ref().map(|pin| pin.hash.0.clone()),
         config_version: stored(run.config_version),
         kind: run.kind.as_str().to_owned(),
         spec_json: run.spec_json.clone(),

@@ -1,8 +1,8 @@
 //! A run as it is stored, typed.
 
 use tokenhub_domain::{
-    ApiKeyId, DurabilityMark, ModelId, Owner, PrincipalId, RequestId, RunId, RunKind, RunStatus, StopReason, TenantId,
-    UnixMicros, Usage, WorkflowId,
+    ApiKeyId, ContentHash, DurabilityMark, Labels, ModelId, Owner, PrincipalId, RequestId, RunId, RunKind, RunStatus,
+    StopReason, Tags, TemplateName, TemplatePin, TenantId, UnixMicros, Usage, WorkflowId,
 };
 
 use crate::{
@@ -28,6 +28,8 @@ pub struct RunRow {
     pub request_id: RequestId,
     /// The catalogue version at the start.
     pub config_version: u64,
+    /// What its caller finds it by.
+    pub labels: Labels,
     /// The serialised `PlanSpec`.
     pub spec_json: String,
     /// The hash of its idempotency scope, while it is the current run of that scope.
@@ -83,6 +85,7 @@ impl RunRow {
             .ok_or_else(|| StoreError::Decode { column: "runs.kind", value: model.kind.clone() })?;
         Ok(Self {
             usage: super::usage_of(&model),
+            labels: labels_of(&model)?,
             stop_reason: named_if_set("runs.stop_reason", model.stop_reason.as_deref())?,
             durability: model.durability.as_deref().map(|mark| named("runs.durability", mark)).transpose()?,
             run_id: RunId::new(model.run_id),
@@ -110,4 +113,20 @@ impl RunRow {
             updated_at: UnixMicros(model.updated_at),
         })
     }
+}
+
+fn labels_of(model: &runs::Model) -> Result<Labels, StoreError> {
+    let tags = match &model.tags {
+        None => Tags::default(),
+        Some(json) => {
+            serde_json::from_str(json).map_err(|_| StoreError::Decode { column: "runs.tags", value: json.clone() })?
+        }
+    };
+    let pinned = model.template.as_ref().zip(model.template_version).zip(model.template_hash.as_ref());
+    let template = pinned.map(|((name, version), hash)| TemplatePin {
+        name: TemplateName::from(name.as_str()),
+        version: counted(version),
+        hash: ContentHash(hash.clone()),
+    });
+    Ok(Labels { tags, template })
 }

@@ -1,7 +1,7 @@
 //! Leases on steps, and the first answer.
 
-use tokenhub_domain::{AttemptId, Owner, RunId, StepId, StepKey, UnixMicros};
-use tokenhub_store::{Completed, Lease, LeaseRequest, Store, StoreError};
+use tokenhub_domain::{AttemptId, NanoDollars, Owner, RunId, StepId, StepKey, UnixMicros, Use};
+use tokenhub_store::{BackgroundCall, Completed, Lease, LeaseHeld, LeaseRequest, Store, StoreError};
 
 use crate::{
     databases::{Database, on_both_databases},
@@ -18,6 +18,7 @@ on_both_databases!(
     a_stored_answer_is_returned_instead_of_a_lease,
     the_first_answer_wins_whoever_holds_the_lease,
     an_answer_to_a_step_that_was_never_leased_is_refused,
+    the_response_that_a_try_waits_for_is_found_by_the_next_holder_and_written_by_the_holder_alone,
 );
 
 async fn lease(store: &Store, key: &StepKey, owner: &Owner, now: UnixMicros) -> Lease {
@@ -114,7 +115,8 @@ async fn the_first_answer_wins_whoever_holds_the_lease(database: Database) {
     lease(&store, &step_key(1), &process("slow"), NOW).await;
     lease(&store, &step_key(1), &process("second"), NOW.plus_millis(TTL_MS)).await;
     assert_eq!(complete(&store, &step_key(1), &process("slow"), r#""slow""#, "att_1").await, Completed::First);
-    assert_eq!(complete(&store, &step_key(1), &process("slow"), r#""slow""#, "att_1").await, Completed::First);
+    let again = complete(&store, &step_key(1), &process("slow"), r#""slow""#, "att_1").await;
+    assert!(matches!(again, Completed::Again(entry) if entry.attempt.as_str() == "att_1"));
     let Completed::AlreadyDone(kept) = complete(&store, &step_key(1), &process("second"), r#""x""#, "att_2").await
     else {
         panic!("the first answer was overwritten")
@@ -128,4 +130,31 @@ async fn an_answer_to_a_step_that_was_never_leased_is_refused(database: Database
     let answer =
         store.journal().complete(&tenant(), &step_key(1), &process("a"), "{}", &AttemptId::from("att_1"), NOW).await;
     assert!(matches!(answer, Err(StoreError::UnknownStep(_))));
+}
+
+async fn the_response_that_a_try_waits_for_is_found_by_the_next_holder_and_written_by_the_holder_alone(
+    database: Database,
+) {
+    let store = database.store().await;
+    let journal = store.journal();
+    let (tenant, key, first, second) = (tenant(), step_key(1), process("a"), process("b"));
+    let held = |owner, epoch| LeaseHeld { tenant: &tenant, key: &key, owner, epoch };
+    let call = |response: &str| BackgroundCall {
+        response: response.into(),
+        attempt: AttemptId::from("att_1"),
+        sent_at: NOW,
+        taken: Some(Use { calls: 1, tokens: 2, cost: NanoDollars(3) }),
+        reattached: 0,
+    };
+    lease(&store, &key, &first, NOW).await;
+    assert_eq!(journal.background_of(&tenant, &key).await.unwrap(), None);
+    assert!(journal.keep_background(held(&first, 1), &call("resp_1")).await.unwrap());
+    lease(&store, &key, &second, NOW.plus_millis(TTL_MS)).await;
+    assert_eq!(journal.background_of(&tenant, &key).await.unwrap(), Some(call("resp_1")));
+    let again = BackgroundCall { reattached: 1, ..call("resp_1") };
+    assert!(journal.keep_background(held(&second, 2), &again).await.unwrap());
+    assert!(!journal.keep_background(held(&first, 1), &call("resp_2")).await.unwrap(), "it has lost its lease");
+    complete(&store, &key, &second, "{}", "att_1").await;
+    assert!(!journal.keep_background(held(&second, 2), &call("resp_3")).await.unwrap(), "it is done");
+    assert_eq!(journal.background_calls_of(&tenant, &RunId::from("plan_1")).await.unwrap(), [again]);
 }

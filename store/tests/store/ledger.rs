@@ -25,6 +25,7 @@ on_both_databases!(
     a_spool_that_is_rewritten_while_it_is_used_belongs_to_the_living,
     a_stopped_ledger_leaves_no_spool_unless_a_call_is_in_flight,
     an_attempt_that_nobody_announced_is_not_sent,
+    whoever_attaches_to_an_attempt_ends_its_row_whether_it_has_arrived_or_not,
 );
 
 /// A ledger with the task that drains it.
@@ -314,4 +315,28 @@ async fn an_attempt_that_nobody_announced_is_not_sent(database: Database) {
     let sent = running.ledger.sent(&AttemptId::generate(), NOW);
     assert!(matches!(sent, Err(StoreError::UnknownAttempt(_))));
     running.stop().await;
+}
+
+async fn whoever_attaches_to_an_attempt_ends_its_row_whether_it_has_arrived_or_not(database: Database) {
+    let store = database.store().await;
+    let first = Running::start(&store, &database).await;
+    let second = Running::start(&store, &database).await;
+    let (arrived, held_up) = (attempt(1), attempt(2));
+    send(&first.ledger, arrived.clone());
+    first.ledger.flush().await.unwrap();
+    for open in [arrived, held_up.clone()] {
+        let id = open.attempt_id.clone();
+        second.ledger.attach(open, NOW.plus_millis(1));
+        second.ledger.settle(&id, settlement()).unwrap();
+    }
+    second.ledger.flush().await.unwrap();
+    let sent: Vec<_> = rows(&store).await.iter().map(|row| (row.state, row.sent_at, row.waste)).collect();
+    assert_eq!(sent, [(LedgerState::Settled, Some(NOW.plus_millis(1)), Some(Waste::Used)); 2]);
+    // What arrives late changes nothing.
+    send(&first.ledger, held_up);
+    first.ledger.flush().await.unwrap();
+    let rows = rows(&store).await;
+    assert!(rows.len() == 2 && rows.iter().all(|row| row.state == LedgerState::Settled), "{rows:?}");
+    second.stop().await;
+    first.stop().await;
 }

@@ -14,6 +14,8 @@ mod observations;
 mod plan_events;
 mod rows;
 mod runs;
+mod signals;
 mod spool;
+mod templates;
 mod texts;
 mod webhooks;

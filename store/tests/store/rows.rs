@@ -33,6 +33,7 @@ pub(crate) fn run(run_id: &RunId) -> NewRun {
         spec_json: r#"{"kind":"vote","note":"null: \u0000"}"#.to_owned(),
         workflow_id: Some(WorkflowId::from("vote:default")),
         config_version: 7,
+        labels: tokenhub_domain::Labels::default(),
         webhook: None,
         created_at: NOW,
         first_event: None,
@@ -52,7 +53,14 @@ pub(crate) fn result(status: RunStatus) -> FinishRow {
         outcome_json: format!(r#"{{"status":"{}"}}"#, status.as_str()),
         durability: DurabilityMark::Durable,
         negotiated_model: Some("org/model:1".into()),
-        usage: Usage { calls: 4, duplicate_calls: 1, input_tokens: 10, output_tokens: 20, cost: NanoDollars(30) },
+        usage: Usage {
+            calls: 4,
+            duplicate_calls: 1,
+            input_tokens: 10,
+            output_tokens: 20,
+            cost: NanoDollars(30),
+            ..Usage::default()
+        },
         finished_at: NOW.plus_millis(500),
         event: None,
     }
@@ -76,6 +84,7 @@ pub(crate) fn attempt(try_number: u32) -> AttemptOpen {
         api_key_id: "key_1".into(),
         request_id: "req_1".into(),
         config_version: 7,
+        tags: tokenhub_domain::Tags::default(),
         estimated_cost: NanoDollars(99),
         at: NOW,
     }

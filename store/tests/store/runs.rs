@@ -261,8 +261,14 @@ async fn another_tenant_sees_nothing(database: Database) {
     assert_eq!(store.runs().get(&stranger, &first.run_id).await.unwrap(), None);
     let claim = store.runs().claim(&stranger, &first.run_id, &process("a"), NOW).await;
     assert!(matches!(claim, Err(StoreError::UnknownRun(_))));
-    let theirs = tokenhub_store::NewRun { tenant: stranger, ..scoped_run("scope", "other") };
+    assert_eq!(store.runs().unfinished_of(&stranger).await.unwrap(), 0);
+    let theirs = tokenhub_store::NewRun { tenant: stranger.clone(), ..scoped_run("scope", "other") };
     assert!(matches!(store.runs().insert(&theirs).await.unwrap(), Inserted::New(_)));
+    assert_eq!(store.runs().unfinished_of(&stranger).await.unwrap(), 1);
+    // Who is let in by something else than a key finds both.
+    for (run, tenant) in [(&first.run_id, tenant()), (&theirs.run_id, stranger)] {
+        assert_eq!(store.runs().of_any_tenant(run).await.unwrap().unwrap().tenant, tenant);
+    }
 }
 
 async fn the_sweep_finds_the_untouched_runs_without_a_result_page_by_page(database: Database) {

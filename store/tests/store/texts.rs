@@ -60,6 +60,8 @@ fn line(number: i64) -> RequestLogRow {
             request_id: "req_1".into(),
             config_version: 3,
             events: tokenhub_domain::EventKeeping::None,
+            labels: tokenhub_domain::Labels::default(),
+            share: tokenhub_domain::Share::default(),
         },
         model: Some("org/model:1".into()),
         provider: None,
@@ -67,7 +69,14 @@ fn line(number: i64) -> RequestLogRow {
         status: RunStatus::Failed,
         stop_reason: Some(StopReason::AllFailed),
         error_class: Some(ErrorClass::StreamBroken),
-        usage: Usage { calls: 3, duplicate_calls: 1, input_tokens: 1, output_tokens: 2, cost: NanoDollars(3) },
+        usage: Usage {
+            calls: 3,
+            duplicate_calls: 1,
+            input_tokens: 1,
+            output_tokens: 2,
+            cost: NanoDollars(3),
+            ..Usage::default()
+        },
         latency_ms: 17,
         // Pairs of lines share their time.
         created_at: tokenhub_domain::UnixMicros(NOW.0 + number / 2),
@@ -79,7 +88,12 @@ async fn a_log_line_is_written_once_and_read_back(database: Database) {
     let running = Running::start(&store, &database).await;
     running.ledger.log(line(1)).unwrap();
     running.ledger.log(RequestLogRow { latency_ms: 99, ..line(1) }).unwrap();
+    let mut of_another = line(2);
+    of_another.run.tenant = "acme".into();
+    running.ledger.log(of_another).unwrap();
+    assert!(store.tenants().await.unwrap().is_empty());
     running.ledger.flush().await.unwrap();
+    assert_eq!(store.tenants().await.unwrap().into_iter().collect::<Vec<_>>(), ["acme".into(), tenant()]);
     let log = store.request_log();
     assert_eq!(log.list(&tenant(), None, 10).await.unwrap(), [line(1)]);
     assert!(log.list(&TenantId::from("stranger"), None, 10).await.unwrap().is_empty());
@@ -102,7 +116,7 @@ async fn lines_are_found_by_the_id_of_their_request_and_of_their_run(database: D
     assert_eq!(log.about(&tenant(), ours.run.run_id.as_str()).await.unwrap(), [ours.clone()]);
     assert_eq!(log.about(&tenant(), line(2).run.request_id.as_str()).await.unwrap(), [line(2)]);
     assert!(log.about(&tenant(), "req_01a3185c50007000800000000000ab").await.unwrap().is_empty());
-    let decisions = store.decisions().of_runs(&tenant(), &[ours.run.run_id.clone()]).await.unwrap();
+    let decisions = store.decisions().of_runs(&[ours.run.run_id.clone()]).await.unwrap();
     assert_eq!(decisions[&ours.run.run_id], "[]");
 }
 

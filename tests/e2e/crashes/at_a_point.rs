@@ -3,6 +3,7 @@
 use std::{path::Path, time::Duration};
 
 use serde_json::Value;
+use tokenhub_demo::{Finished, SeenCall};
 
 use super::{assert_recovered, replace_worker};
 use crate::{
@@ -12,12 +13,25 @@ use crate::{
 };
 
 const PATIENCE: Duration = Duration::from_secs(30);
+/// A step in which a worker stops.
+struct Stop {
+    step: &'static str,
+    /// Steps that come one after the other from this one on, itself included.
+    left: u64,
+    /// Calls of other steps that are made before this one or beside it.
+    others: u64,
+}
+
+const fn stop(step: &'static str, left: u64, others: u64) -> Stop {
+    Stop { step, left, others }
+}
+
 /// Every program, and the steps that a `Place` means.
-static PROGRAMS: [(&Program, [(&str, u64); 3]); 4] = [
-    (&FIVE_VOTERS, [("ballot/1", 2), ("ballot/4", 2), ("judge", 1)]),
-    (&BEST_OF_THREE, [("candidate/1", 3), ("judge/1/ba", 2), ("judge/2/ab", 1)]),
-    (&ADVERSARIAL, [("plan", 5), ("revision/1", 3), ("revision/2", 1)]),
-    (&REFINE, [("answer", 3), ("improvement/1", 2), ("improvement/2", 1)]),
+static PROGRAMS: [(&Program, [Stop; 3]); 4] = [
+    (&FIVE_VOTERS, [stop("ballot/1", 2, 4), stop("ballot/4", 2, 4), stop("judge", 1, 5)]),
+    (&BEST_OF_THREE, [stop("candidate/1", 3, 2), stop("judge/1/ba", 2, 4), stop("judge/2/ab", 1, 6)]),
+    (&ADVERSARIAL, [stop("plan", 5, 0), stop("revision/1", 3, 2), stop("revision/2", 1, 4)]),
+    (&REFINE, [stop("answer", 3, 0), stop("improvement/1", 2, 1), stop("improvement/2", 1, 2)]),
 ];
 
 /// Where the worker stops.
@@ -51,9 +65,13 @@ async fn kill_at(hub: &mut TestHub, evidence: &Evidence, undisturbed: &[Value], 
         })
         .await;
     }
-    // The other voters may still be at work.
-    let idle = |calls: &[tokenhub_demo::SeenCall]| calls.iter().all(|call| call.finished_at_micros.is_some());
-    assert!(hub.provider.wait_until(PATIENCE, idle).await);
+    // The other voters may still be at work, or not have been asked yet.
+    let are_answered = |index: usize, case: Case| {
+        let answered = case.calls(hub).into_iter().filter(|(_, call)| call.finished == Finished::Answered).count() as u64;
+        answered == calls_by_then(place, index)
+    };
+    let rest = |_: &[SeenCall]| running.iter().enumerate().all(|(index, (case, _))| are_answered(index, *case));
+    assert!(hub.provider.wait_until(PATIENCE, rest).await, "{place:?}: all other calls are answered");
     evidence.wait_until_answers_are_journaled(hub).await;
     let killed_at = replace_worker(hub);
     for (index, (case, asked)) in running.into_iter().enumerate() {
@@ -74,7 +92,7 @@ fn faults(dir: &Path, place: Place, number: usize) -> (String, Vec<(std::path::P
             let list: Vec<String> = PROGRAMS
                 .iter()
                 .enumerate()
-                .map(|(index, (_, steps))| format!("{point}@{}={}", steps[which].0, marker(index).display()))
+                .map(|(index, (_, stops))| format!("{point}@{}={}", stops[which].step, marker(index).display()))
                 .collect();
             (list.join(","), (0..PROGRAMS.len()).map(|index| (marker(index), 1)).collect())
         }
@@ -83,12 +101,23 @@ fn faults(dir: &Path, place: Place, number: usize) -> (String, Vec<(std::path::P
 
 /// How many steps are left when the next worker takes over, one after the other.
 fn steps_left(place: Place, program: usize) -> u64 {
-    let steps = PROGRAMS[program].1;
+    let stops = &PROGRAMS[program].1;
     match place {
         Place::Run("log") => 0,
-        Place::Run(_) => steps[0].1,
-        Place::Step("journaled", which) => steps[which].1 - 1,
-        Place::Step(_, which) => steps[which].1,
+        Place::Run(_) => stops[0].left,
+        Place::Step("journaled", which) => stops[which].left - 1,
+        Place::Step(_, which) => stops[which].left,
+    }
+}
+
+/// How many calls of the plan the provider has answered when its worker dies.
+fn calls_by_then(place: Place, program: usize) -> u64 {
+    let (program, stops) = &PROGRAMS[program];
+    match place {
+        Place::Run("log") => program.calls(),
+        Place::Run(_) => 0,
+        Place::Step("journaled", which) => stops[which].others + 1,
+        Place::Step(_, which) => stops[which].others,
     }
 }
 

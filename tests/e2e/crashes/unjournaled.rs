@@ -50,15 +50,20 @@ async fn an_answer_that_died_before_it_was_journaled_is_told_as_wasted() {
     case.assert_calls(&hub, &answer, &["improvement/1"]);
     assert!(case.calls(&hub).iter().all(|(_, call)| call.finished == Finished::Answered));
     let path = format!("/v1/plan/{}/steps", answer.body["id"].as_str().unwrap());
-    let steps = eventually("every attempt is listed", PATIENCE, || async {
+    let steps = eventually("every attempt is listed with its end", PATIENCE, || async {
         let steps = hub.get(&path).await.unwrap().expect(200).body;
-        (steps["data"].as_array().unwrap().len() == 4).then_some(steps)
+        let attempts = steps["data"].as_array().unwrap();
+        (attempts.len() == 4 && attempts.iter().all(|attempt| !attempt["waste"].is_null())).then_some(steps)
     })
     .await;
     let wastes: Vec<&Value> = steps["data"].as_array().unwrap().iter().map(|step| &step["waste"]).collect();
     assert_eq!(wastes, ["used", "wasted", "used", "used"], "{steps:#}");
     assert_same_usage(&steps, &answer.body);
     let lost = &steps["data"][1];
+    let tokens = lost["input_tokens"].as_u64().unwrap() + lost["output_tokens"].as_u64().unwrap();
+    assert!(tokens > 0, "{steps:#}");
+    assert_eq!(answer.body["usage"]["wasted_tokens"], tokens, "{}", answer.text);
+    assert_eq!(answer.body["steps"][1]["wasted_tokens"], tokens, "{}", answer.text);
     let sums = json!({"calls": 1, "input_tokens": lost["input_tokens"], "output_tokens": lost["output_tokens"],
         "cost_usd": lost["cost_usd"]});
     assert_eq!(steps["wasted"], sums, "{steps:#}");

@@ -271,6 +271,11 @@ impl TestHub {
         self.client.request(method, format!("{}{path}", self.apis[api].1)).bearer_auth(CLIENT_KEY)
     }
 
+    /// A request to the first API with another key.
+    pub fn request_as(&self, key: &str, method: Method, path: &str) -> RequestBuilder {
+        self.client.request(method, format!("{}{path}", self.apis[0].1)).bearer_auth(key)
+    }
+
     /// GET at the first API.
     pub async fn get(&self, path: &str) -> Result<Answer, reqwest::Error> {
         exchange(self.request(Method::GET, path)).await

@@ -3,11 +3,13 @@
 use std::time::Duration;
 
 use futures_util::StreamExt;
+use serde_json::Value;
 use temporalio_client::{
-    Client, ClientOptions, Connection, ConnectionOptions, WorkflowDescribeOptions, WorkflowExecutionDescription,
-    WorkflowExecutionStatus, WorkflowFetchHistoryOptions, WorkflowHandle, WorkflowListOptions,
+    Client, ClientOptions, Connection, ConnectionOptions, UntypedQuery, WorkflowDescribeOptions,
+    WorkflowExecutionDescription, WorkflowExecutionStatus, WorkflowFetchHistoryOptions, WorkflowHandle,
+    WorkflowListOptions, WorkflowQueryOptions,
 };
-use temporalio_common::{UntypedWorkflow, protos::temporal::api::history::v1::HistoryEvent};
+use temporalio_common::{UntypedWorkflow, data_converters::RawValue, protos::temporal::api::history::v1::HistoryEvent};
 
 use super::{process::eventually, temporal::TemporalServer};
 
@@ -38,6 +40,15 @@ impl Operator {
     /// What the server tells about a workflow.
     pub async fn describe(&self, workflow_id: &str) -> WorkflowExecutionDescription {
         self.handle(workflow_id).describe(WorkflowDescribeOptions::default()).await.unwrap()
+    }
+
+    /// What a workflow tells of itself, as the UI shows it: Markdown.
+    pub async fn current_details(&self, workflow_id: &str) -> String {
+        let query = UntypedQuery::new("__temporal_workflow_metadata");
+        let handle = self.handle(workflow_id);
+        let asked = handle.query(query, RawValue::new(Vec::new()), WorkflowQueryOptions::default()).await.unwrap();
+        let metadata: Value = serde_json::from_slice(&asked.payloads[0].data).unwrap();
+        metadata["currentDetails"].as_str().unwrap_or_default().to_owned()
     }
 
     /// The events of a workflow.

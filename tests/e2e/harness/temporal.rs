@@ -8,14 +8,16 @@ use std::{
 
 use super::process::{Process, free_port};
 
-/// Without these every timer and retry costs a second, and every workflow task 50 ms.
-const TUNING: [&str; 6] = [
+/// Without these every timer and retry costs a second, and every workflow task 50 ms; and tenants take no turns.
+const TUNING: [&str; 8] = [
     "history.transferProcessorMaxPollRPS=5000",
     "history.timerProcessorMaxPollRPS=5000",
     "history.timerProcessorMaxTimeShift=\"1ms\"",
     "history.workflowIdReuseMinimalInterval=\"0s\"",
     "matching.numTaskqueueReadPartitions=1",
     "matching.numTaskqueueWritePartitions=1",
+    "matching.useNewMatcher=true",
+    "matching.enableFairness=true",
 ];
 
 /// The server takes ports for its own parts, too, and ends when another program was faster.

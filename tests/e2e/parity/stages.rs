@@ -15,7 +15,8 @@ pub fn cases() -> Vec<Case> {
     cases
 }
 
-fn strategy(name: &'static str, strategy: Value) -> Case {
+/// A plan by its strategy.
+pub fn strategy(name: &'static str, strategy: Value) -> Case {
     let mut case = Case::plan(name, Value::Null);
     case.body.as_object_mut().unwrap().remove("orchestration");
     case.with("/strategy", strategy)

@@ -64,6 +64,8 @@ fn of_provider(settings: &Settings, provider: &Provider) -> Entry {
         "credentials": provider.credentials,
         "has_key": settings.credentials.get(&provider.id).is_some_and(|keys| !keys.is_empty()),
         "autoload_models": provider.autoload_models,
+        "background": provider.background,
+        "max_requests_per_second": provider.max_rate.map(tokenhub_domain::CallRate::as_per_second),
         "origin": provider.origin,
     });
     Entry { key: RecordKey::named(RecordKind::Provider, provider.id.as_str()), object, is_listed: false }

@@ -1,0 +1,38 @@
+//! What the runs of one process came to since its start, for its metrics.
+
+use std::collections::BTreeMap;
+
+use crate::{NanoDollars, Role};
+
+/// Steps of one role.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct StepFigures {
+    /// Steps that were begun.
+    pub steps: u64,
+    /// Provider calls made for them, duplicates not counted.
+    pub attempts: u64,
+}
+
+/// The sums over everything that a process has recorded. Whoever records a run counts it, so that the sums of all
+/// processes are those of all runs.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RunFigures {
+    /// By role.
+    pub steps: BTreeMap<Role, StepFigures>,
+    /// Voters that were not asked, because the vote was decided without them.
+    pub calls_avoided: u64,
+    /// Voters whose calls were withdrawn when the vote was decided.
+    pub calls_withdrawn: u64,
+    /// Tokens of answers that came too late to be used.
+    pub wasted_tokens: u64,
+    /// Steps answered from the journal.
+    pub journal_hits: u64,
+    /// Steps carried on after whoever was at them had died.
+    pub steps_taken_over: u64,
+    /// Pairs that a judge has seen in both orders.
+    pub judge_pairs: u64,
+    /// Those of them in which it has named the place and not the answer.
+    pub judge_order_flips: u64,
+    /// What the calls under way have taken of the budgets of their runs.
+    pub budget_reserved: NanoDollars,
+}
