@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use sea_orm::{
     ConnectOptions, ConnectionTrait, Database, DatabaseConnection, DatabaseTransaction, SqliteTransactionMode,
     TransactionOptions, TransactionTrait,
+    sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous},
 };
 
 use crate::{
@@ -19,6 +20,12 @@ use crate::{
 const PATIENCE: Duration = Duration::from_secs(5);
 /// Pause between tries to open a `SQLite` file that another process is just creating.
 const OPEN_RETRY: Duration = Duration::from_millis(20);
+/// Pages that the writer keeps, in KiB as `SQLite` counts them, negated: a batch of the ledger touches more than the 2 MB
+/// of the default, and a page that has no room is written before its time.
+const SQLITE_WRITER_CACHE: &str = "-8000";
+/// Pages of the log before they are brought home. A batch writes some of them again and again; four times the default
+/// brings each home once.
+const SQLITE_LOG_PAGES: &str = "4000";
 /// Readers of one `SQLite` file. Reads are short; more connections only cost memory.
 const SQLITE_READERS: u32 = 4;
 /// Connections of one process to `PostgreSQL`; with ten processes still below its default of 100.
@@ -43,7 +50,7 @@ impl Store {
         if !url.starts_with("sqlite:") {
             return Err(StoreError::UnknownScheme);
         }
-        let writer = connect_to_sqlite(sqlite_options(url, 1)).await?;
+        let writer = connect_to_sqlite(sqlite_writer_options(url)).await?;
         // Each connection to a database in memory would see a database of its own.
         if url.contains(":memory:") || url.contains("mode=memory") {
             return Ok(Self { reader: writer.clone(), writer });
@@ -163,14 +170,28 @@ fn sqlite_options(url: &str, connections: u32) -> ConnectOptions {
         .test_before_acquire(false)
         .sqlx_logging(false)
         .record_stmt_in_spans(false)
-        .map_sqlx_sqlite_opts(|sqlite| {
-            sqlite
-                .journal_mode(sea_orm::sqlx::sqlite::SqliteJournalMode::Wal)
-                .synchronous(sea_orm::sqlx::sqlite::SqliteSynchronous::Normal)
-                .busy_timeout(PATIENCE)
-                .foreign_keys(true)
-        });
+        .map_sqlx_sqlite_opts(as_every_connection);
     options
+}
+
+fn sqlite_writer_options(url: &str) -> ConnectOptions {
+    let mut options = sqlite_options(url, 1);
+    options.map_sqlx_sqlite_opts(|sqlite| {
+        as_every_connection(sqlite)
+            .pragma("cache_size", SQLITE_WRITER_CACHE)
+            .pragma("wal_autocheckpoint", SQLITE_LOG_PAGES)
+            // What a statement of many rows may have to undo is kept in memory and not in a file of its own.
+            .pragma("temp_store", "memory")
+    });
+    options
+}
+
+fn as_every_connection(sqlite: SqliteConnectOptions) -> SqliteConnectOptions {
+    sqlite
+        .journal_mode(SqliteJournalMode::Wal)
+        .synchronous(SqliteSynchronous::Normal)
+        .busy_timeout(PATIENCE)
+        .foreign_keys(true)
 }
 
 fn postgres_options(url: &str) -> ConnectOptions {

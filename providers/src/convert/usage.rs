@@ -26,9 +26,10 @@ pub fn render_usage(dialect: Dialect, counts: &UsageCounts) -> Value {
     }
 }
 
-/// The first of `paths` (JSON pointers) that holds a count.
+/// The first of `paths`, member names each after a slash, that holds a count. `Value::pointer` would copy every name.
 fn count(usage: &Value, paths: &[&str]) -> Option<u64> {
-    paths.iter().find_map(|path| usage.pointer(path).and_then(Value::as_u64))
+    let at = |path: &&str| path.split('/').skip(1).try_fold(usage, |value, name| value.get(name));
+    paths.iter().find_map(|path| at(path).and_then(Value::as_u64))
 }
 
 /// Compatible servers use other names for the same counts; some tell only the total.
