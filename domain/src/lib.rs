@@ -45,7 +45,7 @@ pub use alias::{Alias, AliasVariant, StickyBy};
 pub use approval::{
     ApprovalRequest, ApprovalStanding, ApprovalState, ApprovalWish, DecidedBy, OnTimeout, Resolution, expiry,
 };
-pub use bounds::{BOUNDED_OUTPUT_TOKENS, Bound, Bounds, TokensAtMost, Use, input_tokens_max};
+pub use bounds::{BOUNDED_OUTPUT_TOKENS, Bound, Bounds, Extent, StepBounds, TokensAtMost, Use, input_tokens_max};
 pub use call_rate::CallRate;
 pub use capability::{Capabilities, Capability};
 pub use cascade::{CascadeAnswer, CascadeCheck, CascadeSpec, CascadeStage, StageVerdict};
