@@ -58,7 +58,7 @@ pub use content::{ContentHash, ContentRef, Text};
 pub use dialect::{Dialect, ForwardedHeader, Operation};
 pub use error_class::{ErrorClass, ProviderFailure};
 pub use family::family_of;
-pub use figures::{RunFigures, StepFigures};
+pub use figures::{RECOVERY_MS_BUCKETS, RecoveryFigures, RunFigures, StepFigures};
 pub use fork::{Fork, KeptStep};
 pub use fuse::{Analysis, FuseAnswer, FuseSpec};
 pub use ids::{

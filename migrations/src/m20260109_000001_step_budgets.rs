@@ -1,8 +1,11 @@
-//! Migration 10: what the calls of a step that has limits of its own have used and may use, one row for each such step.
+//! Migration 10: what the calls of a step that has limits of its own have used and may use, one row for each such step;
+//! and the end of the lease that a try was taken over from, which tells how long a recovery took.
 
 use sea_orm_migration::prelude::*;
 
 const TABLE: &str = "step_budgets";
+const JOURNAL: &str = "journal";
+const LOST_LEASE: &str = "lost_lease_until";
 
 #[derive(DeriveMigrationName)]
 pub(crate) struct Migration;
@@ -11,10 +14,13 @@ pub(crate) struct Migration;
 #[expect(elided_lifetimes_in_paths, reason = "the trait elides it, and its methods must match")]
 impl MigrationTrait for Migration {
     async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
-        manager.create_table(step_budgets()).await
+        manager.create_table(step_budgets()).await?;
+        let column = ColumnDef::new(LOST_LEASE).big_integer().null().to_owned();
+        manager.alter_table(Table::alter().table(JOURNAL).add_column(column).to_owned()).await
     }
 
     async fn down(&self, manager: &SchemaManager) -> Result<(), DbErr> {
+        manager.alter_table(Table::alter().table(JOURNAL).drop_column(LOST_LEASE).to_owned()).await?;
         manager.drop_table(Table::drop().table(TABLE).to_owned()).await
     }
 }
