@@ -282,8 +282,8 @@ pub(crate) async fn read_approval(world: &World, row: &RunRow) -> Result<Option<
 }
 
 /// What was asked of a run while it ran.
-pub(crate) async fn read_signals(world: &World, row: &RunRow) -> Result<Vec<SignalRow>, Problem> {
-    world.store.signals().of_run(&row.tenant, &row.run_id).await.map_err(|error| launch::away(&error))
+pub(crate) async fn read_signals(world: &World, tenant: &TenantId, run_id: &RunId) -> Result<Vec<SignalRow>, Problem> {
+    world.store.signals().of_run(tenant, run_id).await.map_err(|error| launch::away(&error))
 }
 
 /// Whether the run waits for somebody to answer `question`.
