@@ -86,7 +86,9 @@ mod tests {
         let metrics = Metrics::new();
         metrics.runs(RunFigures { journal_hits: 1, ..RunFigures::default() });
         let mut recovery = RecoveryFigures::default();
-        [400, 4_500, 90_000].into_iter().for_each(|millis| recovery.observe(millis));
+        for millis in [400, 4_500, 90_000] {
+            recovery.observe(millis);
+        }
         metrics.runs(RunFigures {
             steps: BTreeMap::from([(Role::Voter, StepFigures { steps: 3, attempts: 5 })]),
             journal_hits: 2,
