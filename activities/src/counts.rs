@@ -61,9 +61,13 @@ impl Counts {
         self.figures().journal_hits += 1;
     }
 
-    /// A step is carried on whose process has died.
-    pub(crate) fn taken_over(&self) {
-        self.figures().steps_taken_over += 1;
+    /// A step is carried on whose process has died, so long after that was last seen alive.
+    pub(crate) fn taken_over(&self, recovered_after_ms: Option<u64>) {
+        let mut figures = self.figures();
+        figures.steps_taken_over += 1;
+        if let Some(millis) = recovered_after_ms {
+            figures.recovery.observe(millis);
+        }
     }
 
     /// A call has taken so much of its run's budget.

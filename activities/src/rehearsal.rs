@@ -4,15 +4,15 @@
 //! cannot drift from what is run. Selection is the real one, as things are now; nothing is claimed, called or kept.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{BTreeMap, HashMap, HashSet},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use tokenhub_domain::{
-    ApprovalRequest, ApprovalStanding, AttemptId, Catalogue, ClassifyRequest, Deployment, ErrorClass, FinishRequest,
-    Mismatch, NanoDollars, NextMove, Outcome, PlanSpec, Prompt, ProviderFailure, Reply, Resolution, Role, Segment,
-    SelectRequest, Selection, SendOutcome, SendRequest, Steering, StepError, StepId, Text, TokenUsage, UnixMicros, Use,
-    Verdict, VerifyRequest, input_tokens_max, limits, render,
+    ApprovalRequest, ApprovalStanding, AttemptId, Bound, Bounds, Catalogue, ClassifyRequest, Deployment, ErrorClass,
+    Extent, FinishRequest, Mismatch, NanoDollars, NextMove, Outcome, PlanSpec, Prompt, ProviderFailure, Reply,
+    Resolution, Role, Segment, SelectRequest, Selection, SendOutcome, SendRequest, Steering, StepError, StepId, Text,
+    TokenUsage, UnixMicros, Use, Verdict, VerifyRequest, input_tokens_max, limits, render,
 };
 use tokenhub_orchestrate::{Finished, Steps};
 use tokenhub_routing::Jitter;
@@ -64,14 +64,34 @@ impl Rehearsal {
         self.calls.iter().fold(Use::default(), |sum, call| sum.plus(call.takes))
     }
 
-    /// The dearest call, in each respect: what one crash at the worst moment repeats.
-    pub fn dearest(&self) -> Use {
-        self.calls.iter().fold(Use::default(), |most, RehearsedCall { takes, .. }| Use {
-            calls: 1,
-            tokens: most.tokens.max(takes.tokens),
-            cost: most.cost.max(takes.cost),
-        })
+    /// All calls and the dearest one once more, in each respect: what one crash at the worst moment repeats.
+    pub fn with_a_crash(&self) -> Use {
+        self.sum().plus(dearest(&self.calls))
     }
+
+    /// The first limit that this course does not keep to: of the whole run, or of a step in which the crash happens.
+    pub fn exceeds(&self, bounds: Bounds) -> Option<(Extent, Bound)> {
+        let nothing = Use::default();
+        if let Some(bound) = bounds.exceeded_by(nothing, self.with_a_crash()) {
+            return Some((Extent::Run, bound));
+        }
+        let mut of_steps: BTreeMap<&StepId, (Use, Use)> = BTreeMap::new();
+        for RehearsedCall { step, takes, .. } in &self.calls {
+            let (sum, most) = of_steps.entry(step).or_default();
+            (*sum, *most) = (sum.plus(*takes), dearer(*most, *takes));
+        }
+        let limits = bounds.per_step.limits();
+        let exceeded = of_steps.values().find_map(|(sum, most)| limits.exceeded_by(*sum, *most));
+        exceeded.map(|bound| (Extent::Step, bound))
+    }
+}
+
+fn dearest(calls: &[RehearsedCall]) -> Use {
+    calls.iter().fold(Use::default(), |most, call| dearer(most, call.takes))
+}
+
+fn dearer(most: Use, takes: Use) -> Use {
+    Use { calls: 1, tokens: most.tokens.max(takes.tokens), cost: most.cost.max(takes.cost) }
 }
 
 /// Plays `spec` without a call.

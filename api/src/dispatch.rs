@@ -11,6 +11,7 @@ mod durable;
 mod history;
 mod in_process;
 mod launch;
+mod overdue;
 mod steering;
 mod sweep;
 pub(crate) mod temporal_link;
@@ -40,6 +41,7 @@ pub(crate) use steering::Steer;
 
 use breaker_task::BreakerCell;
 use in_process::RunningHere;
+use overdue::SeenLate;
 use sweep::Promised;
 use temporal_link::TemporalLink;
 
@@ -111,6 +113,7 @@ struct Shared {
     tasks: TaskTracker,
     running_here: RunningHere,
     promised: Promised,
+    seen_late: SeenLate,
     start_deadline: Duration,
     /// The process is about to stop.
     stopping: CancellationToken,
@@ -127,7 +130,7 @@ impl Dispatcher {
         start_deadline: Duration,
         stopping: CancellationToken,
     ) -> Self {
-        let (running_here, promised) = (RunningHere::default(), Promised::default());
+        let (running_here, promised, seen_late) = Default::default();
         Self {
             shared: Arc::new(Shared {
                 world,
@@ -137,6 +140,7 @@ impl Dispatcher {
                 tasks,
                 running_here,
                 promised,
+                seen_late,
                 start_deadline,
                 stopping,
             }),
@@ -278,8 +282,8 @@ pub(crate) async fn read_approval(world: &World, row: &RunRow) -> Result<Option<
 }
 
 /// What was asked of a run while it ran.
-pub(crate) async fn read_signals(world: &World, row: &RunRow) -> Result<Vec<SignalRow>, Problem> {
-    world.store.signals().of_run(&row.tenant, &row.run_id).await.map_err(|error| launch::away(&error))
+pub(crate) async fn read_signals(world: &World, tenant: &TenantId, run_id: &RunId) -> Result<Vec<SignalRow>, Problem> {
+    world.store.signals().of_run(tenant, run_id).await.map_err(|error| launch::away(&error))
 }
 
 /// Whether the run waits for somebody to answer `question`.

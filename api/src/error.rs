@@ -5,6 +5,7 @@
 
 mod catalogue;
 mod class;
+mod limit;
 mod report;
 mod shape;
 mod steering;
@@ -15,6 +16,7 @@ use serde_json::{Map, Value};
 use tokenhub_domain::{ApprovalState, Outcome, ProviderFailure, RunId, StopReason};
 
 pub(crate) use catalogue::CatalogueRefusal;
+pub(crate) use limit::LimitRefusal;
 pub(crate) use report::{Report, RetryAdvice};
 pub(crate) use shape::Shape;
 pub(crate) use shape::{anthropic_error, openai_error};
@@ -186,12 +188,9 @@ pub(crate) enum Problem {
     /// The idempotency key was used with another body.
     #[error("this idempotency key was already used with a different request body")]
     IdempotencyMismatch,
-    /// The tenant has as many unfinished runs as it may.
-    #[error("{max} runs of this tenant have not ended yet, and it may have no more at a time")]
-    TooManyRuns {
-        /// As many as it may have.
-        max: u64,
-    },
+    /// There is too much of it already.
+    #[error(transparent)]
+    Limit(#[from] LimitRefusal),
     /// Durability was required and Temporal is away.
     #[error("durability is required and Temporal is not available")]
     DurabilityAway,
@@ -329,7 +328,7 @@ impl Problem {
             Self::NotBackground { .. } => (StatusCode::BAD_REQUEST, INVALID, "response_not_background"),
             Self::CancelAway => (StatusCode::SERVICE_UNAVAILABLE, UNAVAILABLE, "cancel_unavailable"),
             Self::IdempotencyMismatch => (StatusCode::UNPROCESSABLE_ENTITY, INVALID, "idempotency_mismatch"),
-            Self::TooManyRuns { .. } => (StatusCode::TOO_MANY_REQUESTS, LIMITED, "too_many_unfinished_runs"),
+            Self::Limit(refusal) => (StatusCode::TOO_MANY_REQUESTS, LIMITED, refusal.code()),
             Self::DurabilityAway => (StatusCode::SERVICE_UNAVAILABLE, UNAVAILABLE, "durability_unavailable"),
             Self::StoreAway => (StatusCode::SERVICE_UNAVAILABLE, UNAVAILABLE, "store_unavailable"),
             Self::StillRunning { .. } => (StatusCode::SERVICE_UNAVAILABLE, UNAVAILABLE, "run_still_running"),
@@ -368,7 +367,7 @@ impl Problem {
             | Self::NotBackground { .. }
             | Self::CancelAway
             | Self::IdempotencyMismatch
-            | Self::TooManyRuns { .. }
+            | Self::Limit(_)
             | Self::DurabilityAway
             | Self::StoreAway
             | Self::StillRunning { .. }

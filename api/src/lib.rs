@@ -12,6 +12,7 @@ mod cors;
 mod dispatch;
 mod durability;
 mod error;
+mod event_streams;
 mod hedging;
 mod idempotency;
 mod lanes;

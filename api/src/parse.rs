@@ -4,6 +4,7 @@
 
 pub(crate) mod approval;
 mod bounds;
+mod capabilities;
 pub(crate) mod chat;
 pub(crate) mod check;
 pub(crate) mod count_tokens;

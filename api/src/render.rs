@@ -19,7 +19,7 @@ use crate::error::{FailedRun, Problem};
 pub(crate) use approval::{decision, waiting};
 pub(crate) use plan::{Identity, plan_object, unfinished_object, usage, write_labels};
 pub(crate) use response::{ResponseRun, response_body};
-pub(crate) use signals::signals;
+pub(crate) use signals::write_signals;
 
 const DURABILITY: HeaderName = HeaderName::from_static("x-tokenhub-durability");
 const WORKFLOW_ID: HeaderName = HeaderName::from_static("x-tokenhub-workflow-id");

@@ -28,6 +28,7 @@ use crate::{
         breaker_task::{self, BreakerCell},
         temporal_link::TemporalLink,
     },
+    event_streams::EventStreams,
     lanes::Lanes,
     routes,
     state::{Admin, AppState, Draining, Gate, Health, Models, Parts, Payloads, Runner},
@@ -166,6 +167,7 @@ fn assemble(
             links: Arc::new(approval_links(&settings)?),
             temporal_ui: temporal_ui(&settings),
             stopping: stop.clone(),
+            event_streams: Arc::new(EventStreams::new(settings.event_streams)),
         },
         health: Health {
             world: Arc::clone(world),

@@ -17,6 +17,7 @@ use crate::{
     approval_link::ApprovalLinks,
     auth::Gatekeeper,
     dispatch::{Dispatcher, breaker_task::BreakerCell, temporal_link::TemporalLink},
+    event_streams::EventStreams,
 };
 
 /// Everything. Cheap to clone, because every request does.
@@ -96,6 +97,8 @@ pub(crate) struct Runner {
     pub(crate) temporal_ui: Option<Arc<(String, String)>>,
     /// The process is about to stop.
     pub(crate) stopping: CancellationToken,
+    /// Who follows events.
+    pub(crate) event_streams: Arc<EventStreams>,
 }
 
 /// What an operator asks about.

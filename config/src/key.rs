@@ -94,6 +94,8 @@ pub(crate) const KEYS: &[Key] = &[
     key("webhooks.retry_ms", &["TOKENHUB_WEBHOOK_RETRY_MS"], "5000"),
     optional("verifiers.hosts", &["TOKENHUB_VERIFIER_HOSTS"]),
     key("verifiers.timeout_ms", &["TOKENHUB_VERIFIER_TIMEOUT_MS"], "10000"),
+    key("events.streams_max", &["TOKENHUB_EVENT_STREAMS_MAX"], "10000"),
+    key("events.streams_per_key_max", &["TOKENHUB_EVENT_STREAMS_PER_KEY_MAX"], "1000"),
     key("worker.grace_secs", &["TOKENHUB_WORKER_GRACE_SECS"], "620"),
     key("worker.activity_slots", &["TOKENHUB_WORKER_ACTIVITY_SLOTS"], "400"),
     key("worker.local_activity_slots", &["TOKENHUB_WORKER_LOCAL_ACTIVITY_SLOTS"], "200"),

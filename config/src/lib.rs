@@ -14,6 +14,7 @@ mod credentials;
 mod entries;
 mod environment;
 mod error;
+mod event_streams;
 mod file;
 mod flags;
 mod key;
@@ -37,6 +38,7 @@ pub use configured::{Configured, Record, RecordKey, RecordKind, RecordSecrets, m
 pub use cors::CorsOrigins;
 pub use environment::Environment;
 pub use error::ConfigError;
+pub use event_streams::EventStreamSettings;
 pub use flags::{Flags, ListenFlags, SharedFlags, flags_as_variables};
 pub use live::{Live, Reloaded};
 pub use origin::{Origin, OriginRow, Origins};

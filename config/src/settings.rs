@@ -14,8 +14,8 @@ use secrecy::SecretString;
 use tokenhub_domain::{Catalogue, NanoDollars, ProviderOrigin, RoutingProfile, limits};
 
 use crate::{
-    ClientKeys, ConfigError, Configured, CorsOrigins, Environment, Flags, Origin, Origins, PayloadKeys, Secrets,
-    VerifierSettings, WebhookSettings, credentials,
+    ClientKeys, ConfigError, Configured, CorsOrigins, Environment, EventStreamSettings, Flags, Origin, Origins,
+    PayloadKeys, Secrets, VerifierSettings, WebhookSettings, credentials, event_streams,
     file::ConfigFile,
     key::KEYS,
     layers::Layers,
@@ -165,6 +165,8 @@ pub struct Settings {
     pub webhooks: WebhookSettings,
     /// Who may be asked about an answer.
     pub verifiers: VerifierSettings,
+    /// How many clients may follow events.
+    pub event_streams: EventStreamSettings,
     /// `tokenhub up`.
     pub up: UpSettings,
     /// The process was started by `tokenhub up` with a pipe as standard input: its end means that the parent is gone.
@@ -249,6 +251,7 @@ impl Settings {
             secret_key: secret(&values, "secret_key")?,
             webhooks: webhooks::read(&values)?,
             verifiers: verifiers::read(&values)?,
+            event_streams: event_streams::read(&values)?,
             up: up(&values)?,
             stop_at_end_of_stdin: environment.get("TOKENHUB_PARENT_PIPE") == Some("1"),
         };

@@ -1,4 +1,4 @@
-//! What a whole run may use, and the most that one call can.
+//! What a whole run and each of its steps may use, and the most that one call can.
 //!
 //! Owns the limits and the arithmetic of worst cases, so that what is reserved before a call and what an estimate says
 //! are one rule. Must not know who keeps the sums.
@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Model, NanoDollars, PriceSource};
 
-/// Limits on a whole run; nothing is bought beyond them. One that is absent does not count.
+/// Limits on a whole run, and on each of its steps; nothing is bought beyond them. One that is absent does not count.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Bounds {
@@ -20,6 +20,37 @@ pub struct Bounds {
     /// Calls, failed and repeated ones among them.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_calls: Option<u32>,
+    /// What each step may use for itself.
+    #[serde(skip_serializing_if = "StepBounds::is_empty")]
+    pub per_step: StepBounds,
+}
+
+/// Limits on one step: on its first call and on those that follow a failure or a death, whoever they go to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct StepBounds {
+    /// Money, all calls of the step together.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_cost: Option<NanoDollars>,
+    /// Input and output tokens, all calls of the step together.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_tokens: Option<u64>,
+    /// Calls of the step, failed and repeated ones among them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_calls: Option<u32>,
+}
+
+impl StepBounds {
+    /// Whether nothing is limited.
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+
+    /// The same as limits that can be compared with what was used.
+    pub fn limits(self) -> Bounds {
+        let Self { max_cost, max_tokens, max_calls } = self;
+        Bounds { max_cost, max_tokens, max_calls, per_step: Self::default() }
+    }
 }
 
 impl Bounds {
@@ -35,10 +66,11 @@ impl Bounds {
             max_cost: self.max_cost.map(|most| most + more.cost),
             max_tokens: self.max_tokens.map(|most| most.saturating_add(more.tokens)),
             max_calls: self.max_calls.map(|most| most.saturating_add(more.calls)),
+            per_step: self.per_step,
         }
     }
 
-    /// Which limit does not leave room for `next` beside `used`, the tightest promise first.
+    /// Which limit on the whole run does not leave room for `next` beside `used`, the tightest promise first.
     pub fn exceeded_by(&self, used: Use, next: Use) -> Option<Bound> {
         let sum = used.plus(next);
         if self.max_calls.is_some_and(|most| sum.calls > most) {
@@ -71,6 +103,25 @@ impl Bound {
             Self::Calls => "max_calls",
             Self::Tokens => "max_tokens",
             Self::Cost => "max_cost_usd",
+        }
+    }
+}
+
+/// What a limit is on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Extent {
+    /// The whole run.
+    Run,
+    /// One of its steps.
+    Step,
+}
+
+impl Extent {
+    /// The field within `bounds` that sets the limit.
+    pub fn field(self, bound: Bound) -> String {
+        match self {
+            Self::Run => bound.as_str().to_owned(),
+            Self::Step => format!("per_step.{}", bound.as_str()),
         }
     }
 }
@@ -146,7 +197,8 @@ mod tests {
 
     #[test]
     fn what_does_not_fit_is_named_by_its_field_and_the_limit_itself_fits() {
-        let bounds = Bounds { max_cost: Some(NanoDollars(100)), max_tokens: Some(10), max_calls: Some(2) };
+        let per_step = StepBounds { max_cost: Some(NanoDollars(100)), max_tokens: Some(10), max_calls: Some(2) };
+        let bounds = per_step.limits();
         let one = Use { calls: 1, tokens: 5, cost: NanoDollars(50) };
         assert_eq!(bounds.exceeded_by(one, one), None);
         let exceeded = |next: Use| bounds.exceeded_by(one, next).map(Bound::as_str);
@@ -158,6 +210,21 @@ mod tests {
             None
         );
         assert!(Bounds::default().is_empty());
+        let of_steps_only = Bounds { per_step, ..Bounds::default() };
+        assert!(!of_steps_only.is_empty());
+        assert_eq!(of_steps_only.exceeded_by(one, Use { calls: 9, ..one }), None, "a step's limit is none of the run");
+        assert_eq!(Extent::Step.field(Bound::Cost), "per_step.max_cost_usd");
+    }
+
+    #[test]
+    fn bounds_without_limits_on_steps_are_written_as_they_were_before_there_were_any() {
+        let bounds = Bounds { max_calls: Some(2), ..Bounds::default() };
+        assert_eq!(serde_json::to_string(&bounds).unwrap(), r#"{"max_calls":2}"#);
+        assert_eq!(serde_json::from_str::<Bounds>(r#"{"max_calls":2}"#).unwrap(), bounds);
+        let both = Bounds { per_step: StepBounds { max_tokens: Some(7), ..StepBounds::default() }, ..bounds };
+        let written = serde_json::to_string(&both).unwrap();
+        assert_eq!(written, r#"{"max_calls":2,"per_step":{"max_tokens":7}}"#);
+        assert_eq!(serde_json::from_str::<Bounds>(&written).unwrap(), both);
     }
 
     #[test]

@@ -45,7 +45,7 @@ pub use alias::{Alias, AliasVariant, StickyBy};
 pub use approval::{
     ApprovalRequest, ApprovalStanding, ApprovalState, ApprovalWish, DecidedBy, OnTimeout, Resolution, expiry,
 };
-pub use bounds::{BOUNDED_OUTPUT_TOKENS, Bound, Bounds, TokensAtMost, Use, input_tokens_max};
+pub use bounds::{BOUNDED_OUTPUT_TOKENS, Bound, Bounds, Extent, StepBounds, TokensAtMost, Use, input_tokens_max};
 pub use call_rate::CallRate;
 pub use capability::{Capabilities, Capability};
 pub use cascade::{CascadeAnswer, CascadeCheck, CascadeSpec, CascadeStage, StageVerdict};
@@ -58,7 +58,7 @@ pub use content::{ContentHash, ContentRef, Text};
 pub use dialect::{Dialect, ForwardedHeader, Operation};
 pub use error_class::{ErrorClass, ProviderFailure};
 pub use family::family_of;
-pub use figures::{RunFigures, StepFigures};
+pub use figures::{RECOVERY_MS_BUCKETS, RecoveryFigures, RunFigures, StepFigures};
 pub use fork::{Fork, KeptStep};
 pub use fuse::{Analysis, FuseAnswer, FuseSpec};
 pub use ids::{

@@ -19,4 +19,5 @@ pub(crate) mod request_log;
 pub(crate) mod run_tags;
 pub(crate) mod runs;
 pub(crate) mod signals;
+pub(crate) mod step_budgets;
 pub(crate) mod webhook_deliveries;

@@ -8,7 +8,7 @@ mod background;
 
 use sea_orm::{
     ActiveValue::Set,
-    ColumnTrait, ConnectionTrait, EntityTrait, ExprTrait, QueryFilter, QueryOrder,
+    ColumnTrait, ConnectionTrait, DbErr, EntityTrait, ExprTrait, QueryFilter, QueryOrder,
     sea_query::{Expr, OnConflict, Query},
 };
 use tokenhub_domain::{AttemptId, Owner, RunId, StepId, StepKey, TenantId, UnixMicros};
@@ -25,6 +25,8 @@ use crate::{
 const WHAT: &str = "the journal";
 const LEASED: &str = "leased";
 const DONE: &str = "done";
+/// The end of a lease whose holder is known to be dead.
+const ENDED: i64 = 0;
 /// How often a lease is tried again when the entry changes between two statements.
 const LEASE_TRIES: usize = 5;
 
@@ -56,6 +58,8 @@ pub enum Lease {
         epoch: i64,
         /// Holders before, each of which may have sent.
         earlier_epochs: u32,
+        /// The end of the lease that the last of them let expire; nothing where it was ended for a dead one.
+        lost_lease_until: Option<UnixMicros>,
     },
     /// Somebody has the answer already.
     Done(JournalEntry),
@@ -150,8 +154,9 @@ impl Journal {
     /// Takes the lease on a try if it is free or expired.
     pub async fn lease(&self, request: LeaseRequest<'_>) -> Result<Lease, StoreError> {
         for _ in 0..LEASE_TRIES {
-            if let Some(epoch) = self.take(&request).await? {
-                return Ok(Lease::Acquired { epoch, earlier_epochs: counted_small(epoch - 1) });
+            if let Some((epoch, lost)) = self.take(&request).await? {
+                let lost_lease_until = lost.filter(|until| *until > ENDED).map(UnixMicros);
+                return Ok(Lease::Acquired { epoch, earlier_epochs: counted_small(epoch - 1), lost_lease_until });
             }
             let Some(row) = self.read(self.store.writer(), request.tenant, request.key).await? else { continue };
             if let Some(entry) = row.entry {
@@ -165,7 +170,8 @@ impl Journal {
         Err(StoreError::Contended(WHAT))
     }
 
-    async fn take(&self, request: &LeaseRequest<'_>) -> Result<Option<i64>, StoreError> {
+    /// The epoch, and the end of the lease before.
+    async fn take(&self, request: &LeaseRequest<'_>) -> Result<Option<(i64, Option<i64>)>, StoreError> {
         let row = journal::ActiveModel {
             tenant: Set(request.tenant.to_string()),
             step_key: Set(request.key.to_string()),
@@ -178,19 +184,22 @@ impl Journal {
             attempt_id: Set(None),
             outcome_json: Set(None),
             background_json: Set(None),
+            lost_lease_until: Set(None),
             created_at: Set(request.now.0),
             completed_at: Set(None),
         };
         let takeover = OnConflict::columns([Column::Tenant, Column::StepKey])
             .update_columns([Column::Owner, Column::LeaseUntil])
             .value(Column::Epoch, Expr::col((journal::Entity, Column::Epoch)).add(1))
+            .value(Column::LostLeaseUntil, Expr::col((journal::Entity, Column::LeaseUntil)))
             .action_and_where(Expr::col((journal::Entity, Column::State)).eq(LEASED))
             .action_and_where(Expr::col((journal::Entity, Column::LeaseUntil)).lte(request.now.0))
             .to_owned();
         let mut insert = sea_orm::QueryTrait::into_query(journal::Entity::insert(row).on_conflict(takeover));
-        insert.returning(Query::returning().column(Column::Epoch));
+        insert.returning(Query::returning().columns([Column::Epoch, Column::LostLeaseUntil]));
         let taken = self.store.writer().query_one(&insert).await.map_err(StoreError::writing(WHAT))?;
-        taken.map(|row| row.try_get_by_index(0)).transpose().map_err(StoreError::writing(WHAT))
+        let taken = taken.map(|row| Ok::<_, DbErr>((row.try_get_by_index(0)?, row.try_get_by_index(1)?))).transpose();
+        taken.map_err(StoreError::writing(WHAT))
     }
 
     /// Prolongs a lease. False: it is no longer held, because another took over or the step is done.
@@ -259,7 +268,7 @@ impl Journal {
     /// Ends a lease at once because its holder is known to be dead. False: it holds none (any more).
     pub async fn take_over(&self, tenant: &TenantId, key: &StepKey, dead: &Owner) -> Result<bool, StoreError> {
         let ended = update_open(tenant, key)
-            .col_expr(Column::LeaseUntil, Expr::value(0_i64))
+            .col_expr(Column::LeaseUntil, Expr::value(ENDED))
             .filter(Column::Owner.eq(dead.0.as_str()))
             .exec(self.store.writer())
             .await

@@ -7,10 +7,10 @@ use std::{
 
 use prometheus_client::{
     collector::Collector,
-    encoding::{DescriptorEncoder, EncodeMetric, MetricEncoder},
+    encoding::{DescriptorEncoder, EncodeMetric, MetricEncoder, NoLabelSet},
     metrics::{MetricType, counter::ConstCounter, gauge::ConstGauge},
 };
-use tokenhub_domain::{RunFigures, StepFigures};
+use tokenhub_domain::{RECOVERY_MS_BUCKETS, RecoveryFigures, RunFigures, StepFigures};
 
 /// The latest sums.
 #[derive(Clone, Debug, Default)]
@@ -46,8 +46,20 @@ impl Collector for Runs {
         }
         let help = "Dollars that calls under way have taken of budgets";
         let reserved = encoder.encode_descriptor("tokenhub_budget_reserved_usd", help, None, MetricType::Gauge)?;
-        ConstGauge::new(figures.budget_reserved.as_usd()).encode(reserved)
+        ConstGauge::new(figures.budget_reserved.as_usd()).encode(reserved)?;
+        let help = "Seconds from the last sign of life of a dead process to the take-over of its step";
+        let recovery =
+            encoder.encode_descriptor("tokenhub_plan_recovery_seconds", help, None, MetricType::Histogram)?;
+        seconds(recovery, &figures.recovery)
     }
+}
+
+fn seconds(mut histogram: MetricEncoder<'_>, recovery: &RecoveryFigures) -> Result<(), fmt::Error> {
+    let of = |millis: u64| std::time::Duration::from_millis(millis).as_secs_f64();
+    let bounds = RECOVERY_MS_BUCKETS.iter().map(|bound| of(*bound));
+    let beyond = recovery.count.saturating_sub(recovery.within.iter().sum());
+    let buckets: Vec<(f64, u64)> = bounds.zip(recovery.within).chain([(f64::INFINITY, beyond)]).collect();
+    histogram.encode_histogram::<NoLabelSet>(of(recovery.sum_ms), recovery.count, &buckets, None)
 }
 
 fn by_role(
@@ -65,7 +77,7 @@ fn by_role(
 mod tests {
     use std::collections::BTreeMap;
 
-    use tokenhub_domain::{NanoDollars, Role, RunFigures, StepFigures};
+    use tokenhub_domain::{NanoDollars, RecoveryFigures, Role, RunFigures, StepFigures};
 
     use crate::Metrics;
 
@@ -73,10 +85,15 @@ mod tests {
     fn the_sums_of_recorded_runs_are_written_out_by_role_and_replace_the_earlier_ones() {
         let metrics = Metrics::new();
         metrics.runs(RunFigures { journal_hits: 1, ..RunFigures::default() });
+        let mut recovery = RecoveryFigures::default();
+        for millis in [400, 4_500, 90_000] {
+            recovery.observe(millis);
+        }
         metrics.runs(RunFigures {
             steps: BTreeMap::from([(Role::Voter, StepFigures { steps: 3, attempts: 5 })]),
             journal_hits: 2,
             budget_reserved: NanoDollars(1_500_000_000),
+            recovery,
             ..RunFigures::default()
         });
         let text = metrics.render();
@@ -86,6 +103,12 @@ mod tests {
             "tokenhub_journal_hits_total 2",
             "tokenhub_judge_order_flips_total 0",
             "tokenhub_budget_reserved_usd 1.5",
+            "tokenhub_plan_recovery_seconds_bucket{le=\"0.5\"} 1",
+            "tokenhub_plan_recovery_seconds_bucket{le=\"4.0\"} 1",
+            "tokenhub_plan_recovery_seconds_bucket{le=\"5.0\"} 2",
+            "tokenhub_plan_recovery_seconds_bucket{le=\"+Inf\"} 3",
+            "tokenhub_plan_recovery_seconds_count 3",
+            "tokenhub_plan_recovery_seconds_sum 94.9",
         ] {
             assert!(text.lines().any(|found| found == line), "{line} is missing in\n{text}");
         }

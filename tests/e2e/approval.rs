@@ -344,3 +344,52 @@ async fn a_client_that_waits_hears_of_the_question_and_of_its_end() {
     ended(&hub, 0, &id).await;
     hub.finish(Disturbance::None).await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_plan_that_ends_before_it_asks_fails_as_any_other_for_who_waits() {
+    for hub in [installation().start().await, installation().temporal_off().start().await] {
+        let mut body = refine(LONG_MS, "approve");
+        body.as_object_mut().unwrap().remove("background");
+        body["bounds"] = json!({"max_tokens": 20});
+        let poor = hub.post("/v1/plan", &body).await.expect(402);
+        let named = (&poor.body["code"], &poor.body["param"], &poor.body["run_status"]);
+        assert_eq!(named, (&json!("budget_exhausted"), &json!("bounds.max_tokens"), &json!("budget_exhausted")));
+        assert!(poor.header("location").starts_with("/v1/plan/plan_"), "{:?}", poor.headers);
+        body["bounds"] = json!({});
+        hub.provider.script(Rule::any([Reply::error(400, "bad_thing", "no")]));
+        let failed = hub.post("/v1/plan", &body).await.expect(400);
+        assert_eq!(failed.body["run_status"], "failed", "{}", failed.text);
+        let id = failed.body["id"].as_str().unwrap();
+        // Read back it is a plan as any other, and so it is for who does not wait to the end.
+        assert_eq!(read(&hub, 0, id).await.body["status"], "failed");
+        body["wait_ms"] = json!(20_000);
+        assert_eq!(hub.post("/v1/plan", &body).await.expect(200).body["status"], "failed");
+        hub.finish(Disturbance::None).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_edit_must_match_the_schema_of_the_plan() {
+    let hub = installation().start().await;
+    let schema = json!({"type": "object", "required": ["colour"], "properties": {"colour": {"enum": ["red", "blue"]}}});
+    hub.provider.script(Rule::any([Reply::text(r#"{"colour": "red"}"#)]));
+    for (strategy, place) in [("refine", "refined_response"), ("single", "choices")] {
+        let mut body = refine(LONG_MS, "fail");
+        body["strategy"] = json!({"type": strategy, "output_schema": schema});
+        let id = begin(&hub, &body).await;
+        waiting(&hub, 0, &id).await;
+        for (text, what) in [(r#"{"colour": "green"}"#, "colour"), ("green", "JSON"), ("{}", "colour")] {
+            let refused = signal(&hub, 0, &id, &json!({"type": "edit", "text": text})).await.expect(400);
+            assert_eq!(refused.body["param"], "text", "{}", refused.text);
+            assert!(refused.body["detail"].as_str().unwrap().contains(what), "{}", refused.text);
+        }
+        assert!(read(&hub, 0, &id).await.body["waiting"].is_object(), "nothing was decided");
+        let edit = json!({"type": "edit", "text": r#"{"colour": "blue"}"#});
+        signal(&hub, 0, &id, &edit).await.expect(200);
+        let ended = ended(&hub, 0, &id).await;
+        assert!(ended.body["response"][place].to_string().contains("blue"), "{}", ended.text);
+        // Once it is decided, what counts is told, and not what is wrong with the next try.
+        signal(&hub, 0, &id, &json!({"type": "edit", "text": "green"})).await.expect(409);
+    }
+    hub.finish(Disturbance::None).await;
+}

@@ -1,6 +1,8 @@
 //! A plan never uses more than its bounds: what a call can use at most is taken before it leaves, whoever makes it and
 //! whatever is killed.
 
+mod per_step;
+
 use std::time::Duration;
 
 use serde_json::{Value, json};

@@ -86,3 +86,31 @@ async fn a_worker_and_an_api_show_what_the_sdk_counts_and_what_the_runs_came_to(
     assert!(!hub.workers[1].output().contains(SAYS), "nobody asked for its page");
     hub.finish(Disturbance::None).await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_step_that_is_carried_on_after_a_death_tells_how_long_it_lay_still() {
+    let mut hub = TestHub::builder().environment("TOKENHUB_START_DEADLINE_MS", "15000").start().await;
+    hub.wait_until_durable().await;
+    hub.provider.script(Rule::any([Reply::text("never read").delay_ms(30_000), Reply::text("red")]));
+    let body = json!({"request": {"messages": [{"role": "user", "content": "which colour?"}]},
+        "strategy": {"type": "single"}, "background": true});
+    let accepted = hub.post("/v1/plan", &body).await.expect(202);
+    eventually("the call is in flight", PATIENCE, || async { (hub.provider.count() == 1).then_some(()) }).await;
+    hub.start_worker(&[METRICS]);
+    let page = page_of(&hub.workers[1]).await;
+    let recovery = |what: &str| format!("tokenhub_plan_recovery_seconds_{what}");
+    assert_eq!(figure_of(&page, &recovery("count")).await, [(String::new(), 0.0)]);
+    hub.workers[0].kill();
+    hub.workers.remove(0);
+    let path = format!("/v1/plan/{}?wait=60s", accepted.body["id"].as_str().unwrap());
+    let ended = hub.get(&path).await.unwrap().expect(200);
+    assert_eq!((&ended.body["status"], hub.provider.count()), (&json!("completed"), 2), "{}", ended.text);
+    assert_eq!(figure_of(&page, &recovery("count")).await, [(String::new(), 1.0)]);
+    let seconds = figure_of(&page, &recovery("sum")).await[0].1;
+    println!("the step lay still for {seconds} s");
+    assert!((0.1..10.0).contains(&seconds), "{seconds}");
+    let of_api = hub.get("/metrics").await.unwrap().expect(200).text;
+    assert!(sum_of(&of_api, &recovery("bucket"), "+Inf") < 0.5, "{of_api}");
+    assert!(!series(&of_api, &recovery("count")).is_empty(), "{of_api}");
+    hub.finish(Disturbance::Kills).await;
+}

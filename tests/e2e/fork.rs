@@ -132,12 +132,26 @@ async fn a_fork_that_cannot_be_made_says_why() {
         (json!({"from_step": 3}), "from_step"),
         (json!({"from_step": "judge"}), "from_step"),
         (json!({"from_step": "ballot/2", "model": "m1"}), "model"),
+        (json!({"from_step": "ballot/2", "judge_model": "m1"}), "judge_model"),
         (json!({"from_step": "ballot/2", "step": 1}), "step"),
         (json!({"from_step": "ballot/2", "messages": []}), "messages"),
         (json!({"from_step": "ballot/2", "bounds": {"max_calls": 0}}), "bounds.max_calls"),
     ] {
         let refused = fork(&hub, &first, &body).await.expect(400);
         assert_eq!(refused.body["param"], param, "{}", refused.text);
+    }
+    let schema = json!({"type": "object"});
+    hub.provider.script(Rule::any([Reply::text("{}")]));
+    for (strategy, step, param) in [
+        (json!({"type": "cascade", "check": "schema", "output_schema": schema}), "stage/1", "judge_model"),
+        (json!({"type": "adversarial", "plan_only": true}), "plan", "judge_model"),
+        (json!({"type": "refine", "rounds": 1}), "answer", "judge_model"),
+        (json!({"type": "best_of_n", "models": ["m1", "m2"]}), "candidate/1", "model"),
+    ] {
+        let first = hub.post("/v1/plan", &plan(&strategy)).await.expect(200).body;
+        let calls = hub.provider.count();
+        let refused = fork(&hub, &first, &json!({"from_step": step, param: "m3"})).await.expect(400);
+        assert_eq!((&refused.body["param"], hub.provider.count()), (&json!(param), calls), "{}", refused.text);
     }
     hub.post("/v1/plan/plan_unknown/fork", &json!({"from_step": "judge"})).await.expect(404);
     hub.provider.script(Rule::any([Reply::hang()]));

@@ -15,9 +15,13 @@ use crate::{
 const ALERT_PATIENCE: Duration = Duration::from_secs(40);
 const PATIENCE: Duration = Duration::from_mins(1);
 
-/// A worker whose workflows panic when they ask for the critique.
+/// A worker whose workflows panic when they ask for the critique; behind their deadline they do not ask any more.
 async fn start_faulty_worker(hub: &mut TestHub) -> String {
-    hub.start_worker(&[("TOKENHUB_FAULT_PANIC", "critique/1"), METRICS]);
+    start_worker_that_panics_at(hub, "critique/1").await
+}
+
+async fn start_worker_that_panics_at(hub: &mut TestHub, step: &str) -> String {
+    hub.start_worker(&[("TOKENHUB_FAULT_PANIC", step), METRICS]);
     hub.wait_until_durable().await;
     page_of(&hub.workers[0]).await
 }
@@ -80,5 +84,82 @@ async fn a_worker_without_the_mistake_resumes_a_plan_that_panics_and_repeats_no_
     let answer = ended.answer.expect(200);
     assert_eq!(case.comparable(&answer), undisturbed);
     case.assert_calls(&hub, &answer, &[]);
+    hub.finish(Disturbance::None).await;
+}
+
+/// A plan whose workflow panics whenever it wants to end, begun in the background, and its id.
+async fn begin_stuck(hub: &TestHub, case: Case, deadline_ms: u64) -> String {
+    case.script_stuck(hub, &[]);
+    let mut body = case.body();
+    body["bounds"] = json!({"deadline_ms": deadline_ms});
+    body["background"] = json!(true);
+    let accepted = hub.post("/v1/plan", &body).await.expect(202);
+    accepted.body["id"].as_str().unwrap().to_owned()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_plan_whose_workflow_panics_ends_behind_its_own_deadline_and_not_before_a_later_one() {
+    let mut hub = installation().workers(0).environment("TOKENHUB_EXECUTION_GRACE_MS", "2000").start().await;
+    start_worker_that_panics_at(&mut hub, "record").await;
+    let began = Instant::now();
+    let first = begin_stuck(&hub, Case::new(&ADVERSARIAL, 1), 6_000).await;
+    let second = begin_stuck(&hub, Case::new(&ADVERSARIAL, 2), 6_000).await;
+    let longer = json!({"type": "extend_deadline", "deadline_ms": 40_000});
+    hub.post(&format!("/v1/plan/{second}/signal"), &longer).await.expect(200);
+    let read = async |id: &str, wait: &str| {
+        let plan = hub.get(&format!("/v1/plan/{id}?wait={wait}")).await.unwrap().expect(200);
+        (plan.body["status"].as_str().unwrap().to_owned(), plan.body["stop_reason"].clone())
+    };
+    let failed = ("failed".to_owned(), json!("execution_timeout"));
+    assert_eq!(read(&first, "60s").await, failed);
+    let ended = began.elapsed();
+    assert!((Duration::from_secs(8)..Duration::from_secs(38)).contains(&ended), "{ended:?}");
+    assert_eq!(read(&second, "0s").await.0, "running", "{ended:?}");
+    let events = hub.get(&format!("/v1/plan/{first}/events?format=json")).await.unwrap().expect(200);
+    let last = events.body["data"].as_array().unwrap().last().unwrap().clone();
+    assert_eq!((&last["event"], &last["data"]["stop_reason"]), (&json!("plan.failed"), &json!("execution_timeout")));
+    let again = read(&second, "60s").await;
+    assert_eq!(again, failed);
+    assert!(began.elapsed() > Duration::from_secs(42), "{:?}", began.elapsed());
+    assert_eq!(hub.provider.count(), 2 * ADVERSARIAL.calls(), "nothing is bought over and over");
+    hub.finish(Disturbance::None).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_waits_for_a_plan_that_panics_hears_why_it_was_ended() {
+    let mut hub = installation().workers(0).environment("TOKENHUB_EXECUTION_GRACE_MS", "1000").start().await;
+    start_worker_that_panics_at(&mut hub, "record").await;
+    let case = Case::new(&ADVERSARIAL, 1);
+    case.script_stuck(&hub, &[]);
+    let mut body = case.body();
+    body["bounds"] = json!({"deadline_ms": 2_000});
+    // A request stops waiting five seconds behind the deadline; the next one joins the run.
+    let key = [("Idempotency-Key", "waits")];
+    let answer = eventually("somebody hears of the end", PATIENCE, || async {
+        let answer = hub.post_with("/v1/plan", &key, &body).await;
+        (answer.status != 503).then_some(answer)
+    })
+    .await
+    .expect(500);
+    assert_eq!(answer.body["code"], "execution_timeout", "{}", answer.text);
+    hub.finish(Disturbance::None).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_plan_that_waits_for_a_person_has_no_deadline_to_be_late_for() {
+    let hub = installation().environment("TOKENHUB_EXECUTION_GRACE_MS", "1000").start().await;
+    let case = Case::new(&ADVERSARIAL, 1);
+    case.script_stuck(&hub, &[]);
+    let mut body = case.body();
+    body["bounds"] = json!({"deadline_ms": 8_000});
+    body["approval"] = json!({"timeout_ms": 600_000, "on_timeout": "fail"});
+    let waiting = hub.post("/v1/plan", &body).await.expect(202);
+    let path = format!("/v1/plan/{}", waiting.body["id"].as_str().unwrap());
+    assert!(waiting.body["waiting"].is_object(), "{}", waiting.text);
+    let still = hub.get(&format!("{path}?wait=25s")).await.unwrap().expect(200);
+    assert_eq!(still.body["status"], "running", "{}", still.text);
+    hub.post(&format!("{path}/signal"), &json!({"type": "approve"})).await.expect(200);
+    let ended = hub.get(&format!("{path}?wait=30s")).await.unwrap().expect(200);
+    assert_eq!(ended.body["status"], "completed", "{}", ended.text);
     hub.finish(Disturbance::None).await;
 }

@@ -14,7 +14,7 @@ use tokenhub_store::Store;
 
 use crate::{
     databases,
-    harness::{Disturbance, TestHub, TestHubBuilder, exchange},
+    harness::{Disturbance, TestHub, TestHubBuilder, eventually, exchange},
     scripted::{ADVERSARIAL, Case, REFINE, STEP_MS, installation},
 };
 use reading::{EventStream, Told, assert_numbered, names};
@@ -258,5 +258,51 @@ async fn a_silent_stream_is_kept_alive() {
     let id = seen[0].data["plan_id"].as_str().unwrap();
     hub.post(&format!("/v1/plan/{id}/cancel"), &json!({})).await.expect(200);
     assert_eq!(stream.rest().await.last().unwrap().name, "plan.cancelled");
+    hub.finish(Disturbance::None).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn so_many_streams_are_open_at_a_time_and_a_place_is_free_when_one_ends() {
+    let hub = TestHub::builder()
+        .temporal_off()
+        .environment("TOKENHUB_EVENT_STREAMS_MAX", "3")
+        .environment("TOKENHUB_EVENT_STREAMS_PER_KEY_MAX", "2")
+        .environment("TOKENHUB_CLIENT_KEYS", r#"[{"name": "other", "key": "sk-other-key", "tenant": "other"}]"#)
+        .start()
+        .await;
+    hub.provider.script(Rule::any([Reply::text("red").delay_ms(30_000)]));
+    let mut background = refine();
+    background["stream"] = json!(false);
+    background["background"] = json!(true);
+    let begin = async |key: Option<&str>| {
+        let request = match key {
+            Some(key) => hub.request_as(key, Method::POST, "/v1/plan"),
+            None => hub.request(Method::POST, "/v1/plan"),
+        };
+        let accepted = exchange(request.json(&background)).await.unwrap().expect(202);
+        format!("/v1/plan/{}/events", accepted.body["id"].as_str().unwrap())
+    };
+    let (own, others) = (begin(None).await, begin(Some("sk-other-key")).await);
+    let first = EventStream::open(hub.request(Method::GET, &own)).await;
+    let _second = EventStream::open(hub.request(Method::GET, &own)).await;
+    let refused = hub.get(&own).await.unwrap().expect(429);
+    assert_eq!(refused.body["code"], "too_many_event_streams", "{}", refused.text);
+    assert!(!refused.header("retry-after").is_empty() && refused.text.contains("client key"), "{}", refused.text);
+    hub.get(&format!("{own}?format=json")).await.unwrap().expect(200);
+    let calls = hub.provider.count();
+    hub.post("/v1/plan", &refine()).await.expect(429);
+    let _third = EventStream::open(hub.request_as("sk-other-key", Method::GET, &others)).await;
+    let full = exchange(hub.request_as("sk-other-key", Method::GET, &others)).await.unwrap().expect(429);
+    assert!(full.text.contains("this process"), "{}", full.text);
+    assert_eq!(hub.provider.count(), calls, "a plan that nobody would be told of is not begun");
+    drop(first);
+    eventually("the place is free", PATIENCE, || async {
+        let request = hub.request(Method::GET, &own).send().await.ok()?;
+        (request.status().as_u16() == 200).then_some(())
+    })
+    .await;
+    hub.post(&own.replace("/events", "/cancel"), &json!({})).await.expect(200);
+    let stop = hub.request_as("sk-other-key", Method::POST, &others.replace("/events", "/cancel"));
+    exchange(stop.json(&json!({}))).await.unwrap().expect(200);
     hub.finish(Disturbance::None).await;
 }

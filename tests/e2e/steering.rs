@@ -243,3 +243,42 @@ async fn a_deadline_that_is_moved_also_gives_more_time_to_the_call_that_is_under
         hub.finish(Disturbance::None).await;
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_signal_is_a_change_that_is_waited_for_and_who_waits_for_the_answer_is_shown_it_too() {
+    for hub in both_ways().await {
+        hub.provider.script(Rule::any([Reply::text("red").delay_ms(10_000)]));
+        let body = json!({"request": {"messages": [{"role": "user", "content": "which colour?"}]},
+            "strategy": {"type": "single"}, "bounds": {"max_calls": 3, "deadline_ms": 60_000}});
+        let (answer, ()) = tokio::join!(hub.post("/v1/plan", &body), async {
+            seen(&hub, "the call is made", |calls| calls.len() == 1).await;
+            let listed = hub.get("/v1/plan?status=running").await.unwrap().expect(200);
+            let id = listed.body["data"][0]["id"].as_str().unwrap().to_owned();
+            let path = format!("/v1/plan/{id}?wait=20s");
+            let read = hub.get(&format!("/v1/plan/{id}")).await.unwrap().expect(200);
+            let mut tag = read.header("etag").to_owned();
+            for request in [
+                json!({"type": "extend_deadline", "deadline_ms": 90_000}),
+                json!({"type": "add_budget", "max_calls": 2}),
+                json!({"type": "add_budget", "max_calls": 2}),
+            ] {
+                let waiting = exchange(hub.request(Method::GET, &path).header("if-none-match", &tag));
+                let (news, _) = tokio::join!(waiting, async {
+                    tokio::time::sleep(Duration::from_millis(200)).await;
+                    signal(&hub, &id, &request).await.expect(200)
+                });
+                let news = news.unwrap().expect(200);
+                assert_eq!(news.body["status"], "running", "{}", news.text);
+                assert!(news.took < Duration::from_secs(3), "{:?}", news.took);
+                assert_ne!(news.header("etag"), tag);
+                news.header("etag").clone_into(&mut tag);
+            }
+        });
+        let answer = answer.expect(200);
+        let id = answer.body["id"].as_str().unwrap();
+        let kept = hub.get(&format!("/v1/plan/{id}")).await.unwrap().expect(200);
+        assert_eq!(kept.body["signals"].as_array().unwrap().len(), 3, "{}", kept.text);
+        assert_eq!(answer.body, kept.body, "both are the same object");
+        hub.finish(Disturbance::None).await;
+    }
+}

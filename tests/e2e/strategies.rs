@@ -187,3 +187,42 @@ async fn the_largest_plans_have_histories_of_moderate_size() {
     // A call may have been announced and withdrawn before it left.
     hub.finish(Disturbance::Kills).await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn capabilities_beside_a_strategy_choose_who_answers_and_one_that_does_not_exist_is_refused() {
+    let can_see = |id: &str, weight: u32, sees: bool| {
+        let mut entry = crate::harness::model(id, weight);
+        entry["capabilities"] = json!({"vision": sees});
+        entry
+    };
+    let models = vec![can_see("blind", 9, false), can_see("seeing", 5, true), can_see("watching", 3, true)];
+    let hub = installation().temporal_off().models(models).start().await;
+    let plan = |strategy: &Value, capabilities: &Value| {
+        json!({"request": {"messages": [{"role": "user", "content": "which colour?"}]},
+            "strategy": strategy, "capabilities": capabilities})
+    };
+    let author = async |strategy: &Value, capabilities: &Value| {
+        let answer = hub.post("/v1/plan", &plan(strategy, capabilities)).await.expect(200);
+        answer.body["negotiated_model"].as_str().unwrap().to_owned()
+    };
+    let single = json!({"type": "single"});
+    assert_eq!(author(&single, &Value::Null).await, "blind");
+    assert_eq!(author(&single, &json!(["vision"])).await, "seeing");
+    assert_eq!(author(&single, &json!({"vision": true})).await, "seeing");
+    assert_eq!(author(&single, &json!({"vision": false})).await, "blind");
+    assert_eq!(author(&json!({"type": "refine", "rounds": 1}), &json!(["vision"])).await, "seeing");
+    let vote = plan(&json!({"type": "vote", "voters": 2, "method": "majority"}), &json!(["vision"]));
+    let voted = hub.post("/v1/plan", &vote).await.expect(200);
+    assert!(!voted.text.contains("blind"), "{}", voted.text);
+    let named = plan(&json!({"type": "single", "model": "blind"}), &json!(["vision"]));
+    hub.post("/v1/plan", &named).await.expect(400);
+    for (capabilities, param) in [
+        (json!(["sight"]), "capabilities.sight"),
+        (json!({"vision": "yes"}), "capabilities.vision"),
+        (json!("vision"), "capabilities"),
+    ] {
+        let refused = hub.post("/v1/plan", &plan(&single, &capabilities)).await.expect(400);
+        assert_eq!(refused.body["param"], param, "{}", refused.text);
+    }
+    hub.finish(Disturbance::None).await;
+}

@@ -324,3 +324,35 @@ async fn a_plan_that_was_accepted_and_never_begun_begins_with_the_version_that_i
     assert!(calls.iter().all(|call| call.body["messages"][0]["content"] == "Be brief."), "{calls:?}");
     hub.finish(Disturbance::Kills).await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_repetition_of_a_plan_whose_template_was_taken_away_is_that_plan() {
+    let hub = installation().start().await;
+    hub.provider.script(Rule::any([Reply::text("red")]));
+    put(&hub, "review", &refining("brief")).await.expect(201);
+    let key = [("Idempotency-Key", "kept")];
+    let body = plan("review", &json!({"tags": {"ticket": "17"}}));
+    let first = hub.post_with("/v1/plan", &key, &body).await.expect(200);
+    let chat = json!({"model": "plan/review", "messages": [{"role": "user", "content": "which colour?"}]});
+    let answered = hub.post_with("/v1/chat/completions", &key, &chat).await.expect(200);
+    let calls = hub.provider.count();
+    delete(&hub, "review", &[]).await.expect(204);
+
+    let again = hub.post_with("/v1/plan", &key, &body).await.expect(200);
+    assert_eq!(again.header("idempotent-replayed"), "true");
+    for field in ["id", "response", "template", "tags", "usage"] {
+        assert_eq!(again.body[field], first.body[field], "{field}: {}", again.text);
+    }
+    let asked = hub.post_with("/v1/chat/completions", &key, &chat).await.expect(200);
+    assert_eq!(asked.header("x-tokenhub-run-id"), answered.header("x-tokenhub-run-id"));
+    assert_eq!((&asked.body["model"], &asked.body["choices"]), (&json!("plan/review@1"), &answered.body["choices"]));
+
+    let other = plan("review", &json!({"tags": {"ticket": "18"}}));
+    hub.post_with("/v1/plan", &key, &other).await.expect(422);
+    let missing = hub.post_with("/v1/plan", &[("Idempotency-Key", "new")], &body).await.expect(404);
+    assert_eq!(missing.body["code"], "template_not_found", "{}", missing.text);
+    hub.post("/v1/plan", &body).await.expect(404);
+    hub.post("/v1/chat/completions", &chat).await.expect(404);
+    assert_eq!(hub.provider.count(), calls, "nothing is bought again");
+    hub.finish(Disturbance::None).await;
+}

@@ -16,7 +16,7 @@ use temporalio_workflow::{
 };
 use tokenhub_domain::{
     ApprovalRequest, ApprovalStanding, ClassifyRequest, FinishRequest, NextMove, ProviderId, RunContext, SelectRequest,
-    Selection, SendOutcome, SendRequest, Steering, StepError, UnixMicros, Verdict, VerifyRequest,
+    Selection, SendOutcome, SendRequest, Steering, StepError, StepId, UnixMicros, Verdict, VerifyRequest,
 };
 use tokenhub_orchestrate::Steps;
 
@@ -127,6 +127,7 @@ impl<W: Signalled> Steps for Durable<W> {
     }
 
     fn record(&self, request: FinishRequest) -> impl Future<Output = Result<(), StepError>> {
+        fault::reach(&StepId::from(fault::RECORD));
         // Detached: a cancelled run is recorded too.
         let options = options::local("record the outcome", LOCAL_PATIENCE, &WorkflowCancellationToken::new());
         let call = self.context.execute_local_activity(LogResult, self.in_run(request), options);

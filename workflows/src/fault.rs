@@ -4,6 +4,9 @@
 
 use tokenhub_domain::StepId;
 
+/// The step that records the end of a run, which no program names.
+pub(crate) const RECORD: &str = "record";
+
 #[cfg(feature = "fault-points")]
 static PANICKING_STEP: std::sync::OnceLock<String> = std::sync::OnceLock::new();
 

@@ -7,7 +7,7 @@ use std::{
 };
 
 use tokenhub_domain::{
-    AttemptId, ErrorClass, NanoDollars, Owner, ProviderFailure, Reply, SendOutcome, TokenUsage, limits,
+    AttemptId, ErrorClass, NanoDollars, Owner, ProviderFailure, Reply, SendOutcome, TokenUsage, UnixMicros, limits,
 };
 use tokenhub_store::{Completed, HandedIn, JournalEntry, Lease, LeaseRequest, NewEvent, Settlement, StoreError, Waste};
 
@@ -28,6 +28,8 @@ static CALLS: AtomicU64 = AtomicU64::new(0);
 pub(super) struct Held {
     pub(super) owner: Owner,
     pub(super) epoch: i64,
+    /// Milliseconds since whoever held it before was last seen alive, where that is known.
+    recovered_after_ms: Option<u64>,
 }
 
 enum Grant {
@@ -56,7 +58,7 @@ pub(super) async fn run<P: Presence>(sending: &Sending<'_, P>) -> Result<SendOut
     };
     let begun = background::begun_before(sending, &held).await?;
     if held.epoch > 1 {
-        sending.world.counts.taken_over();
+        sending.world.counts.taken_over(held.recovered_after_ms);
     }
     // Whoever carries on after a death may not have heard that the run was cancelled meanwhile.
     if held.epoch > 1 && is_over(sending).await {
@@ -170,6 +172,8 @@ async fn kept<P: Presence>(sending: &Sending<'_, P>) -> Result<Option<SendOutcom
 
 async fn acquire<P: Presence>(sending: &Sending<'_, P>, owner: Owner) -> Result<Grant, ActivityFault> {
     let journal = sending.world.store.journal();
+    // What a holder that is found dead has held, which ending it for him forgets.
+    let mut seen_until = None;
     loop {
         let lease = patiently(|| {
             journal.lease(LeaseRequest {
@@ -185,8 +189,14 @@ async fn acquire<P: Presence>(sending: &Sending<'_, P>, owner: Owner) -> Result<
         .await?;
         match lease {
             Lease::Done(entry) => return Ok(Grant::Done(entry)),
-            Lease::Acquired { epoch, .. } => return Ok(Grant::Held(Held { owner, epoch })),
-            Lease::Busy { owner: holder, .. } => {
+            Lease::Acquired { epoch, lost_lease_until, .. } => {
+                // A lease is renewed by whoever is alive.
+                let last_sign = |until: UnixMicros| clock::now().plus_millis(limits::LEASE_MS).millis_since(until);
+                let recovered_after_ms = lost_lease_until.or(seen_until).filter(|_| epoch > 1).map(last_sign);
+                return Ok(Grant::Held(Held { owner, epoch, recovered_after_ms }));
+            }
+            Lease::Busy { owner: holder, lease_until } => {
+                seen_until = Some(lease_until);
                 if sending.world.ledger.is_owner_dead(&holder) {
                     journal.take_over(&sending.run.tenant, &sending.key, &holder).await?;
                 } else {

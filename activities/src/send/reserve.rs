@@ -1,11 +1,11 @@
-//! The limits of a bounded run: the worst case of a call is taken before its ledger row, and given back after it.
+//! The limits of a bounded run and of its steps: the worst case of a call is taken before its ledger row, and given back after it.
 //!
 //! Owns how the most that a call can use follows from its body and its model. Must not know who else takes from the
 //! same run. A process that dies between the two leaves the worst case taken, because the call may have been paid.
 
 use tokenhub_domain::{
-    BOUNDED_OUTPUT_TOKENS, Bound, Bounds, Catalogue, Deployment, ErrorClass, ProviderFailure, RawFields, SendRequest,
-    TokensAtMost, Use, input_tokens_max,
+    BOUNDED_OUTPUT_TOKENS, Bound, Bounds, Catalogue, Deployment, ErrorClass, Extent, ProviderFailure, RawFields,
+    SendRequest, TokensAtMost, Use, input_tokens_max,
 };
 use tokenhub_store::Room;
 
@@ -42,10 +42,10 @@ pub(super) async fn take<P: Presence>(
     let (taken, output_limit) = at_most(&world.catalogue.load(), request, body);
     let budgets = world.store.budgets();
     let key = (&run.tenant, &run.run_id);
-    let room = patiently(|| budgets.take(key, request.bounds, taken, clock::now())).await?;
+    let room = patiently(|| budgets.take(key, &request.step, request.bounds, taken, clock::now())).await?;
     Ok(match room {
         Room::Taken => Ok(Some(Reserved { taken, output_limit })),
-        Room::Refused { bound, used, bounds } => Err(refusal(bounds, bound, used, taken)),
+        Room::Refused { extent, bound, used, bounds } => Err(refusal((extent, bounds), bound, used, taken)),
     })
 }
 
@@ -55,7 +55,9 @@ pub(super) async fn settle<P: Presence>(sending: &Sending<'_, P>, owed: Owed) {
     let Owed { taken: Some(taken), used: Some(used) } = owed else { return };
     let budgets = sending.world.store.budgets();
     let run = (&sending.run.tenant, &sending.run.run_id);
-    if let Err(error) = budgets.settle(run, taken, used, clock::now()).await {
+    let SendRequest { step, bounds, .. } = sending.request;
+    let limited_step = (!bounds.per_step.is_empty()).then_some(step);
+    if let Err(error) = budgets.settle(run, limited_step, taken, used, clock::now()).await {
         tracing::warn!(error = &error as &dyn std::error::Error, run = %sending.run.run_id, "a call keeps its whole part of the budget");
     }
 }
@@ -105,19 +107,23 @@ fn whole(value: &str) -> Option<u64> {
     value.parse::<u64>().ok().or_else(|| value.parse::<f64>().ok().map(|number| number.ceil() as u64))
 }
 
-fn refusal(bounds: Bounds, bound: Bound, used: Use, next: Use) -> ProviderFailure {
+fn refusal((extent, bounds): (Extent, Bounds), bound: Bound, used: Use, next: Use) -> ProviderFailure {
+    let whose = match extent {
+        Extent::Run => "",
+        Extent::Step => " of the step",
+    };
     let message = match bound {
         Bound::Calls => {
-            format!("{} of {} calls are made", used.calls, bounds.max_calls.unwrap_or_default())
+            format!("{} of {} calls{whose} are made", used.calls, bounds.max_calls.unwrap_or_default())
         }
         Bound::Tokens => format!(
-            "{} of {} tokens are used, and the next call may take {}",
+            "{} of {} tokens{whose} are used, and the next call may take {}",
             used.tokens,
             bounds.max_tokens.unwrap_or_default(),
             next.tokens
         ),
         Bound::Cost => format!(
-            "{} of {} USD are used, and the next call may cost {}",
+            "{} of {} USD{whose} are used, and the next call may cost {}",
             used.cost.as_usd(),
             bounds.max_cost.unwrap_or_default().as_usd(),
             next.cost.as_usd()
@@ -125,7 +131,7 @@ fn refusal(bounds: Bounds, bound: Bound, used: Use, next: Use) -> ProviderFailur
     };
     ProviderFailure {
         code: Some("budget_exhausted".to_owned()),
-        param: Some(format!("bounds.{}", bound.as_str())),
+        param: Some(format!("bounds.{}", extent.field(bound))),
         ..ProviderFailure::of(ErrorClass::BudgetExhausted, message)
     }
 }

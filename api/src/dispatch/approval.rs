@@ -8,9 +8,10 @@ use std::sync::Arc;
 use futures_util::future::join_all;
 use tokenhub_activities::approval;
 use tokenhub_domain::{
-    Answer, ApprovalState, DecidedBy, Dialect, EventKeeping, Outcome, Owner, PrincipalId, RunId, TenantId, Text,
-    WorkflowId,
+    Answer, ApprovalState, DecidedBy, Dialect, EventKeeping, Outcome, Owner, PlanSpec, PrincipalId, RunId, TenantId,
+    Text, WorkflowId,
 };
+use tokenhub_formats::Schema;
 use tokenhub_store::{ApprovalRow, NewDecision, RunRow};
 
 use super::{Shared, durable, launch, load_text, now};
@@ -46,6 +47,9 @@ pub(super) async fn decide(
     decider: Decider,
 ) -> Result<Decided, Problem> {
     let Some(question) = find(shared, row).await? else { return Ok(Decided::NotAsked) };
+    if let (Some(text), ApprovalState::Pending) = (&verdict.text, question.state) {
+        check_edit(shared, row, text).await?;
+    }
     let edited = match verdict.text {
         Some(text) => Some(replacement(shared, &question, text).await?),
         None => None,
@@ -77,6 +81,23 @@ pub(super) async fn decide(
 async fn find(shared: &Shared, row: &RunRow) -> Result<Option<ApprovalRow>, Problem> {
     let found = shared.world.store.approvals().get(&row.tenant, &row.run_id).await;
     found.map_err(|error| launch::away(&error))
+}
+
+/// Refuses a text that misses the schema of the plan, which is what its readers count on.
+async fn check_edit(shared: &Shared, row: &RunRow, text: &str) -> Result<(), Problem> {
+    let spec: PlanSpec = serde_json::from_str(&row.spec_json).map_err(|_| Problem::Internal)?;
+    let Some(mut schema) = spec.base().output.schema.clone() else { return Ok(()) };
+    load_text(&shared.world, &row.tenant, &mut schema).await?;
+    let (schema, text) = (schema.as_inline().unwrap_or_default().to_owned(), text.to_owned());
+    // Beside the runtime: a schema may be slow to check. One that cannot be read checked no answer either.
+    let checking = tokio::task::spawn_blocking(move || Schema::parse(&schema).map(|schema| schema.violations(&text)));
+    match checking.await {
+        Ok(Ok(violations)) if !violations.is_empty() => {
+            Err(Problem::invalid("text", format!("does not match the plan's schema: {}", violations.join("; "))))
+        }
+        Ok(_) => Ok(()),
+        Err(_) => Err(Problem::Internal),
+    }
 }
 
 /// What takes the place of the answer's text: of a chat the provider's whole body, with the new text in it.

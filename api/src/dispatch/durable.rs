@@ -267,13 +267,16 @@ fn ended(error: &WorkflowGetResultError) -> Option<Ended> {
         tracing::error!(%error, "a workflow failed outside its program");
         return Some(stopped(RunStatus::Failed, StopReason::AllFailed, ErrorClass::ServerError));
     }
+    if let WorkflowGetResultError::Terminated { details } = error
+        && matches!(details.deserialize(), Ok(StopReason::ExecutionTimeout))
+    {
+        return Some(Ended::Stopped(Box::new(out_of_time())));
+    }
     if matches!(error, WorkflowGetResultError::Cancelled { .. } | WorkflowGetResultError::Terminated { .. }) {
         return Some(stopped(RunStatus::Cancelled, StopReason::Cancelled, ErrorClass::Cancelled));
     }
     if matches!(error, WorkflowGetResultError::TimedOut) {
-        // No call failed and no deadline of the run's own was missed, so no class explains it.
-        let outcome = without_answer(RunStatus::Failed, StopReason::ExecutionTimeout, None);
-        return Some(Ended::Stopped(Box::new(outcome)));
+        return Some(Ended::Stopped(Box::new(out_of_time())));
     }
     matches!(error, WorkflowGetResultError::NotFound(_)).then_some(Ended::Without)
 }
@@ -281,6 +284,11 @@ fn ended(error: &WorkflowGetResultError) -> Option<Ended> {
 fn stopped(status: RunStatus, stop_reason: StopReason, class: ErrorClass) -> Ended {
     let failure = ProviderFailure::of(class, "the workflow ended before its program did");
     Ended::Stopped(Box::new(without_answer(status, stop_reason, Some(failure))))
+}
+
+/// What a run came to whose workflow did not come to an end. No call failed, so no class explains it.
+pub(super) fn out_of_time() -> Outcome {
+    without_answer(RunStatus::Failed, StopReason::ExecutionTimeout, None)
 }
 
 /// What a run came to whose workflow is gone without a word.

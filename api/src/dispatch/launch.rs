@@ -22,7 +22,7 @@ use super::{
     now,
     temporal_link::Connected,
 };
-use crate::error::Problem;
+use crate::error::{LimitRefusal, Problem};
 
 /// An accepted run.
 pub(super) enum Launched {
@@ -104,7 +104,7 @@ async fn check_room(shared: &Shared, job: &Job) -> Result<(), Problem> {
     {
         return Ok(());
     }
-    Err(Problem::TooManyRuns { max })
+    Err(LimitRefusal::Runs { max }.into())
 }
 
 /// Whether the process that accepted the run seems to have died before it found a carrier. If it has not, the claim

@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     Shared, approval,
     durable::{self, Ended, StartFailure},
-    in_process, launch, now, steering,
+    in_process, launch, now, overdue, steering,
 };
 
 /// Between two passes, and before the first.
@@ -121,12 +121,18 @@ async fn attend(shared: &Arc<Shared>, row: &RunRow) {
     if shared.running_here.holds(&row.run_id) {
         return;
     }
+    let workflow_id = row.workflow_id.as_ref().filter(|id| row.owner == Some(Owner::workflow(id)));
+    if let Some(workflow_id) = workflow_id
+        && overdue::end(shared, row, workflow_id).await
+    {
+        return;
+    }
     match lack_of(row, now(), shared.start_deadline) {
         Lack::Nothing => {}
         Lack::Process => carry(shared, row),
         Lack::Start => start(shared, row).await,
         Lack::Result => {
-            if let Some(workflow_id) = row.workflow_id.as_ref().filter(|id| row.owner == Some(Owner::workflow(id))) {
+            if let Some(workflow_id) = workflow_id {
                 fetch_result(shared, row, workflow_id).await;
             }
         }

@@ -1,14 +1,19 @@
-//! The `bounds` of a plan: what the whole run may use, and how long it and its steps may take.
+//! The `bounds` of a plan: what the whole run and each of its steps may use, and how long they may take.
 
 use serde_json::{Map, Value};
-use tokenhub_domain::{Bounds, NanoDollars, SpecBase, limits};
+use tokenhub_domain::{Bounds, NanoDollars, SpecBase, StepBounds, limits};
 
 use super::Fields;
 use crate::error::Problem;
 
-const FIELDS: [&str; 5] = ["max_cost_usd", "max_tokens", "max_calls", "deadline_ms", "step_timeout_ms"];
+/// The limits on what each step may use, within the bounds.
+pub(super) const PER_STEP: &str = "per_step";
+const PER_STEP_PATH: &str = "bounds.per_step";
+/// The limits on use, of a run and of a step alike.
+const USE: [&str; 3] = ["max_cost_usd", "max_tokens", "max_calls"];
+const FIELDS: [&str; 6] = ["max_cost_usd", "max_tokens", "max_calls", "deadline_ms", "step_timeout_ms", PER_STEP];
 
-/// Limits on a whole run, as far as the caller names them.
+/// Limits on a whole run and its steps, as far as the caller names them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct RunBounds {
     use_of_run: Bounds,
@@ -21,32 +26,30 @@ impl RunBounds {
     pub(crate) fn of(body: &Map<String, Value>) -> Result<Self, Problem> {
         let bounds = Fields::of(body, "bounds")?;
         bounds.only(&FIELDS)?;
-        let at_least_one = |name: &str, most: u64| match bounds.whole(name, most)? {
-            Some(0) => Err(Problem::invalid(bounds.path(name), format!("must be a whole number from 1 to {most}"))),
-            number => Ok(number),
-        };
-        let cost = match bounds.number("max_cost_usd", limits::PLAN_COST_USD_MAX)? {
-            Some(0.0) => return Err(Problem::invalid(bounds.path("max_cost_usd"), "must be more than 0")),
-            cost => cost,
-        };
-        let calls = at_least_one("max_calls", u64::from(limits::PLAN_CALLS_MAX))?;
+        let per_step = Fields::within(bounds.get(PER_STEP), PER_STEP_PATH)?;
+        per_step.only(&USE)?;
+        let StepBounds { max_cost, max_tokens, max_calls } = use_in(bounds)?;
         Ok(Self {
-            use_of_run: Bounds {
-                max_cost: cost.and_then(NanoDollars::from_usd),
-                max_tokens: at_least_one("max_tokens", limits::PLAN_TOKENS_MAX)?,
-                max_calls: calls.and_then(|calls| u32::try_from(calls).ok()),
-            },
-            deadline_ms: at_least_one("deadline_ms", limits::RUN_DEADLINE_MS)?,
-            step_timeout_ms: at_least_one("step_timeout_ms", limits::RUN_DEADLINE_MS)?,
+            use_of_run: Bounds { max_cost, max_tokens, max_calls, per_step: use_in(per_step)? },
+            deadline_ms: at_least_one(bounds, "deadline_ms", limits::RUN_DEADLINE_MS)?,
+            step_timeout_ms: at_least_one(bounds, "step_timeout_ms", limits::RUN_DEADLINE_MS)?,
         })
     }
 
     /// Writes those that are named into the specification of a run that has some already.
     pub(crate) fn change(self, base: &mut SpecBase) {
-        let Bounds { max_cost, max_tokens, max_calls } = self.use_of_run;
-        base.bounds.max_cost = max_cost.or(base.bounds.max_cost);
-        base.bounds.max_tokens = max_tokens.or(base.bounds.max_tokens);
-        base.bounds.max_calls = max_calls.or(base.bounds.max_calls);
+        let Bounds { max_cost, max_tokens, max_calls, per_step } = self.use_of_run;
+        let before = base.bounds;
+        base.bounds = Bounds {
+            max_cost: max_cost.or(before.max_cost),
+            max_tokens: max_tokens.or(before.max_tokens),
+            max_calls: max_calls.or(before.max_calls),
+            per_step: StepBounds {
+                max_cost: per_step.max_cost.or(before.per_step.max_cost),
+                max_tokens: per_step.max_tokens.or(before.per_step.max_tokens),
+                max_calls: per_step.max_calls.or(before.per_step.max_calls),
+            },
+        };
         base.step_timeout_ms = self.step_timeout_ms.or(base.step_timeout_ms);
         base.deadline_ms = self.deadline_ms.unwrap_or(base.deadline_ms);
     }
@@ -56,6 +59,27 @@ impl RunBounds {
         base.bounds = self.use_of_run;
         base.step_timeout_ms = self.step_timeout_ms;
         base.deadline_ms = self.deadline_ms.map_or(base.deadline_ms, |own| own.min(base.deadline_ms));
+    }
+}
+
+/// The limits on use, which read alike for a run and for a step.
+fn use_in(fields: Fields<'_>) -> Result<StepBounds, Problem> {
+    let cost = match fields.number("max_cost_usd", limits::PLAN_COST_USD_MAX)? {
+        Some(0.0) => return Err(Problem::invalid(fields.path("max_cost_usd"), "must be more than 0")),
+        cost => cost,
+    };
+    let calls = at_least_one(fields, "max_calls", u64::from(limits::PLAN_CALLS_MAX))?;
+    Ok(StepBounds {
+        max_cost: cost.and_then(NanoDollars::from_usd),
+        max_tokens: at_least_one(fields, "max_tokens", limits::PLAN_TOKENS_MAX)?,
+        max_calls: calls.and_then(|calls| u32::try_from(calls).ok()),
+    })
+}
+
+fn at_least_one(fields: Fields<'_>, name: &str, most: u64) -> Result<Option<u64>, Problem> {
+    match fields.whole(name, most)? {
+        Some(0) => Err(Problem::invalid(fields.path(name), format!("must be a whole number from 1 to {most}"))),
+        number => Ok(number),
     }
 }
 
@@ -76,7 +100,8 @@ mod tests {
         let all = json!({"max_cost_usd": 0.5, "max_tokens": 9, "max_calls": 3, "deadline_ms": 5, "step_timeout_ms": 4});
         let read = of(&all).unwrap();
         let cost = NanoDollars::from_usd(0.5);
-        assert_eq!(read.use_of_run, Bounds { max_cost: cost, max_tokens: Some(9), max_calls: Some(3) });
+        let limits = StepBounds { max_cost: cost, max_tokens: Some(9), max_calls: Some(3) };
+        assert_eq!(read.use_of_run, limits.limits());
         assert_eq!((read.deadline_ms, read.step_timeout_ms), (Some(5), Some(4)));
         assert_eq!(of(&Value::Null).unwrap(), RunBounds::default());
         for name in FIELDS {
@@ -85,6 +110,15 @@ mod tests {
             }
         }
         assert_eq!(of(&json!({"max_cost": 1})).unwrap_err(), "bounds.max_cost");
+        let read = of(&json!({"per_step": {"max_cost_usd": 0.5, "max_tokens": 9, "max_calls": 3}})).unwrap();
+        assert_eq!(read.use_of_run, Bounds { per_step: limits, ..Bounds::default() });
+        for name in USE {
+            for wrong in [json!(0), json!(-1), json!("1"), json!(1e18)] {
+                let refused = of(&json!({"per_step": { name: wrong }})).unwrap_err();
+                assert_eq!(refused, format!("bounds.per_step.{name}"), "{wrong}");
+            }
+        }
+        assert_eq!(of(&json!({"per_step": {"deadline_ms": 1}})).unwrap_err(), "bounds.per_step.deadline_ms");
         assert_eq!(of(&json!(3)).unwrap_err(), "bounds");
     }
 }

@@ -14,10 +14,15 @@ pub(crate) struct Fields<'a> {
 impl<'a> Fields<'a> {
     /// The object `name` of `parent`; an absent one reads as empty.
     pub(crate) fn of(parent: &'a Map<String, Value>, name: &'static str) -> Result<Self, Problem> {
-        match parent.get(name) {
-            None | Some(Value::Null) => Ok(Self { object: None, path: name }),
-            Some(Value::Object(object)) => Ok(Self { object: Some(object), path: name }),
-            Some(_) => Err(Problem::invalid(name, "must be an object")),
+        Self::within(parent.get(name), name)
+    }
+
+    /// An object deeper inside, at `path`; an absent one reads as empty.
+    pub(crate) fn within(value: Option<&'a Value>, path: &'static str) -> Result<Self, Problem> {
+        match value {
+            None | Some(Value::Null) => Ok(Self { object: None, path }),
+            Some(Value::Object(object)) => Ok(Self { object: Some(object), path }),
+            Some(_) => Err(Problem::invalid(path, "must be an object")),
         }
     }
 

@@ -6,7 +6,7 @@ use tokenhub_domain::{
 };
 
 use super::{
-    Ask, Fields, RunBounds, approval, chat, model_name,
+    Ask, Fields, RunBounds, approval, capabilities, chat, model_name,
     strategy::{self, STRATEGY, Strategy},
     tags, webhook,
 };
@@ -170,9 +170,10 @@ pub(crate) fn parse(body: &Map<String, Value>, validation: Validation) -> Result
     let orchestration = Fields::of(body, "orchestration")?;
     orchestration.only(&KNOWN)?;
     let strategy = strategy::of(body)?;
-    let (fields, schema) = match &strategy {
-        Some(_) => (Fields::of(body, STRATEGY)?, strategy::SCHEMA),
-        None => (orchestration, SCHEMA),
+    // Clients of the older form send capabilities that nobody has ever read.
+    let (fields, schema, needs) = match &strategy {
+        Some(_) => (Fields::of(body, STRATEGY)?, strategy::SCHEMA, capabilities::parse(body)?),
+        None => (orchestration, SCHEMA, Vec::new()),
     };
     let native = chat::of_object(body, validation, |output| output.with_schema(fields.get("output_schema"), schema))?;
     if native.delivery == Delivery::Stream {
@@ -192,6 +193,12 @@ pub(crate) fn parse(body: &Map<String, Value>, validation: Validation) -> Result
     }
     let hint = native.model.map(|model| Named { param: HINT, model });
     let mut ask = native.ask;
+    let known = &mut ask.demands.needs;
+    for need in needs {
+        if !known.contains(&need) {
+            known.push(need);
+        }
+    }
     ask.policy.hedge_after_ms = chosen.hedge_after_ms.or(ask.policy.hedge_after_ms);
     if let Some(OutsideCheck::Regex { pattern }) = &chosen.check {
         ask.output.pattern = Some(pattern.clone());

@@ -6,7 +6,7 @@
 use serde_json::{Map, Value};
 use tokenhub_domain::{ContentHash, TemplateName, canonical_json, limits};
 
-use super::{Fields, object, plan, strategy::STRATEGY};
+use super::{Fields, bounds::PER_STEP, object, plan, strategy::STRATEGY};
 use crate::{error::Problem, validation::Validation};
 
 /// The field of a plan's body.
@@ -244,6 +244,9 @@ fn over(below: Map<String, Value>, own: Value, rule: impl Fn(&str, Value, Value)
 
 /// A limit of the template can only be made tighter; what is no limit is the caller's.
 fn narrower(name: &str, below: Value, own: Value) -> Value {
+    if let (PER_STEP, Value::Object(below)) = (name, &below) {
+        return over(below.clone(), own, narrower);
+    }
     let (Some(least), Some(wanted)) = (below.as_f64(), own.as_f64()) else { return own };
     // Where a policy says 0, it says nothing. A negative number stays, to be refused by its name.
     let is_unlimited = |number: f64| number == 0.0 && ["max_budget_usd", "max_latency_ms"].contains(&name);
@@ -302,6 +305,12 @@ mod tests {
         assert_eq!(laid(&template, &own).unwrap(), expected);
         let more = |name: &str, value: &Value| laid(&template, &json!({ name: value })).unwrap()[name].clone();
         assert_eq!(more("bounds", &json!(7)), json!(7), "to be refused by its name");
+        let per_step = |most: u64| json!({"per_step": {"max_calls": most, "max_tokens": 3}});
+        let template = json!({"strategy": {"type": "single"}, "bounds": {"per_step": {"max_calls": 2}}});
+        for (own, narrowest) in [(1, 1), (9, 2)] {
+            let both = laid(&template, &json!({"bounds": per_step(own)})).unwrap();
+            assert_eq!(both["bounds"], per_step(narrowest));
+        }
         assert_eq!(more("bounds", &json!({"max_calls": -1}))["max_calls"], -1);
     }
 

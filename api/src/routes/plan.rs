@@ -5,19 +5,26 @@ use axum::{
     extract::{Request, State},
     response::{IntoResponse, Response},
 };
-use tokenhub_domain::{DurabilityMark, EventKeeping, Outcome, RunStatus, Urgency, limits};
+use tokenhub_domain::{DurabilityMark, EventKeeping, Outcome, PlanSpec, RunStatus, Urgency, Webhook, limits};
+use tokenhub_store::SignalRow;
 
 use super::{
-    Answers, entry, plan_events, plan_later,
+    Answers,
+    entry::{self, Entry},
+    plan_events,
+    plan_later::{self, End},
     plan_spec::{counted_as, kind_of, spec_of},
     protocol::headers_of,
     template_use,
 };
 use crate::{
-    dispatch::{Answered, Job, Readback},
+    dispatch::{self, Answered, Job, Readback},
     durability::{self, Delivery},
-    error::{Problem, Shape},
-    parse::plan::Hearing,
+    error::{Problem, Shape, TemplateRefusal},
+    parse::{
+        self,
+        plan::{Hearing, PlanRequest, hearing},
+    },
     render::{self, Identity},
     state::{Gate, Models, Runner},
     validation, webhooks,
@@ -38,15 +45,19 @@ pub(super) async fn create(
 
 async fn answer(gate: &Gate, models: &Models, runner: &Runner, request: Request) -> Result<Response, Problem> {
     let entry = entry::enter(gate, request, limits::PLAN_BODY_BYTES).await?;
-    let mut parsed = template_use::plan_of(&models.world, &entry, validation::wish(&entry.headers)?).await?;
-    let webhook = webhooks::accept(&models.live.settings().webhooks, parsed.webhook.take())?;
     let wish = durability::wish(&entry.headers, Delivery::Whole)?;
     let identity = entry.identity()?;
-    let kind = kind_of(&parsed.program);
-    let counted = counted_as(kind);
-    let hearing = parsed.hearing;
-    let mut spec = spec_of(models, &entry, kind, parsed)?;
-    spec.base_mut().run.events = EventKeeping::Kept;
+    let Asked { spec, hearing, webhook } =
+        match template_use::plan_of(&models.world, &entry, validation::wish(&entry.headers)?).await {
+            Ok(parsed) => new_plan(models, &entry, parsed)?,
+            // What was made of it before has all that it needs.
+            Err(gone @ Problem::Template(TemplateRefusal::NotFound { .. })) => {
+                let spec = template_use::made_before(&models.world, &entry, identity.as_ref()).await?;
+                Asked { spec: spec.ok_or(gone)?, hearing: hearing(&parse::object(&entry.body)?)?, webhook: None }
+            }
+            Err(problem) => return Err(problem),
+        };
+    let counted = counted_as(spec.kind());
     let job = Job {
         spec,
         wish,
@@ -58,6 +69,21 @@ async fn answer(gate: &Gate, models: &Models, runner: &Runner, request: Request)
     let mut response = answer_job(runner, job, hearing).await;
     response.extensions_mut().insert(Answers(counted));
     Ok(response)
+}
+
+/// A plan, and how its caller wants to hear of it.
+struct Asked {
+    spec: PlanSpec,
+    hearing: Hearing,
+    webhook: Option<Webhook>,
+}
+
+fn new_plan(models: &Models, entry: &Entry, mut parsed: PlanRequest) -> Result<Asked, Problem> {
+    let webhook = webhooks::accept(&models.live.settings().webhooks, parsed.webhook.take())?;
+    let (kind, hearing) = (kind_of(&parsed.program), parsed.hearing);
+    let mut spec = spec_of(models, entry, kind, parsed)?;
+    spec.base_mut().run.events = EventKeeping::Kept;
+    Ok(Asked { spec, hearing, webhook })
 }
 
 /// Carries out a plan and answers when and how its caller wants to hear of it.
@@ -72,10 +98,10 @@ pub(super) async fn answer_job(runner: &Runner, mut job: Job, hearing: Hearing) 
         // A person may take days: whoever waits hears of the question.
         Hearing::AtTheEnd if job.spec.base().approval.is_some() => {
             let deadline_ms = job.spec.base().deadline_ms;
-            plan_later::begin(runner, job, deadline_ms).await
+            plan_later::begin(runner, job, deadline_ms, End::Awaited).await
         }
-        Hearing::AtTheEnd => runner.dispatcher.answer(job).await.map(|answered| respond(runner, &answered)),
-        Hearing::Within(wait_ms) => plan_later::begin(runner, job, wait_ms).await,
+        Hearing::AtTheEnd => answer_at_the_end(runner, job).await,
+        Hearing::Within(wait_ms) => plan_later::begin(runner, job, wait_ms, End::Read).await,
         Hearing::Streaming => plan_events::begin(runner, job).await,
     };
     match answered {
@@ -87,8 +113,16 @@ pub(super) async fn answer_job(runner: &Runner, mut job: Job, hearing: Hearing) 
     }
 }
 
-fn respond(runner: &Runner, answered: &Answered) -> Response {
-    let object = render::plan_object(
+async fn answer_at_the_end(runner: &Runner, job: Job) -> Result<Response, Problem> {
+    let tenant = job.spec.base().run.tenant.clone();
+    let answered = runner.dispatcher.answer(job).await?;
+    // The answer is there, and worth more than what was asked on the way to it.
+    let signals = dispatch::read_signals(&runner.world, &tenant, &answered.run_id).await.unwrap_or_default();
+    Ok(respond(runner, &answered, &signals))
+}
+
+fn respond(runner: &Runner, answered: &Answered, signals: &[SignalRow]) -> Response {
+    let mut object = render::plan_object(
         Identity {
             run_id: &answered.run_id,
             workflow_id: answered.workflow_id.as_ref(),
@@ -98,6 +132,7 @@ fn respond(runner: &Runner, answered: &Answered) -> Response {
         },
         &answered.outcome,
     );
+    render::write_signals(&mut object, signals);
     let mut response = if has_no_answer(&answered.outcome) {
         render::failed(&answered.outcome, object).into_response(Shape::Problem)
     } else {
@@ -108,7 +143,7 @@ fn respond(runner: &Runner, answered: &Answered) -> Response {
 }
 
 /// What a run has that was stopped, or whose answer somebody refused, is shown.
-fn has_no_answer(outcome: &Outcome) -> bool {
+pub(super) fn has_no_answer(outcome: &Outcome) -> bool {
     !outcome.status.is_answered() && (outcome.status != RunStatus::Cancelled || outcome.answer.is_none())
 }
 

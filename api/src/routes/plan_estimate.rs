@@ -9,7 +9,7 @@ use axum::{
 };
 use serde_json::{Map, Value, json};
 use tokenhub_activities::rehearsal::{Course, Rehearsal, RehearsedCall, is_limited, rehearse};
-use tokenhub_domain::{BOUNDED_OUTPUT_TOKENS, Bound, PlanSpec, RunStatus, Use, limits};
+use tokenhub_domain::{BOUNDED_OUTPUT_TOKENS, PlanSpec, RunStatus, Use, limits};
 
 use super::{
     entry,
@@ -41,15 +41,15 @@ async fn estimated(gate: &Gate, models: &Models, request: Request) -> Result<Val
         return Err(render::failed(outcome, Map::new()));
     }
     let worst = rehearse(&models.world, spec.clone(), Course::Worst).await;
-    let most = worst.sum().plus(worst.dearest());
+    let exceeded = worst.exceeds(spec.base().bounds).map(|(extent, bound)| extent.field(bound));
     Ok(json!({
         "object": "plan.estimate",
         "kind": kind.as_str(),
         "expected": shown(smooth.sum()),
-        "worst_case": shown(most),
+        "worst_case": shown(worst.with_a_crash()),
         "steps": steps(&smooth, &worst),
-        "within_bounds": spec.base().bounds.exceeded_by(Use::default(), most).is_none(),
-        "first_exceeded": spec.base().bounds.exceeded_by(Use::default(), most).map(Bound::as_str),
+        "within_bounds": exceeded.is_none(),
+        "first_exceeded": exceeded,
         "assumptions": assumptions(models, &spec, &worst),
         "config_version": models.world.catalogue.load().version,
     }))

@@ -29,6 +29,7 @@ use super::plan_later::{find, headers_of, object_of};
 use crate::{
     dispatch::{self, Job},
     error::{Problem, Shape},
+    event_streams::OpenStream,
     render::time,
     state::{Gate, Runner},
 };
@@ -89,7 +90,7 @@ async fn tell(
     let last = row.last_seq + u64::from(row.status.is_final());
     let after = after_of(reading.after.as_deref(), headers, last)?;
     match form {
-        Form::Stream => Ok(events_of(runner, &row, after)),
+        Form::Stream => Ok(events_of(runner, &row, after, runner.event_streams.open(&caller.api_key_id)?)),
         Form::List => list(runner, &row, after).await,
     }
 }
@@ -97,9 +98,11 @@ async fn tell(
 /// Accepts a run and tells its events, which end with the run.
 pub(super) async fn begin(runner: &Runner, job: Job) -> Result<Response, Problem> {
     let tenant = job.spec.base().run.tenant.clone();
+    // Before anything is begun that nobody would be told of.
+    let place = runner.event_streams.open(&job.spec.base().run.api_key_id)?;
     let (run_id, mark) = runner.dispatcher.launch(job).await?;
     let row = dispatch::read_run(&runner.world, &tenant, &run_id).await?.ok_or(Problem::Internal)?;
-    let mut response = events_of(runner, &row, 0);
+    let mut response = events_of(runner, &row, 0, place);
     let headers = response.headers_mut();
     headers.extend(headers_of(&row, mark));
     if let Ok(location) = HeaderValue::from_str(&format!("/v1/plan/{run_id}")) {
@@ -165,7 +168,7 @@ fn out_of_reach(error: &StoreError) -> Problem {
 }
 
 /// The stream of the events behind `after`.
-fn events_of(runner: &Runner, row: &RunRow, after: u64) -> Response {
+fn events_of(runner: &Runner, row: &RunRow, after: u64, place: OpenStream) -> Response {
     let watch = Watch {
         runner: runner.clone(),
         tenant: row.tenant.clone(),
@@ -173,6 +176,7 @@ fn events_of(runner: &Runner, row: &RunRow, after: u64) -> Response {
         after,
         read: VecDeque::new(),
         is_over: false,
+        _place: place,
     };
     let events = stream::unfold(watch, |mut watch| async move {
         let stopping = watch.runner.stopping.clone();
@@ -195,6 +199,8 @@ struct Watch {
     /// What was read and not told yet.
     read: VecDeque<EventRow>,
     is_over: bool,
+    /// Its place among the streams of the process, for as long as it is there.
+    _place: OpenStream,
 }
 
 /// What a look brought.

@@ -9,8 +9,8 @@ use axum::{
 };
 use serde_json::{Map, Value};
 use tokenhub_domain::{
-    Deployment, ErrorClass, EventKeeping, Fork, KeptStep, ModelChoice, Outcome, PlanSpec, Role, RunContext, RunId,
-    StepId, StepRecord, Text, limits,
+    CascadeCheck, Deployment, ErrorClass, EventKeeping, Fork, KeptStep, ModelChoice, Outcome, PlanSpec, Role,
+    RunContext, RunId, StepId, StepRecord, Text, VoteMethod, limits,
 };
 use tokenhub_store::RunRow;
 
@@ -180,11 +180,16 @@ fn name_models(models: &Models, entry: &Entry, spec: &mut PlanSpec, body: &Map<S
     let (author, judge) = (named("model")?, named("judge_model")?);
     let (author_place, judge_place) = match spec {
         PlanSpec::Chat(spec) => (Some(&mut spec.model), None),
-        PlanSpec::Adversarial(spec) => (Some(&mut spec.primary_model), Some(&mut spec.review_model)),
-        PlanSpec::Vote(spec) => (None, Some(&mut spec.judge_model)),
+        PlanSpec::Adversarial(spec) => {
+            (Some(&mut spec.primary_model), (!spec.return_plan_only).then_some(&mut spec.review_model))
+        }
+        PlanSpec::Vote(spec) => (None, (spec.method == VoteMethod::Judge).then_some(&mut spec.judge_model)),
         PlanSpec::Refine(spec) => (Some(&mut spec.primary_model), None),
-        PlanSpec::BestOfN(spec) => (Some(&mut spec.primary_model), Some(&mut spec.judge_model)),
-        PlanSpec::Cascade(spec) => (None, Some(&mut spec.judge_model)),
+        PlanSpec::BestOfN(spec) => {
+            // Authors that are named one by one leave nobody to be replaced.
+            (spec.models.is_empty().then_some(&mut spec.primary_model), Some(&mut spec.judge_model))
+        }
+        PlanSpec::Cascade(spec) => (None, (spec.check == CascadeCheck::Judge).then_some(&mut spec.judge_model)),
         PlanSpec::Fuse(spec) => (Some(&mut spec.writer_model), Some(&mut spec.judge_model)),
     };
     put("model", author, author_place)?;

@@ -14,9 +14,9 @@ use axum::{
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use tokenhub_domain::{DurabilityMark, Outcome, PrincipalId, RunId, RunKind, RunStatus};
-use tokenhub_store::{ApprovalRow, RunRow, WantedRuns};
+use tokenhub_store::{ApprovalRow, RunRow, SignalRow, WantedRuns};
 
-use super::plan::temporal_ui;
+use super::plan::{has_no_answer, temporal_ui};
 use crate::{
     auth::Caller,
     dispatch::{self, Job},
@@ -51,9 +51,18 @@ pub(super) struct Listing {
     after: Option<String>,
 }
 
+/// What whoever began a run makes of its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum End {
+    /// A state, as any other.
+    Read,
+    /// The answer to its request: none is a failure.
+    Awaited,
+}
+
 /// Accepts a run and answers when it has ended, or after `wait_ms` how it stands. One whose answer is to be approved is
 /// not waited for any longer once it asks.
-pub(super) async fn begin(runner: &Runner, job: Job, wait_ms: u64) -> Result<Response, Problem> {
+pub(super) async fn begin(runner: &Runner, job: Job, wait_ms: u64, end: End) -> Result<Response, Problem> {
     let asks = job.spec.base().approval.is_some();
     let (tenant, asker) = (job.spec.base().run.tenant.clone(), job.spec.base().run.principal.clone());
     let (run_id, mark) = runner.dispatcher.launch(job).await?;
@@ -68,7 +77,11 @@ pub(super) async fn begin(runner: &Runner, job: Job, wait_ms: u64) -> Result<Res
         }
         tokio::time::sleep(LOOK_INTERVAL).await;
     };
-    let mut response = respond(runner, &asker, &row, mark).await?;
+    let Standing { headers, object, outcome } = standing(runner, &asker, &row, mark).await?;
+    let mut response = match outcome.filter(|outcome| end == End::Awaited && has_no_answer(outcome)) {
+        Some(outcome) => (headers, render::failed(&outcome, object).into_response(Shape::Problem)).into_response(),
+        None => (headers, Json(object)).into_response(),
+    };
     if !row.status.is_final() {
         *response.status_mut() = StatusCode::ACCEPTED;
     }
@@ -103,12 +116,12 @@ async fn read_back(
     let seen = headers.get(IF_NONE_MATCH).and_then(|value| value.to_str().ok());
     loop {
         let row = find(runner, &caller, id).await?;
-        let question = asked(runner, &row).await?;
-        let is_news = seen.is_some_and(|seen| seen != etag(&row, question.as_ref()));
+        let tag = etag_of(runner, &row).await?;
+        let is_news = seen.is_some_and(|seen| seen != tag);
         let is_over = Instant::now() >= until;
         if row.status.is_final() || is_news || is_over {
             return if seen.is_some() && !is_news {
-                Ok(unchanged(&row, question.as_ref()))
+                Ok(unchanged(&tag))
             } else {
                 respond(runner, &caller.principal, &row, None).await
             };
@@ -131,21 +144,28 @@ fn wait_of(text: Option<&str>) -> Result<Duration, Problem> {
     millis.map(Duration::from_millis).ok_or_else(|| Problem::invalid("wait", WAIT_RULE))
 }
 
-/// Changes when the run does.
-fn etag(row: &RunRow, question: Option<&ApprovalRow>) -> String {
+/// Changes when the run does, and when something was asked of it: that moves its bounds and its deadline, and is shown.
+fn etag(row: &RunRow, question: Option<&ApprovalRow>, signals: &[SignalRow]) -> String {
     let asked = question.map(|it| it.decided_at.unwrap_or(it.requested_at));
     let at = row.finished_at.or(asked).or(row.started_at).unwrap_or(row.created_at);
-    format!("W/\"{}-{}\"", row.status.as_str(), at.0)
+    // Signals are only ever added.
+    let signals = if signals.is_empty() { String::new() } else { format!("-{}", signals.len()) };
+    format!("W/\"{}-{}{signals}\"", row.status.as_str(), at.0)
 }
 
-fn unchanged(row: &RunRow, question: Option<&ApprovalRow>) -> Response {
+async fn etag_of(runner: &Runner, row: &RunRow) -> Result<String, Problem> {
+    let question = asked(runner, row).await?;
+    Ok(etag(row, question.as_ref(), &signals_of(runner, row).await?))
+}
+
+fn unchanged(tag: &str) -> Response {
     let mut response = StatusCode::NOT_MODIFIED.into_response();
-    write_etag(response.headers_mut(), row, question);
+    write_etag(response.headers_mut(), tag);
     response
 }
 
-fn write_etag(headers: &mut HeaderMap, row: &RunRow, question: Option<&ApprovalRow>) {
-    if let Ok(etag) = HeaderValue::from_str(&etag(row, question)) {
+fn write_etag(headers: &mut HeaderMap, tag: &str) {
+    if let Ok(etag) = HeaderValue::from_str(tag) {
         headers.insert(ETAG, etag);
     }
 }
@@ -162,24 +182,44 @@ pub(super) async fn respond(
     row: &RunRow,
     mark: Option<DurabilityMark>,
 ) -> Result<Response, Problem> {
-    let question = asked(runner, row).await?;
+    let Standing { headers, object, .. } = standing(runner, asker, row, mark).await?;
+    Ok((headers, Json(object)).into_response())
+}
+
+/// A run as it stands.
+struct Standing {
+    headers: HeaderMap,
+    object: Map<String, Value>,
+    outcome: Option<Outcome>,
+}
+
+async fn standing(
+    runner: &Runner,
+    asker: &PrincipalId,
+    row: &RunRow,
+    mark: Option<DurabilityMark>,
+) -> Result<Standing, Problem> {
+    let (question, signals) = (asked(runner, row).await?, signals_of(runner, row).await?);
     let mark = mark.unwrap_or_else(|| dispatch::mark_of(row));
     let identity = identity_of(runner, row, mark);
     let mut headers = headers_of(row, Some(mark));
-    write_etag(&mut headers, row, question.as_ref());
-    let mut object = match dispatch::outcome_of(row)? {
+    write_etag(&mut headers, &etag(row, question.as_ref(), &signals));
+    let outcome = match dispatch::outcome_of(row)? {
+        Some(outcome) => Some(runner.dispatcher.inline(&row.tenant, outcome).await?),
+        None => None,
+    };
+    let mut object = match &outcome {
         Some(outcome) => {
-            let outcome = runner.dispatcher.inline(&row.tenant, outcome).await?;
-            render::write_outcome(&mut headers, &outcome);
-            render::plan_object(identity, &outcome)
+            render::write_outcome(&mut headers, outcome);
+            render::plan_object(identity, outcome)
         }
         None => render::unfinished_object(identity, row.status, row.created_at),
     };
     if let Some(question) = &question {
         show_approval(runner, Some(asker), row, question, &mut object).await?;
     }
-    show_signals(runner, row, &mut object).await?;
-    Ok((headers, Json(object)).into_response())
+    render::write_signals(&mut object, &signals);
+    Ok(Standing { headers, object, outcome })
 }
 
 fn identity_of<'a>(runner: &'a Runner, row: &'a RunRow, mark: DurabilityMark) -> Identity<'a> {
@@ -209,7 +249,7 @@ pub(super) async fn object_of(runner: &Runner, row: &RunRow) -> Result<Map<Strin
     if let Some(question) = asked(runner, row).await? {
         show_approval(runner, None, row, &question, &mut object).await?;
     }
-    show_signals(runner, row, &mut object).await?;
+    render::write_signals(&mut object, &signals_of(runner, row).await?);
     Ok(object)
 }
 
@@ -241,16 +281,12 @@ async fn show_approval(
     Ok(())
 }
 
-/// What was asked of a plan, if anything was.
-async fn show_signals(runner: &Runner, row: &RunRow, object: &mut Map<String, Value>) -> Result<(), Problem> {
-    // Nothing is asked of a run without events.
-    if row.last_seq > 0 {
-        let asked = dispatch::read_signals(&runner.world, row).await?;
-        if !asked.is_empty() {
-            object.insert("signals".to_owned(), render::signals(&asked));
-        }
+/// What was asked of a plan; nothing is asked of a run without events.
+async fn signals_of(runner: &Runner, row: &RunRow) -> Result<Vec<SignalRow>, Problem> {
+    if row.last_seq == 0 {
+        return Ok(Vec::new());
     }
-    Ok(())
+    dispatch::read_signals(&runner.world, &row.tenant, &row.run_id).await
 }
 
 /// Lists the caller's runs, newest first.

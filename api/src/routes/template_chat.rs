@@ -5,7 +5,7 @@
 
 use axum::response::Response;
 use serde_json::{Map, Value, json};
-use tokenhub_domain::{Capability, EventKeeping, PlanSpec};
+use tokenhub_domain::{Capability, EventKeeping, PlanSpec, Webhook};
 use tokenhub_routing::Resolved;
 
 use super::{
@@ -69,19 +69,18 @@ pub(super) async fn answer(
     if chat.ask.demands.needs.contains(&Capability::Tools) {
         return Err(Problem::invalid("tools", "cannot be combined with a template: one model is to call them"));
     }
-    let found = find(models, entry, &chat).await?;
-    let shown = format!("{}{}@{}", template::MODEL_PREFIX, found.pin.name, found.pin.version);
     // The plan itself is no stream, and as durable as any other.
     let wish = durability::wish(&entry.headers, Delivery::Whole)?;
-    let mut plan = plan_of(&chat, found, validation::wish(&entry.headers)?)?;
-    if plan.approval.is_some() {
-        return Err(Problem::invalid(chat.model_param, "the template waits for an approval: use POST /v1/plan"));
-    }
-    let webhook = webhooks::accept(&models.live.settings().webhooks, plan.webhook.take())?;
-    let kind = kind_of(&plan.program);
-    let counted = counted_as(kind);
-    let mut spec: PlanSpec = spec_of(models, entry, kind, plan)?;
-    spec.base_mut().run.events = EventKeeping::Kept;
+    let (spec, webhook) = match find(models, entry, &chat).await? {
+        Some(found) => new_plan(models, entry, &chat, found)?,
+        None => match template_use::made_before(&models.world, entry, chat.identity.as_ref()).await? {
+            Some(spec) => (spec, None),
+            None => return Err(Problem::UnknownModel { param: chat.model_param, model: chat.model }),
+        },
+    };
+    let pin = spec.base().run.labels.template.as_ref();
+    let shown = pin.map_or(chat.model, |pin| format!("{}{}@{}", template::MODEL_PREFIX, pin.name, pin.version));
+    let counted = counted_as(spec.kind());
     let unfinished_max = entry.caller.unfinished_runs_max;
     let job = Job { spec, wish, identity: chat.identity, readback: Readback::Promised, webhook, unfinished_max };
     let mut response = match chat.delivery {
@@ -95,13 +94,29 @@ pub(super) async fn answer(
     Ok(response)
 }
 
-async fn find(models: &Models, entry: &Entry, chat: &TemplateChat) -> Result<Found, Problem> {
-    let reference = chat.model.strip_prefix(template::MODEL_PREFIX).and_then(template::reference);
-    let found = match reference {
-        Some(reference) => template_use::find(&models.world, &entry.caller.tenant, &reference).await?,
-        None => None,
-    };
-    found.ok_or_else(|| Problem::UnknownModel { param: chat.model_param, model: chat.model.clone() })
+async fn find(models: &Models, entry: &Entry, chat: &TemplateChat) -> Result<Option<Found>, Problem> {
+    match chat.model.strip_prefix(template::MODEL_PREFIX).and_then(template::reference) {
+        Some(reference) => template_use::find(&models.world, &entry.caller.tenant, &reference).await,
+        None => Ok(None),
+    }
+}
+
+/// The run that is asked for, and who is told of its end.
+fn new_plan(
+    models: &Models,
+    entry: &Entry,
+    chat: &TemplateChat,
+    found: Found,
+) -> Result<(PlanSpec, Option<Webhook>), Problem> {
+    let mut plan = plan_of(chat, found, validation::wish(&entry.headers)?)?;
+    if plan.approval.is_some() {
+        return Err(Problem::invalid(chat.model_param, "the template waits for an approval: use POST /v1/plan"));
+    }
+    let webhook = webhooks::accept(&models.live.settings().webhooks, plan.webhook.take())?;
+    let kind = kind_of(&plan.program);
+    let mut spec = spec_of(models, entry, kind, plan)?;
+    spec.base_mut().run.events = EventKeeping::Kept;
+    Ok((spec, webhook))
 }
 
 async fn whole(

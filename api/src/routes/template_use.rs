@@ -4,12 +4,13 @@
 
 use serde_json::{Map, Value};
 use tokenhub_activities::World;
-use tokenhub_domain::{TemplatePin, TenantId};
+use tokenhub_domain::{PlanSpec, RunId, TemplatePin, TenantId};
 use tokenhub_store::{StoreError, TemplateRow};
 
 use super::entry::Entry;
 use crate::{
     error::{Problem, TemplateRefusal},
+    idempotency::Identity,
     parse::{
         self,
         plan::{self, PlanRequest},
@@ -33,6 +34,25 @@ pub(super) async fn plan_of(world: &World, entry: &Entry, validation: Validation
     let mut plan = plan::parse(&template::overlay(&found.body, body)?, validation)?;
     plan.labels.template = Some(found.pin);
     Ok(plan)
+}
+
+/// The plan that the same request has brought about while its template was there. One that may be carried out once more
+/// would be a new plan, and needs its template.
+pub(super) async fn made_before(
+    world: &World,
+    entry: &Entry,
+    identity: Option<&Identity>,
+) -> Result<Option<PlanSpec>, Problem> {
+    let Some(Identity { scope_hash, body_hash }) = identity else { return Ok(None) };
+    let row = world.store.runs().of_scope(&entry.caller.tenant, scope_hash).await.map_err(|error| away(&error))?;
+    let Some(row) = row.filter(|row| !row.may_be_repeated()) else { return Ok(None) };
+    if row.body_hash.as_ref() != Some(body_hash) {
+        return Err(Problem::IdempotencyMismatch);
+    }
+    let mut spec: PlanSpec = serde_json::from_str(&row.spec_json).map_err(|_| Problem::Internal)?;
+    // Where the run is gone by the time it is looked for again, this is another one.
+    spec.base_mut().run.run_id = RunId::generate_plan();
+    Ok(Some(spec))
 }
 
 /// The version that is meant. A name that was taken away has none.

@@ -18,6 +18,7 @@ pub(crate) struct Model {
     pub(crate) attempt_id: Option<String>,
     pub(crate) outcome_json: Option<String>,
     pub(crate) background_json: Option<String>,
+    pub(crate) lost_lease_until: Option<i64>,
     pub(crate) created_at: i64,
     pub(crate) completed_at: Option<i64>,
 }

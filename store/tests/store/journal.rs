@@ -43,7 +43,7 @@ async fn of_many_senders_one_gets_the_lease(database: Database) {
     let mut acquired = 0;
     for taken in leases {
         match taken.await.unwrap() {
-            Lease::Acquired { epoch, earlier_epochs } => {
+            Lease::Acquired { epoch, earlier_epochs, .. } => {
                 assert_eq!((epoch, earlier_epochs), (1, 0));
                 acquired += 1;
             }
@@ -63,9 +63,9 @@ async fn a_live_lease_is_busy_for_everybody_until_it_expires(database: Database)
         assert_eq!(busy, Lease::Busy { owner: process("a"), lease_until: end });
     }
     let taken = lease(&store, &step_key(1), &process("b"), end).await;
-    assert_eq!(taken, Lease::Acquired { epoch: 2, earlier_epochs: 1 });
+    assert_eq!(taken, Lease::Acquired { epoch: 2, earlier_epochs: 1, lost_lease_until: Some(end) });
     let other_try = lease(&store, &step_key(2), &process("c"), NOW).await;
-    assert_eq!(other_try, Lease::Acquired { epoch: 1, earlier_epochs: 0 });
+    assert_eq!(other_try, Lease::Acquired { epoch: 1, earlier_epochs: 0, lost_lease_until: None });
 }
 
 async fn a_renewed_lease_stays_and_a_lost_one_cannot_be_renewed(database: Database) {
@@ -89,7 +89,7 @@ async fn the_lease_of_a_dead_owner_can_be_ended_at_once(database: Database) {
     assert!(matches!(lease(&store, &step_key(1), &process("b"), NOW).await, Lease::Busy { .. }));
     assert!(journal.take_over(&tenant(), &step_key(1), &process("a")).await.unwrap());
     let taken = lease(&store, &step_key(1), &process("b"), NOW).await;
-    assert_eq!(taken, Lease::Acquired { epoch: 2, earlier_epochs: 1 });
+    assert_eq!(taken, Lease::Acquired { epoch: 2, earlier_epochs: 1, lost_lease_until: None });
     assert!(!journal.take_over(&tenant(), &step_key(1), &process("a")).await.unwrap(), "it holds nothing any more");
 }
 

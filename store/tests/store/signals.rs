@@ -1,7 +1,7 @@
 //! What is asked of runs while they run: kept once, counted once, and only while they run.
 
 use tokenhub_domain::{
-    Bound, Bounds, NanoDollars, PlanEvent, RunId, RunStatus, Steering, SteeringRequest, Use, limits,
+    Bound, Bounds, Extent, NanoDollars, PlanEvent, RunId, RunStatus, Steering, SteeringRequest, Use, limits,
 };
 use tokenhub_store::{Accepted, NewEvent, NewRun, NewSignal, Room, Store};
 
@@ -55,11 +55,12 @@ async fn of_sixteen_who_ask_with_one_key_one_counts_and_the_room_is_given_once(d
     assert_eq!(told.iter().map(|event| event.name.as_str()).collect::<Vec<_>>(), ["plan.created", "signal.received"]);
 
     let bounds = Bounds { max_calls: Some(1), ..Bounds::default() };
-    let take = || async { store.budgets().take((&tenant(), &run_id), bounds, ONE, NOW).await.unwrap() };
+    let take =
+        || async { store.budgets().take((&tenant(), &run_id), &"ballot/1".into(), bounds, ONE, NOW).await.unwrap() };
     assert_eq!([take().await, take().await], [Room::Taken; 2], "one of its own, and one that was given");
     let raised = Bounds { max_calls: Some(2), ..Bounds::default() };
     let used = Use { calls: 2, tokens: 20, cost: NanoDollars(200) };
-    assert_eq!(take().await, Room::Refused { bound: Bound::Calls, used, bounds: raised });
+    assert_eq!(take().await, Room::Refused { extent: Extent::Run, bound: Bound::Calls, used, bounds: raised });
     assert_eq!(store.budgets().used(&tenant(), &run_id).await.unwrap(), used);
 }
 
