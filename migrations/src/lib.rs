@@ -23,6 +23,7 @@ mod m20260107_000001_approvals;
 mod m20260108_000001_reattach;
 mod m20260108_000001_signals;
 mod m20260108_000001_templates;
+mod m20260109_000001_plan_deltas;
 
 /// The key of the advisory lock that migrating processes queue up at on `PostgreSQL`: "tokenhub" in ASCII.
 const ADVISORY_LOCK_KEY: i64 = 0x746f_6b65_6e68_7562;
@@ -45,6 +46,7 @@ impl MigratorTrait for Migrator {
             Box::new(m20260108_000001_templates::Migration),
             Box::new(m20260108_000001_signals::Migration),
             Box::new(m20260108_000001_reattach::Migration),
+            Box::new(m20260109_000001_plan_deltas::Migration),
         ]
     }
 }

@@ -23,7 +23,7 @@ use crate::{
 };
 
 const WHAT: &str = "the journal";
-const LEASED: &str = "leased";
+pub(crate) const LEASED: &str = "leased";
 const DONE: &str = "done";
 /// How often a lease is tried again when the entry changes between two statements.
 const LEASE_TRIES: usize = 5;
