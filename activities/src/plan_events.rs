@@ -3,14 +3,17 @@
 //! Events hold ids, names, counts and classes; never a prompt, an answer, a key or the words of a provider. Each has a key
 //! of its own within the run, so a step that is repeated after a crash tells nothing twice. Must not know who reads them.
 
+mod calls;
+
 use serde_json::{Map, Value, json};
 use tokenhub_domain::{
-    Answer, DurabilityMark, EventKeeping, Outcome, Owner, PlanEvent, PrincipalId, RunContext, Selection, SendOutcome,
-    SendRequest, Shortlist, SteeringRequest, StepKey, UnixMicros, Usage, Use, VoteAnswer,
+    Answer, CallNumber, Deltas, DurabilityMark, EventKeeping, Outcome, Owner, PlanEvent, PrincipalId, RunContext,
+    Selection, SendOutcome, SendRequest, Shortlist, SteeringRequest, StepKey, UnixMicros, Usage, Use, VoteAnswer,
 };
 use tokenhub_store::{NewEvent, Settlement, StoreError};
 
 use crate::{World, clock};
+use calls::StepCalls;
 
 /// Models of one shortlist that are named: most are never asked.
 const CANDIDATES_TOLD_MAX: usize = 16;
@@ -83,39 +86,72 @@ pub(crate) async fn tell_started(
 }
 
 /// A try of a step begins, as the holder number `epoch` of its lease. Whoever is not the first may not have been told of
-/// the first one.
+/// the first one. The number of the call, where the run shows what is written and the call could be told of.
 pub(crate) async fn tell_sending(
     world: &World,
     run: &RunContext,
     request: &SendRequest,
     key: &StepKey,
     epoch: i64,
-) -> Result<(), StoreError> {
-    if run.events == EventKeeping::None {
-        return Ok(());
+) -> Result<Option<CallNumber>, StoreError> {
+    match (run.events, run.deltas) {
+        (EventKeeping::None, _) => Ok(None),
+        (EventKeeping::Kept, Deltas::None) => {
+            tell(world, run, &beginning(request, key, epoch, None)).await.map(|()| None)
+        }
+        (EventKeeping::Kept, Deltas::Shown) => {
+            let events = world.store.plan_events();
+            let begin = |known: &[String]| {
+                beginning(request, key, epoch, Some(&StepCalls::of(&run.run_id, &request.step, known)))
+            };
+            let known = events.append_knowing((&run.tenant, &run.run_id), &calls::KINDS, begin).await;
+            let known = unless_refused(run, known)?.unwrap_or_default();
+            Ok(StepCalls::of(&run.run_id, &request.step, &known).number_of(key, epoch))
+        }
     }
+}
+
+/// What is told when a try begins. Where calls are counted, whoever showed the text of an earlier one has to hear that
+/// another takes its place.
+fn beginning(request: &SendRequest, key: &StepKey, epoch: i64, known: Option<&StepCalls<'_>>) -> Vec<NewEvent> {
     let at = clock::now();
-    let data = step(request, epoch);
-    let mut events = vec![event(PlanEvent::StepStarted, format!("started|{key}"), &Value::Object(data.clone()), at)];
-    if epoch > 1 {
-        let key = format!("restarted|{key}|{epoch}");
-        events.push(event(PlanEvent::StepRestarted, key, &Value::Object(data), at));
+    let data = |number: Option<CallNumber>| Value::Object(step(request, epoch, number));
+    let first = known.map(|calls| calls.number_of(key, 1).unwrap_or(calls.next()));
+    let own = known.map(|calls| match (calls.number_of(key, epoch), calls.number_of(key, 1)) {
+        (Some(number), _) => number,
+        (None, None) if epoch > 1 => CallNumber(calls.next().0.saturating_add(1)),
+        (None, _) => calls.next(),
+    });
+    let mut events = vec![event(PlanEvent::StepStarted, calls::started(key), &data(first), at)];
+    if epoch > 1 || known.is_some_and(|calls| calls.follows(key)) {
+        events.push(event(PlanEvent::StepRestarted, calls::restarted(key, epoch), &data(own), at));
     }
-    tell(world, run, &events).await
+    events
+}
+
+/// A call, as what is told of its end names it.
+pub(crate) struct ToldCall<'a> {
+    pub(crate) key: &'a StepKey,
+    pub(crate) epoch: i64,
+    /// Where calls are counted.
+    pub(crate) number: Option<CallNumber>,
+    /// The pieces of text that there were, where it was streamed.
+    pub(crate) deltas: Option<u64>,
 }
 
 /// A try of a step has ended; `settlement` is what was paid for it.
 pub(crate) fn sent(
     run: &RunContext,
     request: &SendRequest,
-    (key, epoch): (&StepKey, i64),
+    call: &ToldCall<'_>,
     outcome: &SendOutcome,
     settlement: Option<&Settlement>,
 ) -> Option<NewEvent> {
     if run.events == EventKeeping::None {
         return None;
     }
-    let mut data = step(request, epoch);
+    let mut data = step(request, call.epoch, call.number);
+    data.extend(call.deltas.map(|count| ("deltas".to_owned(), count.into())));
     let (name, latency_ms) = match outcome {
         SendOutcome::Answered(reply) => {
             data.insert("attempt_id".to_owned(), json!(reply.attempt));
@@ -132,18 +168,22 @@ pub(crate) fn sent(
     data.insert("output_tokens".to_owned(), paid.1.into());
     data.insert("cost_usd".to_owned(), paid.2.as_usd().into());
     data.insert("latency_ms".to_owned(), latency_ms.into());
-    Some(event(name, format!("ended|{key}"), &Value::Object(data), clock::now()))
+    Some(event(name, calls::ended(call.key), &Value::Object(data), clock::now()))
 }
 
 /// Writes events beside their facts. A database that is away is the caller's to wait for; any other refusal costs the
 /// events and nothing else.
 async fn tell(world: &World, run: &RunContext, events: &[NewEvent]) -> Result<(), StoreError> {
-    match world.store.plan_events().append(&run.tenant, &run.run_id, events).await {
+    unless_refused(run, world.store.plan_events().append(&run.tenant, &run.run_id, events).await).map(|_| ())
+}
+
+fn unless_refused<T>(run: &RunContext, told: Result<T, StoreError>) -> Result<Option<T>, StoreError> {
+    match told {
         Err(error) if !error.is_unavailable() => {
             tracing::error!(error = &error as &dyn std::error::Error, run = %run.run_id, "an event was refused");
-            Ok(())
+            Ok(None)
         }
-        told => told,
+        told => told.map(Some),
     }
 }
 
@@ -151,15 +191,17 @@ fn event(name: PlanEvent, key: String, data: &Value, at: UnixMicros) -> NewEvent
     NewEvent { name, key, data: data.to_string(), at }
 }
 
-fn step(request: &SendRequest, epoch: i64) -> Map<String, Value> {
-    Map::from_iter([
+fn step(request: &SendRequest, epoch: i64, number: Option<CallNumber>) -> Map<String, Value> {
+    let number = number.map(|number| ("attempt".to_owned(), number.0.into()));
+    let fields = [
         ("step".to_owned(), json!(request.step)),
         ("role".to_owned(), request.role.as_str().into()),
         ("model".to_owned(), json!(request.deployment.model)),
         ("provider".to_owned(), json!(request.deployment.provider)),
         ("try".to_owned(), request.try_number.into()),
         ("restarts".to_owned(), epoch.saturating_sub(1).into()),
-    ])
+    ];
+    fields.into_iter().chain(number).collect()
 }
 
 fn shortlist(list: &Shortlist) -> Value {
@@ -226,6 +268,7 @@ mod tests {
             events,
             labels: tokenhub_domain::Labels::default(),
             share: Share::default(),
+            deltas: tokenhub_domain::Deltas::None,
         }
     }
 
@@ -259,7 +302,8 @@ mod tests {
         let (request, key) = (request(), StepKey::from("plan_1|ballot/1|p|m|2"));
         let failure = ProviderFailure { status: Some(429), ..ProviderFailure::of(ErrorClass::RateLimited, SECRET) };
         let outcome = SendOutcome::Failed { failure, duplicate_calls: 0, latency_ms: 7, wasted_tokens: 0 };
-        let told = sent(&run(EventKeeping::Kept), &request, (&key, 3), &outcome, None).unwrap();
+        let call = ToldCall { key: &key, epoch: 3, number: None, deltas: None };
+        let told = sent(&run(EventKeeping::Kept), &request, &call, &outcome, None).unwrap();
         assert_eq!((told.name, told.key.as_str()), (PlanEvent::StepFailed, "ended|plan_1|ballot/1|p|m|2"));
         assert!(!told.data.contains("canary"), "{}", told.data);
         assert_eq!(
@@ -268,8 +312,31 @@ mod tests {
                 "error_class": "rate_limited", "status_code": 429, "input_tokens": 0, "output_tokens": 0,
                 "cost_usd": 0.0, "latency_ms": 7})
         );
-        assert_eq!(sent(&run(EventKeeping::None), &request, (&key, 1), &outcome, None), None);
+        assert_eq!(sent(&run(EventKeeping::None), &request, &call, &outcome, None), None);
+        let counted = ToldCall { number: Some(CallNumber(4)), deltas: Some(7), ..call };
+        let told = data_of(&sent(&run(EventKeeping::Kept), &request, &counted, &outcome, None).unwrap());
+        assert_eq!((&told["attempt"], &told["deltas"]), (&json!(4), &json!(7)));
         assert_eq!(created(&run(EventKeeping::None), UnixMicros(1)), None);
+    }
+
+    #[test]
+    fn a_call_that_takes_the_place_of_another_is_told_as_restarted_and_numbered_behind_it() {
+        let (request, first, second) =
+            (request(), StepKey::from("plan_1|ballot/1|p|m|1"), StepKey::from("plan_1|ballot/1|q|m|1"));
+        let told = |key: &StepKey, epoch, known: &[String]| {
+            let known = StepCalls::of(&"plan_1".into(), &"ballot/1".into(), known);
+            let events = beginning(&request, key, epoch, Some(&known)).into_iter();
+            events.map(|event| (event.name.as_str(), data_of(&event)["attempt"].as_u64().unwrap())).collect::<Vec<_>>()
+        };
+        let begun = [calls::started(&first)];
+        let failed = [calls::started(&first), calls::ended(&first)];
+        assert_eq!(told(&first, 1, &[]), [("step.started", 1)]);
+        assert_eq!(told(&first, 2, &begun), [("step.started", 1), ("step.restarted", 2)]);
+        assert_eq!(told(&first, 2, &[]), [("step.started", 1), ("step.restarted", 2)], "the first one told nothing");
+        assert_eq!(told(&second, 1, &begun), [("step.started", 2)], "beside the first");
+        assert_eq!(told(&second, 1, &failed), [("step.started", 2), ("step.restarted", 2)]);
+        let uncounted = beginning(&request, &second, 1, None);
+        assert_eq!((uncounted.len(), data_of(&uncounted[0]).get("attempt")), (1, None));
     }
 
     #[test]

@@ -6,11 +6,13 @@
 mod attempt;
 mod background;
 mod body;
+mod deltas;
 mod journaled;
 mod patience;
 mod reserve;
 mod shape;
 
+pub(crate) use deltas::Turns;
 pub(crate) use reserve::Said;
 
 use std::time::Duration;

@@ -11,7 +11,8 @@ use tokenhub_store::{Ledger, Store, StoreError};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
-    Counts, FaultPoints, Health, Observed, Penalties, events::Events, pace::Pace, verify::Verifiers, warm::WarmPrefixes,
+    Counts, FaultPoints, Health, Observed, Penalties, events::Events, pace::Pace, send::Turns, verify::Verifiers,
+    warm::WarmPrefixes,
 };
 
 /// The outside of the activities, shared by all of them.
@@ -38,6 +39,8 @@ pub struct World {
     pub events: Events,
     /// Whose turn it is at providers that may only be called so often.
     pub(crate) pace: Pace,
+    /// Whose turn it is to show what is being written.
+    pub(crate) turns: Turns,
     /// What this process has recorded.
     pub counts: Counts,
     /// This process.
@@ -154,6 +157,7 @@ impl World {
             verifiers: Verifiers::of(parts.verifiers),
             events: Events::default(),
             pace: Pace::default(),
+            turns: Turns::default(),
             counts: Counts::default(),
             instance,
             faults: parts.faults,

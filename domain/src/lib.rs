@@ -73,12 +73,12 @@ pub use outcome::{
     RunStatus, StopReason, VoteAnswer, VoteDecision,
 };
 pub use output::{Mismatch, OnMismatch, OutputWish, TextFormat};
-pub use plan_event::PlanEvent;
+pub use plan_event::{CallNumber, PlanEvent, STEP_DELTA};
 pub use policy::{Policy, RoutingProfile};
 pub use prompt::{Derived, Prompt, PromptError, Repair, Segment, Voice, answer_text, render, user_text};
 pub use prompt_prefix::PromptPrefix;
 pub use raw_fields::{RawFields, RawText};
-pub use run::{DurabilityMark, DurabilityWish, EventKeeping, Owner, RunContext, RunKind};
+pub use run::{Deltas, DurabilityMark, DurabilityWish, EventKeeping, Owner, RunContext, RunKind};
 pub use share::{Share, Urgency};
 pub use spec::{
     AdversarialSpec, BestOfNSpec, ChatSpec, PlanSpec, RankMethod, RefineSpec, SpecBase, StopRule, VoteMethod, VoteSpec,

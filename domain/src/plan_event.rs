@@ -2,7 +2,17 @@
 //!
 //! Clients know them, so they never change. Must not know how events are kept or sent.
 
+use serde::{Deserialize, Serialize};
+
 use crate::RunStatus;
+
+/// A piece of an answer that is being written. It is no event: nobody numbers it, and it does not last.
+pub const STEP_DELTA: &str = "step.delta";
+
+/// Which of the calls of a step, from 1, whoever was called and whoever made it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct CallNumber(pub u32);
 
 /// Something that happened to a plan.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

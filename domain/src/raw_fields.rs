@@ -38,6 +38,11 @@ impl<'a> RawFields<'a> {
         format!("{{{}}}", written.join(","))
     }
 
+    /// Each with its value, in their order.
+    pub fn into_fields(self) -> impl Iterator<Item = (Cow<'a, str>, &'a RawValue)> {
+        self.0.into_iter()
+    }
+
     /// Whether there is none.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
@@ -82,6 +87,8 @@ mod tests {
         assert_eq!((fields.get("c"), fields.get("d")), (Some("null"), None));
         assert_eq!(fields.without("c"), r#"{"a":1.50,"a":{"b" : [] }}"#);
         assert_eq!(fields.without("a"), r#"{"c":null}"#);
+        let names: Vec<_> = fields.into_fields().map(|(name, _)| name.into_owned()).collect();
+        assert_eq!(names, ["a", "a", "c"]);
         assert!(RawFields::read("[]").is_err_and(|error| error.is_data()));
         assert!(RawFields::read("{").is_err_and(|error| !error.is_data()));
     }

@@ -91,6 +91,9 @@ pub struct RunContext {
     /// Its place among the runs that wait for a worker.
     #[serde(default, skip_serializing_if = "Share::is_default")]
     pub share: Share,
+    /// Whether its answers are shown while they are written.
+    #[serde(default, skip_serializing_if = "Deltas::is_default")]
+    pub deltas: Deltas,
 }
 
 /// Whether what happens to a run is written down for those who watch it. Only plans are watched: of a chat nobody would
@@ -106,6 +109,25 @@ pub enum EventKeeping {
 }
 
 impl EventKeeping {
+    /// Whether it is what holds where nothing is said.
+    pub fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+/// Whether the texts of a run's steps are shown piece by piece to those who watch its events. A worker that does not know
+/// of it takes whole answers, which come to the same.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Deltas {
+    /// They are not, and providers are asked for whole answers.
+    #[default]
+    None,
+    /// They are, as far as providers stream.
+    Shown,
+}
+
+impl Deltas {
     /// Whether it is what holds where nothing is said.
     pub fn is_default(&self) -> bool {
         *self == Self::default()
@@ -209,13 +231,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_run_without_events_and_with_the_usual_share_is_written_as_before_there_were_any() {
+    fn a_run_without_events_and_deltas_and_with_the_usual_share_is_written_as_before_there_were_any() {
         let old = r#"{"run_id":"run_1","kind":"chat","tenant":"default","principal":"","api_key_id":"","request_id":"","config_version":1}"#;
         let run: RunContext = serde_json::from_str(old).unwrap();
-        assert_eq!((run.events, run.share), (EventKeeping::None, Share::default()));
+        assert_eq!((run.events, run.share, run.deltas), (EventKeeping::None, Share::default(), Deltas::None));
         assert_eq!(serde_json::to_string(&run).unwrap(), old);
-        let kept = serde_json::to_string(&RunContext { events: EventKeeping::Kept, ..run }).unwrap();
-        assert!(kept.ends_with(r#""events":"kept"}"#), "{kept}");
+        let shown = RunContext { events: EventKeeping::Kept, deltas: Deltas::Shown, ..run };
+        let written = serde_json::to_string(&shown).unwrap();
+        assert!(written.ends_with(r#""events":"kept","deltas":"shown"}"#), "{written}");
+        assert_eq!(serde_json::from_str::<RunContext>(&written).unwrap(), shown);
     }
 
     #[test]

@@ -23,6 +23,7 @@ mod m20260107_000001_approvals;
 mod m20260108_000001_reattach;
 mod m20260108_000001_signals;
 mod m20260108_000001_templates;
+mod m20260109_000001_plan_deltas;
 mod m20260109_000001_step_budgets;
 
 /// The key of the advisory lock that migrating processes queue up at on `PostgreSQL`: "tokenhub" in ASCII.
@@ -46,6 +47,7 @@ impl MigratorTrait for Migrator {
             Box::new(m20260108_000001_templates::Migration),
             Box::new(m20260108_000001_signals::Migration),
             Box::new(m20260108_000001_reattach::Migration),
+            Box::new(m20260109_000001_plan_deltas::Migration),
             Box::new(m20260109_000001_step_budgets::Migration),
         ]
     }

@@ -2,6 +2,7 @@
 //!
 //! Pure. The body itself goes on byte for byte.
 
+mod assembled;
 mod plain;
 
 use serde::Deserialize;
@@ -13,6 +14,8 @@ use crate::call::{Completion, ListedModel};
 use crate::classify::{ErrorEvidence, classify};
 use crate::convert::{Finish, facts};
 use crate::usage::usage_of;
+
+pub(crate) use assembled::Assembled;
 
 /// Reads the body of a 2xx answer.
 pub(crate) fn read_completion(

@@ -8,6 +8,7 @@ mod accounts;
 mod background;
 mod clients;
 mod servers;
+mod streamed;
 mod translation;
 
 use std::collections::HashMap;

@@ -61,6 +61,17 @@ impl Providers {
         self.endpoint(provider)?.complete(call).await
     }
 
+    /// Like [`Self::complete`], with the text told to `on_text` while it is written, where the call is in Chat Completions.
+    /// What was told of a call that fails is part of no answer.
+    pub async fn complete_streamed(
+        &self,
+        provider: &ProviderId,
+        call: Call<'_>,
+        on_text: &mut (dyn FnMut(&str) + Send),
+    ) -> Result<Completion, ProviderFailure> {
+        self.endpoint(provider)?.complete_streamed(call, on_text).await
+    }
+
     /// Whether [`Self::begin`] may carry out `call`, and [`Self::complete`] is not the only way.
     pub fn takes_in_background(&self, provider: &ProviderId, call: &Call<'_>) -> bool {
         self.endpoint(provider).is_ok_and(|endpoint| endpoint.takes_in_background(call))

@@ -13,6 +13,7 @@ pub(crate) mod decisions;
 pub(crate) mod journal;
 pub(crate) mod ledger;
 pub(crate) mod observations;
+pub(crate) mod plan_deltas;
 pub(crate) mod plan_events;
 pub(crate) mod plan_templates;
 pub(crate) mod request_log;

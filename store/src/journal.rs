@@ -23,7 +23,7 @@ use crate::{
 };
 
 const WHAT: &str = "the journal";
-const LEASED: &str = "leased";
+pub(crate) const LEASED: &str = "leased";
 const DONE: &str = "done";
 /// The end of a lease whose holder is known to be dead.
 const ENDED: i64 = 0;

@@ -79,6 +79,27 @@ impl PlanEvents {
         transaction.commit().await.map_err(StoreError::writing(WHAT))
     }
 
+    /// Adds what `events` makes of the keys that the events of these kinds have so far, in their order; gives those keys as
+    /// they are afterwards. Nobody else adds any in between, and nothing is added where [`Self::append`] adds nothing.
+    pub async fn append_knowing(
+        &self,
+        (tenant, run_id): (&TenantId, &RunId),
+        kinds: &[PlanEvent],
+        events: impl Fn(&[String]) -> Vec<NewEvent>,
+    ) -> Result<Vec<String>, StoreError> {
+        let transaction = self.store.begin(WHAT).await?;
+        // The row is held as by an event that is written.
+        let hold = counting((tenant, run_id), Expr::col(runs::Column::LastSeq));
+        transaction.execute(&hold).await.map_err(StoreError::writing(WHAT))?;
+        let new = events(&keys_of(&transaction, (tenant, run_id), kinds).await?);
+        for event in &new {
+            write_next(&transaction, (tenant, run_id), event).await?;
+        }
+        let known = keys_of(&transaction, (tenant, run_id), kinds).await?;
+        transaction.commit().await.map_err(StoreError::writing(WHAT))?;
+        Ok(known)
+    }
+
     /// At most `limit` events of a run behind the event `seq`, in order.
     pub async fn after(
         &self,
@@ -172,17 +193,8 @@ pub(crate) async fn write_next<C: ConnectionTrait>(
     (tenant, run_id): (&TenantId, &RunId),
     event: &NewEvent,
 ) -> Result<(), StoreError> {
-    let counting = |step: Expr| {
-        let mut update = Query::update();
-        update
-            .table(runs::Entity)
-            .value(runs::Column::LastSeq, step)
-            .and_where(runs::Column::Tenant.eq(tenant.as_str()))
-            .and_where(runs::Column::RunId.eq(run_id.as_str()));
-        update
-    };
     let last_seq = || Expr::col(runs::Column::LastSeq);
-    let mut count = counting(last_seq().add(1));
+    let mut count = counting((tenant, run_id), last_seq().add(1));
     count
         .and_where(is_open())
         .and_where(last_seq().gt(0))
@@ -192,10 +204,40 @@ pub(crate) async fn write_next<C: ConnectionTrait>(
     let Some(counted) = counted else { return Ok(()) };
     let place = Place::of(&counted).map_err(StoreError::writing(WHAT))?;
     if !insert(connection, (tenant.as_str(), run_id.as_str()), place, event).await? {
-        let taken_back = counting(last_seq().sub(1));
+        let taken_back = counting((tenant, run_id), last_seq().sub(1));
         connection.execute(&taken_back).await.map_err(StoreError::writing(WHAT))?;
     }
     Ok(())
+}
+
+fn counting((tenant, run_id): (&TenantId, &RunId), last_seq: Expr) -> UpdateStatement {
+    let mut update = Query::update();
+    update
+        .table(runs::Entity)
+        .value(runs::Column::LastSeq, last_seq)
+        .and_where(runs::Column::Tenant.eq(tenant.as_str()))
+        .and_where(runs::Column::RunId.eq(run_id.as_str()));
+    update
+}
+
+/// The keys of the events of these kinds, in their order.
+async fn keys_of<C: ConnectionTrait>(
+    connection: &C,
+    (tenant, run_id): (&TenantId, &RunId),
+    kinds: &[PlanEvent],
+) -> Result<Vec<String>, StoreError> {
+    let keys: Vec<Option<String>> = plan_events::Entity::find()
+        .filter(Column::RunId.eq(run_id.as_str()))
+        .filter(Column::Tenant.eq(tenant.as_str()))
+        .filter(Column::Kind.is_in(kinds.iter().map(|kind| kind.as_str())))
+        .order_by_asc(Column::Seq)
+        .select_only()
+        .column(Column::DedupKey)
+        .into_tuple()
+        .all(connection)
+        .await
+        .map_err(StoreError::reading(WHAT))?;
+    Ok(keys.into_iter().flatten().collect())
 }
 
 /// Carries out `update`, which ends a run, together with its last event. False: it changed nothing.

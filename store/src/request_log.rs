@@ -3,7 +3,7 @@
 use sea_orm::{ColumnTrait, Condition, ConnectionTrait, EntityTrait, ExprTrait, QueryFilter, QueryOrder, QuerySelect};
 use serde::{Deserialize, Serialize};
 use tokenhub_domain::{
-    ApiKeyId, DurabilityMark, ErrorClass, EventKeeping, Labels, ModelId, NanoDollars, PrincipalId, ProviderId,
+    ApiKeyId, Deltas, DurabilityMark, ErrorClass, EventKeeping, Labels, ModelId, NanoDollars, PrincipalId, ProviderId,
     RequestId, RunContext, RunId, RunStatus, Share, StopReason, TenantId, UnixMicros, Usage,
 };
 
@@ -178,6 +178,7 @@ fn from_model(model: request_log::Model) -> Result<RequestLogRow, StoreError> {
             events: EventKeeping::None,
             labels: Labels::default(),
             share: Share::default(),
+            deltas: Deltas::None,
         },
         model: model.model.map(ModelId::new),
         provider: model.provider.map(ProviderId::new),

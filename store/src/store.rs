@@ -13,7 +13,7 @@ use sea_orm::{
 
 use crate::{
     Approvals, Budgets, CatalogueRecords, Contents, Cooldowns, Decisions, Journal, LedgerRows, Observations,
-    PlanEvents, PlanTemplates, RequestLog, Runs, Signals, StoreError, WebhookDeliveries,
+    PlanDeltas, PlanEvents, PlanTemplates, RequestLog, Runs, Signals, StoreError, WebhookDeliveries,
 };
 
 /// How long a statement waits for a lock, a connection or a server before it fails.
@@ -117,6 +117,11 @@ impl Store {
     /// What happened to plans.
     pub fn plan_events(&self) -> PlanEvents {
         PlanEvents::new(self.clone())
+    }
+
+    /// What is being written in plans.
+    pub fn plan_deltas(&self) -> PlanDeltas {
+        PlanDeltas::new(self.clone())
     }
 
     /// The templates of plans.

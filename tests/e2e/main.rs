@@ -30,6 +30,7 @@ mod clients;
 mod compatibility;
 mod cooldown;
 mod crashes;
+mod deltas;
 mod directives;
 mod early_stop;
 mod estimate;

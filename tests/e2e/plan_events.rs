@@ -1,7 +1,7 @@
 //! The events of a plan: told as they happen, from any process, to the last one, each once.
 
 mod killed;
-mod reading;
+pub mod reading;
 mod steps;
 
 use std::time::{Duration, Instant};

@@ -16,6 +16,7 @@ use tokenhub_store::{AttemptOpen, Settlement, StoreError, Waste};
 use super::{
     Sending, background,
     body::body,
+    deltas::Showing,
     journaled::Held,
     patience,
     reserve::{self, Owed, Reserved},
@@ -35,6 +36,8 @@ pub(super) struct Called {
     pub(super) settlement: Option<Settlement>,
     /// To be given back once, by whoever hands the outcome in first.
     pub(super) owed: Owed,
+    /// The pieces of text that were shown while it was written.
+    pub(super) deltas: Option<u64>,
 }
 
 /// A call on its way: what it takes to make it and to conclude it.
@@ -107,7 +110,13 @@ pub(super) async fn call<P: Presence>(sending: &Sending<'_, P>, held: Option<&He
         }
         Err(failure) => {
             let outcome = SendOutcome::Failed { failure, duplicate_calls: 0, latency_ms: 0, wasted_tokens: 0 };
-            return Ok(Called { attempt: flight.attempt, outcome, settlement: None, owed: Owed::default() });
+            return Ok(Called {
+                attempt: flight.attempt,
+                outcome,
+                settlement: None,
+                owed: Owed::default(),
+                deltas: None,
+            });
         }
     }
     let _taken = flight.taken.map(|taken| world.counts.reserve(taken.cost));
@@ -115,19 +124,29 @@ pub(super) async fn call<P: Presence>(sending: &Sending<'_, P>, held: Option<&He
     world.ledger.reserve(opening(sending, &flight));
     world.ledger.sent(&flight.attempt, flight.sent_at)?;
     let (provider, call) = (&request.deployment.provider, flight.call(request));
+    let mut shown = None;
     let result = match held {
         Some(held) if request.operation == Operation::Chat && flight.providers.takes_in_background(provider, &call) => {
             background::carry_out(sending, held, &flight).await
         }
-        Some(_) | None => tokio::select! {
-            result = carry_out(&flight.providers, request, call) => result,
-            () = unwanted(sending) => Err(withdrawn()),
-            () = patience::ends(sending, Duration::from_millis(request.timeout_ms)) => {
-                Err(ProviderFailure::of(ErrorClass::StepDeadline, "the deadline passed before the answer was there"))
+        Some(_) | None => {
+            shown = Showing::of(sending, held);
+            tokio::select! {
+                result = carry_out(&flight.providers, request, call, shown.as_ref()) => result,
+                () = unwanted(sending) => Err(withdrawn()),
+                () = patience::ends(sending, Duration::from_millis(request.timeout_ms)) => {
+                    let message = "the deadline passed before the answer was there";
+                    Err(ProviderFailure::of(ErrorClass::StepDeadline, message))
+                }
             }
-        },
+        }
     };
-    conclude(sending, flight, result).await
+    let called = conclude(sending, flight, result).await?;
+    let deltas = match shown {
+        Some(shown) => Some(shown.end().await),
+        None => None,
+    };
+    Ok(Called { deltas, ..called })
 }
 
 /// Takes note of what came of a call, in every place that wants to know.
@@ -150,7 +169,7 @@ pub(super) async fn conclude<P: Presence>(
             let ended = world.ledger.fail(&attempt, failure.class, failure.status, latency_ms, clock::now());
             report(ended, &attempt);
             let outcome = SendOutcome::Failed { failure, duplicate_calls: 0, latency_ms, wasted_tokens: 0 };
-            Ok(Called { attempt, outcome, settlement: None, owed })
+            Ok(Called { attempt, outcome, settlement: None, owed, deltas: None })
         }
     }
 }
@@ -210,10 +229,15 @@ async fn carry_out(
     providers: &Providers,
     request: &SendRequest,
     call: Call<'_>,
+    showing: Option<&Showing>,
 ) -> Result<Completion, ProviderFailure> {
-    match request.operation {
-        Operation::Chat => providers.complete(&request.deployment.provider, call).await,
-        Operation::Embeddings => providers.embed(&request.deployment.provider, call).await,
+    let provider = &request.deployment.provider;
+    match (request.operation, showing) {
+        (Operation::Chat, Some(showing)) => {
+            providers.complete_streamed(provider, call, &mut |text: &str| showing.show(text)).await
+        }
+        (Operation::Chat, None) => providers.complete(provider, call).await,
+        (Operation::Embeddings, _) => providers.embed(provider, call).await,
     }
 }
 
@@ -253,7 +277,7 @@ async fn answered<P: Presence>(
     if let (Some(failure), ReplyForm::Text) = (&completion.refusal, request.form) {
         let outcome =
             SendOutcome::Failed { failure: failure.clone(), duplicate_calls: 0, latency_ms, wasted_tokens: 0 };
-        return Ok(Called { attempt, outcome, settlement: Some(settlement), owed });
+        return Ok(Called { attempt, outcome, settlement: Some(settlement), owed, deltas: None });
     }
     let shape::Content { text, mismatch, lacks_pattern } =
         shape::content_of(sending, &mut completion, measures).await?;
@@ -273,7 +297,7 @@ async fn answered<P: Presence>(
         wasted_tokens: 0,
         is_kept: false,
     };
-    Ok(Called { attempt, outcome: SendOutcome::Answered(reply), settlement: Some(settlement), owed })
+    Ok(Called { attempt, outcome: SendOutcome::Answered(reply), settlement: Some(settlement), owed, deltas: None })
 }
 
 /// The provider has been paid by now, so a ledger that cannot take the end of a call is no reason to lose the answer.

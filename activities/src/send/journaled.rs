@@ -7,7 +7,8 @@ use std::{
 };
 
 use tokenhub_domain::{
-    AttemptId, ErrorClass, NanoDollars, Owner, ProviderFailure, Reply, SendOutcome, TokenUsage, UnixMicros, limits,
+    AttemptId, CallNumber, ErrorClass, NanoDollars, Owner, ProviderFailure, Reply, SendOutcome, TokenUsage, UnixMicros,
+    limits,
 };
 use tokenhub_store::{Completed, HandedIn, JournalEntry, Lease, LeaseRequest, NewEvent, Settlement, StoreError, Waste};
 
@@ -16,7 +17,12 @@ use super::{
     attempt::{self, Called, insistently, patiently},
     background, is_over, reserve, unwanted,
 };
-use crate::{ActivityFault, clock, fault_points::FaultPoint, plan_events, presence::Presence};
+use crate::{
+    ActivityFault, clock,
+    fault_points::FaultPoint,
+    plan_events::{self, ToldCall},
+    presence::Presence,
+};
 
 /// How often a step looks whether the attempt that holds its lease has answered.
 const LEASE_CHECK_INTERVAL: Duration = Duration::from_millis(100);
@@ -25,11 +31,14 @@ const LEASE_CHECK_INTERVAL: Duration = Duration::from_millis(100);
 static CALLS: AtomicU64 = AtomicU64::new(0);
 
 /// A lease that we hold.
+#[derive(Clone)]
 pub(super) struct Held {
     pub(super) owner: Owner,
     pub(super) epoch: i64,
     /// Milliseconds since whoever held it before was last seen alive, where that is known.
     recovered_after_ms: Option<u64>,
+    /// Which call of its step it is for, where calls are counted.
+    pub(super) call: Option<CallNumber>,
 }
 
 enum Grant {
@@ -71,7 +80,8 @@ pub(super) async fn run<P: Presence>(sending: &Sending<'_, P>) -> Result<SendOut
     sending.world.faults.reach(FaultPoint::Send, sending.request.step.as_str()).await;
     let work = async {
         let Sending { world, run, request, key, .. } = sending;
-        patiently(|| plan_events::tell_sending(world, run, request, key, held.epoch)).await?;
+        let call = patiently(|| plan_events::tell_sending(world, run, request, key, held.epoch)).await?;
+        let held = Held { call, ..held.clone() };
         let attached = match begun {
             Some(begun) => background::reattach(sending, &held, begun).await?,
             None => None,
@@ -98,7 +108,8 @@ async fn hand_in<P: Presence>(
 ) -> Result<SendOutcome, ActivityFault> {
     let Sending { run, request, key, .. } = sending;
     let outcome_json = serde_json::to_string(&called.outcome)?;
-    let told = plan_events::sent(run, request, (key, held.epoch), &called.outcome, called.settlement.as_ref());
+    let call = ToldCall { key, epoch: held.epoch, number: held.call, deltas: called.deltas };
+    let told = plan_events::sent(run, request, &call, &called.outcome, called.settlement.as_ref());
     let completed = insistently(|| complete(sending, held, &called, &outcome_json, told.as_ref())).await?;
     let entry = match completed {
         // Whoever waited for the same response and was first has given back what it did not use.
@@ -193,7 +204,7 @@ async fn acquire<P: Presence>(sending: &Sending<'_, P>, owner: Owner) -> Result<
                 // A lease is renewed by whoever is alive.
                 let last_sign = |until: UnixMicros| clock::now().plus_millis(limits::LEASE_MS).millis_since(until);
                 let recovered_after_ms = lost_lease_until.or(seen_until).filter(|_| epoch > 1).map(last_sign);
-                return Ok(Grant::Held(Held { owner, epoch, recovered_after_ms }));
+                return Ok(Grant::Held(Held { owner, epoch, recovered_after_ms, call: None }));
             }
             Lease::Busy { owner: holder, lease_until } => {
                 seen_until = Some(lease_until);

@@ -6,7 +6,7 @@
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex, PoisonError, Weak},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use futures_util::future::join_all;
@@ -32,6 +32,9 @@ const START_GRACE_MS: u64 = 10_000;
 const TEMPORAL_GRACE_MS: u64 = 30_000;
 /// Shorter workflows are not asked about.
 const WORKFLOW_GRACE_MS: u64 = 30_000;
+/// What a step was writing is kept for so long behind it, for clients that are slow; and how often it is removed.
+const DELTAS_KEPT_MS: u64 = 600_000;
+const DELTAS_INTERVAL: Duration = Duration::from_mins(1);
 /// A workflow that has ended says so at once.
 const RESULT_TIMEOUT: Duration = Duration::from_secs(3);
 
@@ -88,6 +91,7 @@ fn lack_of(row: &RunRow, now: UnixMicros, start_deadline: Duration) -> Lack {
 pub(super) async fn keep_sweeping(shared: Arc<Shared>, stop: CancellationToken) {
     let sweeping = async {
         let (mut last, mut last_waiting) = (None, None);
+        let mut purged_at = Instant::now();
         loop {
             tokio::time::sleep(INTERVAL).await;
             last = pass(&shared, Unfinished::AtWork, last).await;
@@ -95,11 +99,23 @@ pub(super) async fn keep_sweeping(shared: Arc<Shared>, stop: CancellationToken) 
             last_waiting = pass(&shared, Unfinished::Waiting, last_waiting).await;
             approval::tell_untold(&shared).await;
             steering::tell_untold(&shared).await;
+            if purged_at.elapsed() >= DELTAS_INTERVAL {
+                purged_at = Instant::now();
+                purge_deltas(&shared).await;
+            }
         }
     };
     tokio::select! {
         () = sweeping => {}
         () = stop.cancelled() => {}
+    }
+}
+
+/// Removes what nobody can want to read any more.
+async fn purge_deltas(shared: &Shared) {
+    let before = UnixMicros(now().0.saturating_sub_unsigned(DELTAS_KEPT_MS * 1_000));
+    if let Err(error) = shared.world.store.plan_deltas().purge(before).await {
+        tracing::debug!(error = &error as &dyn std::error::Error, "old deltas could not be removed");
     }
 }
 
@@ -270,6 +286,7 @@ mod tests {
                 events: tokenhub_domain::EventKeeping::None,
                 labels: tokenhub_domain::Labels::default(),
                 share: tokenhub_domain::Share::default(),
+                deltas: tokenhub_domain::Deltas::None,
             };
             let base = serde_json::json!({"run": run, "original": Text::Inline("{}".to_owned()), "deadline_ms": 5_000});
             let base = SpecBase { wish, ..serde_json::from_value(base).unwrap() };

@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value};
 use tokenhub_domain::{
-    ApprovalWish, CascadeCheck, Labels, OutsideCheck, RankMethod, StopRule, VoteMethod, Webhook, limits,
+    ApprovalWish, CascadeCheck, Deltas, Labels, OutsideCheck, RankMethod, StopRule, VoteMethod, Webhook, limits,
 };
 
 use super::{
@@ -21,6 +21,8 @@ const SCHEMA: &str = "orchestration.output_schema";
 /// Where any request may name a model.
 pub(crate) const HINT: &str = "request.model_hint";
 
+/// Where a plan asks for answers while they are written.
+pub(crate) const DELTAS: &str = "deltas";
 /// Longest wait for a plan that is read back; proxies cut longer ones.
 pub(crate) const WAIT_MS_MAX: u64 = 60_000;
 const KNOWN: [&str; 13] = [
@@ -141,6 +143,8 @@ pub(crate) struct PlanRequest {
     pub(crate) program: Program,
     /// When to answer.
     pub(crate) hearing: Hearing,
+    /// Whether its events show answers while they are written.
+    pub(crate) deltas: Deltas,
     /// The request itself.
     pub(crate) ask: Ask,
     /// Planner, author or refiner.
@@ -206,6 +210,7 @@ pub(crate) fn parse(body: &Map<String, Value>, validation: Validation) -> Result
     Ok(PlanRequest {
         program: chosen.program,
         hearing: hearing(body)?,
+        deltas: deltas(body)?.unwrap_or_default(),
         ask,
         primary: chosen.primary.or(hint),
         review: chosen.review,
@@ -237,14 +242,22 @@ fn flat(orchestration: Fields<'_>, directive: Option<tokenhub_formats::Program>)
     })
 }
 
+fn flag(body: &Map<String, Value>, name: &str) -> Result<Option<bool>, Problem> {
+    match body.get(name) {
+        None | Some(Value::Null) => Ok(None),
+        Some(Value::Bool(flag)) => Ok(Some(*flag)),
+        Some(_) => Err(Problem::invalid(name, "must be true or false")),
+    }
+}
+
+/// What `deltas` says, where it says something.
+pub(crate) fn deltas(body: &Map<String, Value>) -> Result<Option<Deltas>, Problem> {
+    Ok(flag(body, DELTAS)?.map(|are_shown| if are_shown { Deltas::Shown } else { Deltas::None }))
+}
+
 /// `stream`, or `background`, and `wait_ms` with it or alone.
 pub(crate) fn hearing(body: &Map<String, Value>) -> Result<Hearing, Problem> {
-    let flag = |name: &str| match body.get(name) {
-        None | Some(Value::Null) => Ok(false),
-        Some(Value::Bool(flag)) => Ok(*flag),
-        Some(_) => Err(Problem::invalid(name, "must be true or false")),
-    };
-    let (background, stream) = (flag("background")?, flag("stream")?);
+    let (background, stream) = (flag(body, "background")? == Some(true), flag(body, "stream")? == Some(true));
     let wait_ms = match body.get("wait_ms") {
         None | Some(Value::Null) => None,
         Some(value) => {
@@ -430,6 +443,25 @@ mod tests {
         assert_eq!(refused_param(&json!({"output_schema": "{\"type\":\"objekt\"}"})), "orchestration.output_schema");
         assert!(of(&json!({"output_schema": "{\"type\":\"object\"}"})).unwrap().ask.output.schema.is_some());
         assert!(of(&json!({"output_schema": ""})).is_ok());
+    }
+
+    #[test]
+    fn deltas_are_shown_where_they_are_asked_for_in_either_form() {
+        let of = |more: Value| {
+            let mut body = json!({"request": {"messages": [{}]}});
+            body.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+            let parsed = parse(body.to_string().as_bytes(), Validation::Unsaid);
+            parsed
+                .map(|plan| plan.deltas)
+                .map_err(|problem| problem.report(crate::error::Shape::Problem).param.unwrap())
+        };
+        assert_eq!(of(json!({})), Ok(Deltas::None));
+        assert_eq!(of(json!({"deltas": null, "strategy": {"type": "single"}})), Ok(Deltas::None));
+        assert_eq!(of(json!({"deltas": true, "strategy": {"type": "single"}})), Ok(Deltas::Shown));
+        assert_eq!(of(json!({"deltas": true, "stream": true, "orchestration": {"mode": "vote"}})), Ok(Deltas::Shown));
+        for wrong in [json!("yes"), json!(1), json!([])] {
+            assert_eq!(of(json!({"deltas": wrong, "strategy": {"type": "single"}})), Err("deltas".to_owned()));
+        }
     }
 
     #[test]

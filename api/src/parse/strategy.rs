@@ -7,7 +7,7 @@ use tokenhub_domain::{CascadeCheck, OutsideCheck, RankMethod, StopRule, VoteMeth
 
 use super::{
     Fields, check, model_name,
-    plan::{ChatProfile, Named, Program, VOTERS_MIN},
+    plan::{ChatProfile, DELTAS, Named, Program, VOTERS_MIN},
 };
 use crate::error::Problem;
 
@@ -23,7 +23,7 @@ const MODELS: &str = "strategy.models";
 pub(super) const SCHEMA: &str = "strategy.output_schema";
 
 /// What may stand beside a strategy. A misspelt bound that is left out would be no bound.
-const BESIDE: [&str; 13] = [
+const BESIDE: [&str; 14] = [
     STRATEGY,
     "orchestration",
     "request",
@@ -33,6 +33,7 @@ const BESIDE: [&str; 13] = [
     "background",
     "wait_ms",
     "stream",
+    DELTAS,
     "webhook",
     "approval",
     "tags",

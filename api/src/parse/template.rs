@@ -14,8 +14,18 @@ pub(crate) const TEMPLATE: &str = "template";
 /// How a model's name begins that stands for a template.
 pub(crate) const MODEL_PREFIX: &str = "plan/";
 
-const FIELDS: [&str; 9] =
-    ["description", STRATEGY, "request", "bounds", "policy", "output_format", "tags", "approval", "webhook"];
+const FIELDS: [&str; 10] = [
+    "description",
+    STRATEGY,
+    "request",
+    "bounds",
+    "policy",
+    "output_format",
+    "tags",
+    "approval",
+    "webhook",
+    plan::DELTAS,
+];
 const REQUEST_FIELDS: [&str; 4] = ["messages", "parameters", "output_schema", "model_hint"];
 const REFERENCE_RULE: &str = "must be the name of a template, such as review or review@3";
 

@@ -3,6 +3,11 @@
 //!
 //! Everything is read from the database, so any process can tell it, and a client whose connection or process has gone
 //! goes on elsewhere behind the last number that it has seen.
+//!
+//! Between the events a plan may show what its steps are writing. That has no numbers and is not kept for long: whoever
+//! comes later, or again, gets it of the calls that are open, from their beginning.
+
+mod open_calls;
 
 use std::{collections::VecDeque, convert::Infallible, time::Duration};
 
@@ -23,7 +28,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use tokenhub_activities::plan_events;
 use tokenhub_domain::{PlanEvent, RunId, TenantId};
-use tokenhub_store::{EventRow, RunRow, StoreError};
+use tokenhub_store::{Delta, DeltaPlace, EventRow, RunRow, StoreError};
 
 use super::plan_later::{find, headers_of, object_of};
 use crate::{
@@ -33,12 +38,15 @@ use crate::{
     render::time,
     state::{Gate, Runner},
 };
+use open_calls::OpenCalls;
 
 /// Proxies cut connections on which nothing moves for a minute or less.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
 /// Between two looks for the next event, right after one and in a long silence.
 const LOOK_INTERVAL: Duration = Duration::from_millis(50);
 const LOOK_INTERVAL_MAX: Duration = Duration::from_millis(400);
+/// In a silence while a model may be writing.
+const WRITING_INTERVAL_MAX: Duration = Duration::from_millis(100);
 /// Events that are read at once, and those of the largest page.
 const BATCH: u64 = 100;
 const PAGE: u64 = 1_000;
@@ -90,19 +98,23 @@ async fn tell(
     let last = row.last_seq + u64::from(row.status.is_final());
     let after = after_of(reading.after.as_deref(), headers, last)?;
     match form {
-        Form::Stream => Ok(events_of(runner, &row, after, runner.event_streams.open(&caller.api_key_id)?)),
+        Form::Stream => {
+            Ok(events_of(runner, &row, (after, row.last_seq), runner.event_streams.open(&caller.api_key_id)?))
+        }
         Form::List => list(runner, &row, after).await,
     }
 }
 
 /// Accepts a run and tells its events, which end with the run.
 pub(super) async fn begin(runner: &Runner, job: Job) -> Result<Response, Problem> {
-    let tenant = job.spec.base().run.tenant.clone();
+    let (tenant, wanted) = (job.spec.base().run.tenant.clone(), job.spec.base().run.run_id.clone());
     // Before anything is begun that nobody would be told of.
     let place = runner.event_streams.open(&job.spec.base().run.api_key_id)?;
     let (run_id, mark) = runner.dispatcher.launch(job).await?;
     let row = dispatch::read_run(&runner.world, &tenant, &run_id).await?.ok_or(Problem::Internal)?;
-    let mut response = events_of(runner, &row, 0, place);
+    // Of a run that is its own, the client hears from the beginning, however much has happened since.
+    let past = if run_id == wanted { 0 } else { row.last_seq };
+    let mut response = events_of(runner, &row, (0, past), place);
     let headers = response.headers_mut();
     headers.extend(headers_of(&row, mark));
     if let Ok(location) = HeaderValue::from_str(&format!("/v1/plan/{run_id}")) {
@@ -167,14 +179,16 @@ fn out_of_reach(error: &StoreError) -> Problem {
     Problem::StoreAway
 }
 
-/// The stream of the events behind `after`.
-fn events_of(runner: &Runner, row: &RunRow, after: u64, place: OpenStream) -> Response {
+/// The stream of the events behind `after`. What was written before the event `past` is told where its call is still open.
+fn events_of(runner: &Runner, row: &RunRow, (after, past): (u64, u64), place: OpenStream) -> Response {
+    let is_writing = !row.status.is_final() && open_calls::are_shown(row);
     let watch = Watch {
         runner: runner.clone(),
         tenant: row.tenant.clone(),
         run_id: row.run_id.clone(),
         after,
         read: VecDeque::new(),
+        writing: is_writing.then(|| Writing { past, seen: 0, calls: OpenCalls::default(), read: VecDeque::new() }),
         is_over: false,
         _place: place,
     };
@@ -198,9 +212,22 @@ struct Watch {
     after: u64,
     /// What was read and not told yet.
     read: VecDeque<EventRow>,
+    /// Of a plan that shows what is written.
+    writing: Option<Writing>,
     is_over: bool,
     /// Its place among the streams of the process, for as long as it is there.
     _place: OpenStream,
+}
+
+/// One client's place in what the steps of a plan are writing.
+struct Writing {
+    /// The last event of before the client came.
+    past: u64,
+    /// The last event that `calls` knows of.
+    seen: u64,
+    calls: OpenCalls,
+    /// What was read and not told yet.
+    read: VecDeque<Delta>,
 }
 
 /// What a look brought.
@@ -222,12 +249,16 @@ impl Watch {
                 Err(problem) => tracing::debug!(%problem, run = %self.run_id, "the events of a plan are out of reach"),
             }
             tokio::time::sleep(interval).await;
-            interval = (interval * 2).min(LOOK_INTERVAL_MAX);
+            let is_written = self.writing.as_ref().is_some_and(|writing| !writing.calls.places().is_empty());
+            interval = (interval * 2).min(if is_written { WRITING_INTERVAL_MAX } else { LOOK_INTERVAL_MAX });
         }
         None
     }
 
     async fn look(&mut self) -> Result<Look, Problem> {
+        if let Some(delta) = self.writing.as_mut().and_then(|writing| writing.read.pop_front()) {
+            return Ok(Look::Event(open_calls::shown(&delta)));
+        }
         if self.read.is_empty() {
             let events = self.runner.world.store.plan_events();
             let progress = events.progress(&self.tenant, &self.run_id).await.map_err(|error| out_of_reach(&error))?;
@@ -239,6 +270,9 @@ impl Watch {
             if self.read.is_empty() && progress.status.is_final() {
                 return self.unwritten_end(progress.last_seq).await;
             }
+        }
+        if let Some(delta) = self.written().await? {
+            return Ok(Look::Event(open_calls::shown(&delta)));
         }
         let Some(next) = self.read.front() else { return Ok(Look::Nothing) };
         let is_last = is_last(next);
@@ -256,7 +290,36 @@ impl Watch {
             }
         }
         let Some(next) = self.read.pop_front() else { return Ok(Look::Nothing) };
+        if let Some(writing) = &mut self.writing {
+            writing.calls.see(&next);
+            writing.seen = next.seq;
+        }
         Ok(self.told(next.seq, &next.name, data, is_last))
+    }
+
+    /// What is to be told of the steps before the next event: the rest of the call that the event ends, or while there is no
+    /// event whatever was written meanwhile.
+    async fn written(&mut self) -> Result<Option<Delta>, Problem> {
+        let Some(writing) = &mut self.writing else { return Ok(None) };
+        let store = &self.runner.world.store;
+        let run = (&self.tenant, &self.run_id);
+        // What the client knows already has to be read again once, for the calls that it left open.
+        while writing.seen < self.after {
+            let known = store.plan_events().after(run.0, run.1, writing.seen, PAGE).await;
+            let known = known.map_err(|error| out_of_reach(&error))?;
+            writing.seen = known.last().map_or(self.after, |event| event.seq.min(self.after));
+            known.iter().filter(|event| event.seq <= self.after).for_each(|event| writing.calls.see(event));
+        }
+        let places: Vec<DeltaPlace> = match self.read.front() {
+            Some(next) if next.seq <= writing.past => Vec::new(),
+            Some(next) => writing.calls.ended_by(next).into_iter().collect(),
+            None => writing.calls.places(),
+        };
+        // Nobody waits for them: the next event is told in any case.
+        let read = store.plan_deltas().read_from(run, &places, BATCH).await.inspect_err(|error| drop(out_of_reach(error)));
+        writing.read = read.unwrap_or_default().into();
+        writing.calls.took(writing.read.make_contiguous());
+        Ok(writing.read.pop_front())
     }
 
     /// The end of a run that has ended and has no more events: its last one was told, or it has none.

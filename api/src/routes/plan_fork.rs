@@ -31,7 +31,8 @@ use crate::{
 };
 
 const FROM_STEP: &str = "from_step";
-const FIELDS: [&str; 8] = [FROM_STEP, "model", "judge_model", "messages", "bounds", "background", "wait_ms", "stream"];
+const FIELDS: [&str; 9] =
+    [FROM_STEP, "model", "judge_model", "messages", "bounds", "background", "wait_ms", "stream", plan::DELTAS];
 
 /// Runs a plan again from a step on.
 pub(super) async fn create(
@@ -52,7 +53,7 @@ async fn fork(gate: &Gate, models: &Models, runner: &Runner, id: &str, request: 
         return Err(Problem::UnknownField { param: unknown.clone() });
     }
     let hearing = plan::hearing(&body)?;
-    let bounds = RunBounds::of(&body)?;
+    let (bounds, deltas) = (RunBounds::of(&body)?, plan::deltas(&body)?);
     let wish = durability::wish(&entry.headers, Delivery::Whole)?;
     let identity = entry.identity()?;
     let row = find(runner, &entry.caller, id).await?;
@@ -65,6 +66,8 @@ async fn fork(gate: &Gate, models: &Models, runner: &Runner, id: &str, request: 
     converse(runner, &row, &mut spec, &body).await?;
     renew(models, &entry, &mut spec, fork);
     bounds.change(spec.base_mut());
+    let run = &mut spec.base_mut().run;
+    run.deltas = deltas.unwrap_or(run.deltas);
     name_models(models, &entry, &mut spec, &body)?;
     let counted = counted_as(spec.kind());
     let job = Job {
@@ -165,6 +168,7 @@ fn renew(models: &Models, entry: &Entry, spec: &mut PlanSpec, fork: Fork) {
         events: EventKeeping::Kept,
         labels: std::mem::take(&mut base.run.labels),
         share: entry.caller.share,
+        deltas: base.run.deltas,
     };
 }
 

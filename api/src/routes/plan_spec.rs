@@ -61,6 +61,7 @@ pub(super) fn spec_of(
     request.bounds.apply(&mut base);
     base.approval = request.approval;
     base.run.labels = std::mem::take(&mut request.labels);
+    base.run.deltas = request.deltas;
     let catalogue = models.world.catalogue.load_full();
     let find = |named: Option<&Named>, naming: Naming<'_>| {
         let param = named.map_or(PRIMARY, |named| named.param);

@@ -4,7 +4,7 @@
 //! the answer on the way out. Ballots, rounds and costs are read with `GET /v1/plan/{id}`, under the id of the run.
 
 use axum::response::Response;
-use tokenhub_domain::{Capability, DurabilityWish, Labels, StopRule, limits};
+use tokenhub_domain::{Capability, Deltas, DurabilityWish, Labels, StopRule, limits};
 use tokenhub_formats::Program as Asked;
 
 use super::{
@@ -67,6 +67,7 @@ pub(super) async fn answer(
     let (named, param) = (chat.model.clone(), chat.model_param);
     let request = PlanRequest {
         hearing: Hearing::AtTheEnd,
+        deltas: Deltas::None,
         program,
         ask: chat.ask,
         primary: chat.model.map(|model| Named { param, model }),

@@ -1,9 +1,9 @@
 //! From a parsed request to a specification: models looked up, defaults filled in.
 
 use tokenhub_domain::{
-    Bounds, Capability, Catalogue, Dialect, DurabilityWish, ErrorClass, EventKeeping, Labels, ModelChoice, Operation,
-    Policy, PromptPrefix, ProviderFailure, RunContext, RunId, RunKind, SelectRequest, ShortlistWish, SpecBase,
-    StopReason, Text, limits,
+    Bounds, Capability, Catalogue, Deltas, Dialect, DurabilityWish, ErrorClass, EventKeeping, Labels, ModelChoice,
+    Operation, Policy, PromptPrefix, ProviderFailure, RunContext, RunId, RunKind, SelectRequest, ShortlistWish,
+    SpecBase, StopReason, Text, limits,
 };
 use tokenhub_routing::{Asker, Ranking, Signals, Situation, Temperature};
 
@@ -57,6 +57,7 @@ pub(super) fn base(
             events: EventKeeping::None,
             labels: Labels::default(),
             share: entry.caller.share,
+            deltas: Deltas::None,
         },
         dialect: protocol.dialect,
         operation: Operation::Chat,

@@ -185,7 +185,7 @@ fn follow(ask: &mut Ask, said: &Ask) {
     }
     ask.demands.models.clone_from(&said.demands.models);
     ask.demands.user.clone_from(&said.demands.user);
-    // The calls of a plan are not streamed, however its answer goes out.
+    // The calls of a plan need no stream, however its answer goes out.
     for need in said.demands.needs.iter().filter(|need| **need != Capability::Streaming) {
         if !ask.demands.needs.contains(need) {
             ask.demands.needs.push(*need);

@@ -20,6 +20,7 @@ pub(crate) fn base(kind: RunKind) -> SpecBase {
             events: tokenhub_domain::EventKeeping::None,
             labels: tokenhub_domain::Labels::default(),
             share: tokenhub_domain::Share::default(),
+            deltas: tokenhub_domain::Deltas::None,
         },
         dialect: tokenhub_domain::Dialect::Chat,
         forwarded: Vec::new(),

@@ -35,6 +35,8 @@ use links::Link;
 use pieces::{Block, BlockId, Encode, Piece, Row};
 
 pub use fault::{ReplyPlace, StreamFault, error_event};
+pub(crate) use json_end::JsonEnd;
+pub(crate) use text::{Joiner, Wire};
 
 /// An event in the client's protocol.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -11,6 +11,7 @@ mod killed;
 mod ledger;
 mod migrating;
 mod observations;
+mod plan_deltas;
 mod plan_events;
 mod rows;
 mod runs;

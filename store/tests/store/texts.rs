@@ -62,6 +62,7 @@ fn line(number: i64) -> RequestLogRow {
             events: tokenhub_domain::EventKeeping::None,
             labels: tokenhub_domain::Labels::default(),
             share: tokenhub_domain::Share::default(),
+            deltas: tokenhub_domain::Deltas::None,
         },
         model: Some("org/model:1".into()),
         provider: None,

@@ -5,13 +5,15 @@ use std::time::Duration;
 use futures_util::{StreamExt, stream::BoxStream};
 use reqwest::{RequestBuilder, header::HeaderMap};
 use serde_json::Value;
+use tokenhub_domain::STEP_DELTA;
 
 /// A plan that tells nothing for so long, heartbeats apart, tells nothing any more.
 const SILENCE_LIMIT: Duration = Duration::from_mins(1);
 
-/// An event.
+/// An event, or a piece of what a step writes.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Told {
+    /// A piece has none: 0.
     pub id: u64,
     pub name: String,
     pub data: Value,
@@ -104,6 +106,9 @@ fn parse(block: &str) -> Block {
         }
     }
     match (id, name) {
+        (None, Some(name)) if name == STEP_DELTA => {
+            Block::Event(Told { id: 0, name, data: serde_json::from_str(&data).expect("JSON") })
+        }
         (Some(id), Some(name)) => Block::Event(Told { id, name, data: serde_json::from_str(&data).expect("JSON") }),
         (None, None) if data.is_empty() => Block::Comment,
         _ => panic!("half an event: {block}"),

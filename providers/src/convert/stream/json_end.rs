@@ -2,7 +2,7 @@
 
 /// Follows brackets and strings, and nothing else.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct JsonEnd {
+pub(crate) struct JsonEnd {
     depth: usize,
     place: Place,
     is_complete: bool,
@@ -17,7 +17,7 @@ enum Place {
 }
 
 impl JsonEnd {
-    pub(super) fn add(&mut self, text: &str) {
+    pub(crate) fn add(&mut self, text: &str) {
         for byte in text.bytes() {
             self.place = match (self.place, byte) {
                 (Place::Escape, _) | (Place::Outside, b'"') => Place::String,
@@ -37,7 +37,7 @@ impl JsonEnd {
     }
 
     /// An object or a list has ended.
-    pub(super) fn is_complete(self) -> bool {
+    pub(crate) fn is_complete(self) -> bool {
         self.is_complete
     }
 }

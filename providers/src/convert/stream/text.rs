@@ -11,15 +11,15 @@ use serde::de::{Deserializer, Error, Visitor};
 
 /// A JSON string that may end or begin in the middle of a surrogate pair: UTF-8, with such halves in three bytes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Wire<'a>(Cow<'a, [u8]>);
+pub(crate) struct Wire<'a>(Cow<'a, [u8]>);
 
 impl Wire<'_> {
-    pub(super) fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
     /// The string where no other piece belongs to it.
-    pub(super) fn whole(self) -> String {
+    pub(crate) fn whole(self) -> String {
         let mut joiner = Joiner::default();
         let mut text = joiner.add(self);
         text.push_str(joiner.rest());
@@ -60,7 +60,7 @@ impl<'de> Visitor<'de> for WireVisitor {
 
 /// Puts the pieces of one text together.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Joiner {
+pub(crate) struct Joiner {
     /// The first half of a pair whose second half has not come yet.
     high: Option<u32>,
 }
@@ -70,7 +70,7 @@ const LOST: &str = "\u{FFFD}";
 
 impl Joiner {
     /// The text of the next piece, without a half character at its end.
-    pub(super) fn add(&mut self, piece: Wire<'_>) -> String {
+    pub(crate) fn add(&mut self, piece: Wire<'_>) -> String {
         if self.high.is_none() {
             match piece.0 {
                 Cow::Borrowed(bytes) => match std::str::from_utf8(bytes) {
@@ -87,7 +87,7 @@ impl Joiner {
     }
 
     /// What is left at the end of the text.
-    pub(super) fn rest(&mut self) -> &'static str {
+    pub(crate) fn rest(&mut self) -> &'static str {
         if self.high.take().is_some() { LOST } else { "" }
     }
 

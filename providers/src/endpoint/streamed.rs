@@ -1,0 +1,49 @@
+//! A whole answer that is read as a stream, so that its text can be shown while it is written.
+//!
+//! The reader of streams sees to clocks, errors in place of events and broken ends, and what it hands on is put together to
+//! the body of a whole answer, which is read like any other. So it comes to the same, whichever way was taken.
+
+use futures_util::StreamExt;
+use tokenhub_domain::{Dialect, ErrorClass, ProviderFailure};
+
+use super::Endpoint;
+use crate::answer::{Assembled, read_completion};
+use crate::call::{Call, Completion, Streaming};
+
+impl Endpoint {
+    pub(crate) async fn complete_streamed(
+        &self,
+        call: Call<'_>,
+        on_text: &mut (dyn FnMut(&str) + Send),
+    ) -> Result<Completion, ProviderFailure> {
+        match call.dialect {
+            Dialect::Chat => {}
+            Dialect::Responses | Dialect::Messages => return self.complete(call).await,
+        }
+        let secret = self.accounts.get(call.credential)?.secret();
+        let Streaming { losses, mut events } = self.stream(call).await?;
+        let mut answer = Assembled::default();
+        let (mut counted, mut finish_reason) = (None, None);
+        while let Some(event) = events.next().await {
+            let event = event?;
+            if let Some(usage) = event.usage {
+                counted = Some((usage, event.usage_json));
+            }
+            finish_reason = event.finish_reason.or(finish_reason);
+            answer.add(&event.raw, on_text).map_err(|error| broken(&error.to_string()))?;
+        }
+        // An end mark alone may come from whoever stands between us and a provider that broke off.
+        if finish_reason.is_none() {
+            return Err(broken("the stream ended without a finish reason"));
+        }
+        let body = answer.finish(on_text);
+        let completion = read_completion(Dialect::Chat, body.to_string().into_bytes(), secret)?;
+        // The bill is in the provider's own words, whatever its protocol.
+        let (usage, usage_json) = counted.unwrap_or((completion.usage, completion.usage_json));
+        Ok(Completion { usage, usage_json, finish_reason, losses, ..completion })
+    }
+}
+
+fn broken(message: &str) -> ProviderFailure {
+    ProviderFailure::of(ErrorClass::StreamBroken, message)
+}
