@@ -67,7 +67,8 @@ async fn kill_at(hub: &mut TestHub, evidence: &Evidence, undisturbed: &[Value], 
     }
     // The other voters may still be at work, or not have been asked yet.
     let are_answered = |index: usize, case: Case| {
-        let answered = case.calls(hub).into_iter().filter(|(_, call)| call.finished == Finished::Answered).count() as u64;
+        let answered =
+            case.calls(hub).into_iter().filter(|(_, call)| call.finished == Finished::Answered).count() as u64;
         answered == calls_by_then(place, index)
     };
     let rest = |_: &[SeenCall]| running.iter().enumerate().all(|(index, (case, _))| are_answered(index, *case));
