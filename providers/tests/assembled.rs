@@ -98,7 +98,7 @@ fn sorted(value: &Value) -> Value {
             json!(by_name)
         }
         Value::Array(items) => items.iter().map(sorted).collect(),
-        other => other.clone(),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => value.clone(),
     }
 }
 

@@ -35,7 +35,7 @@ const WORDS: usize = 40;
 
 /// A text of many words, each of which holds `mark`.
 fn words(mark: &str) -> String {
-    (0..WORDS).map(|number| format!("{mark}{number} ")).collect()
+    (0..WORDS).flat_map(|number| [mark.to_owned(), number.to_string(), " ".to_owned()]).collect()
 }
 
 fn plan(strategy: &Value) -> Value {
@@ -238,8 +238,6 @@ async fn a_stream_that_breaks_off_is_told_as_restarted_and_the_answer_is_what_th
 /// What was thrown away never came near Temporal, and a plan whose answers are shown has the history of any other.
 async fn nothing_of_it_is_in_the_history(hub: &TestHub, workflow: &str) {
     let operator = Operator::connect(&hub.temporal).await;
-    let history = String::from_utf8(operator.history_json(workflow).await).unwrap();
-    assert!(history.contains("EVENT_TYPE_WORKFLOW_EXECUTION_STARTED") || !history.is_empty());
     let bytes: Vec<u8> = operator.history(workflow).await.iter().flat_map(prost::Message::encode_to_vec).collect();
     let holds = |text: &str| bytes.windows(text.len()).any(|window| window == text.as_bytes());
     assert!(holds("well7 "), "the answer is there, so the search finds what there is");
@@ -258,7 +256,6 @@ async fn nothing_of_it_is_in_the_history(hub: &TestHub, workflow: &str) {
         counts.push(kinds);
     }
     assert_eq!(counts[0], counts[1]);
-    hub.provider.reset_counts();
 }
 
 /// The fields that say something.
@@ -269,13 +266,13 @@ fn told_fields(value: &Value) -> Value {
             Value::Object(told.map(|(name, value)| (name.clone(), told_fields(value))).collect())
         }
         Value::Array(items) => items.iter().map(told_fields).collect(),
-        other => other.clone(),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => value.clone(),
     }
 }
 
 /// An answer with all that a protocol tells of tokens.
 fn detailed() -> Reply {
-    let details = tokenhub_demo::TokenDetails { cached_tokens: 40, cache_write_tokens: 10, reasoning_tokens: 15 };
+    let details = tokenhub_demo::TokenDetails { cached_tokens: 40, cache_write_tokens: 10, ..Default::default() };
     Reply::text(words("colour")).gap_ms(GAP_MS).usage(150, 60).token_details(details)
 }
 

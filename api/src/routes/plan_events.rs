@@ -316,7 +316,8 @@ impl Watch {
             None => writing.calls.places(),
         };
         // Nobody waits for them: the next event is told in any case.
-        let read = store.plan_deltas().read_from(run, &places, BATCH).await.inspect_err(|error| drop(out_of_reach(error)));
+        let read =
+            store.plan_deltas().read_from(run, &places, BATCH).await.inspect_err(|error| drop(out_of_reach(error)));
         writing.read = read.unwrap_or_default().into();
         writing.calls.took(writing.read.make_contiguous());
         Ok(writing.read.pop_front())

@@ -65,7 +65,7 @@ async fn deltas_may_be_asked_for_wherever_a_plan_is_described_and_by_their_name_
     assert!(!forked(json!({"deltas": false})).await.rest().await.iter().any(is_delta));
 
     let template = json!({"strategy": {"type": "single", "model": "alpha"}, "deltas": true});
-    exchange(hub.request(Method::PUT, "/v1/plan/templates/shown").json(&template)).await.unwrap().expect(200);
+    exchange(hub.request(Method::PUT, "/v1/plan/templates/shown").json(&template)).await.unwrap().expect(201);
     let mut body =
         json!({"template": "shown", "stream": true, "request": {"messages": [{"role": "user", "content": "?"}]}});
     assert_eq!(text_of(&told(&hub, &body).await, "answer", 1), words("word"));

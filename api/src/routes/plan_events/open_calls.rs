@@ -134,7 +134,9 @@ mod tests {
 
     fn after(events: &[EventRow]) -> OpenCalls {
         let mut open = OpenCalls::default();
-        events.iter().for_each(|event| open.see(event));
+        for event in events {
+            open.see(event);
+        }
         open
     }
 
@@ -161,7 +163,7 @@ mod tests {
         assert_eq!(after(&[started.clone(), again.clone(), again.clone()]).places(), [place("a", 2, 0)]);
         let beside = event("step.started", "a", 2, Some(3));
         assert_eq!(after(&[started, again, beside.clone()]).places(), [place("a", 2, 0), place("a", 3, 0)]);
-        let mut open = after(&[beside.clone()]);
+        let mut open = after(std::slice::from_ref(&beside));
         open.took(&[Delta { place: place("a", 3, 0), text: String::new() }]);
         open.see(&event("step.restarted", "a", 2, Some(3)));
         assert_eq!(open.places(), [place("a", 3, 1)], "the same call, told by two events");
