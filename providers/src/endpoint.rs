@@ -22,7 +22,7 @@ use reqwest::Response;
 use tokenhub_domain::{Dialect, ErrorClass, ModelId, ModelQuirks, Provider, ProviderFailure, ProviderId, limits};
 use tokio::time::{Instant, timeout, timeout_at};
 
-use crate::answer::{read_completion, read_embeddings, read_models};
+use crate::answer::{read_embeddings, read_models};
 use crate::base_url::LinkLocal;
 use crate::call::{Call, Completion, ListedModel, Streaming, Timeouts, Upstream};
 use crate::classify::{ErrorEvidence, classify};
@@ -49,6 +49,14 @@ const LIST_WAIT: Duration = Duration::from_secs(15);
 const LIST_BYTES: usize = 8 * 1024 * 1024;
 /// Longest description of a transport failure.
 const CAUSE_BYTES: usize = 512;
+
+/// What a provider gives that was asked for a stream.
+enum Opened {
+    /// The stream, and the protocol that it comes in.
+    Stream(Streaming, Dialect),
+    /// The whole answer all the same.
+    Whole(Box<Completion>),
+}
 
 /// An upstream that can be called.
 #[derive(Debug)]
@@ -97,6 +105,16 @@ impl Endpoint {
     }
 
     pub(crate) async fn stream(&self, call: Call<'_>) -> Result<Streaming, ProviderFailure> {
+        match self.open(call).await? {
+            Opened::Stream(streaming, _) => Ok(streaming),
+            Opened::Whole(_) => {
+                Err(ProviderFailure::of(ErrorClass::ServerError, "the provider does not stream this model"))
+            }
+        }
+    }
+
+    /// Asks for a stream.
+    async fn open(&self, call: Call<'_>) -> Result<Opened, ProviderFailure> {
         let started = Instant::now();
         let limit = self.limit_of(&call);
         let clocks = Clocks {
@@ -117,11 +135,21 @@ impl Endpoint {
             return Err(failure_of(response, account).await);
         }
         if is_json(response.headers()) {
-            return Err(not_a_stream(response, clocks.end, translation.upstream, account).await);
+            // Mostly an error that a gateway wrapped.
+            let reading = whole_body(response, limits::PROVIDER_ANSWER_BYTES, account);
+            let too_late = |_| ProviderFailure::of(ErrorClass::StepDeadline, "the answer did not end in time");
+            let body = timeout_at(clocks.end, reading).await.map_err(too_late)??;
+            let body = match self.quirks.get(call.model) {
+                None => body,
+                Some(quirks) => quirks::reply(quirks, call.attempt, body),
+            };
+            return translation.answer(body, account.secret()).map(|answer| Opened::Whole(Box::new(answer)));
         }
+        let upstream = translation.upstream;
         let (reading, losses) = translation.reading();
         let quirks = self.quirks.get(call.model).map(|quirks| (Arc::clone(quirks), call.attempt.clone()));
-        Ok(Streaming { losses, ..stream::open(response, clocks, account.credential(), (reading, quirks)) })
+        let streaming = stream::open(response, clocks, account.credential(), (reading, quirks));
+        Ok(Opened::Stream(Streaming { losses, ..streaming }, upstream))
     }
 
     pub(crate) async fn embed(&self, call: Call<'_>) -> Result<Completion, ProviderFailure> {
@@ -256,19 +284,6 @@ async fn failure_of(mut response: Response, account: &Account) -> ProviderFailur
         now: SystemTime::now(),
         credential: account.secret(),
     })
-}
-
-/// A 200 of JSON in place of a stream: mostly an error that a gateway wrapped.
-async fn not_a_stream(response: Response, end: Instant, dialect: Dialect, account: &Account) -> ProviderFailure {
-    let reading = whole_body(response, limits::PROVIDER_ANSWER_BYTES, account);
-    match timeout_at(end, reading).await {
-        Ok(Ok(body)) => match read_completion(dialect, body, account.secret()) {
-            Ok(_) => ProviderFailure::of(ErrorClass::ServerError, "the provider does not stream this model"),
-            Err(failure) => failure,
-        },
-        Ok(Err(failure)) => failure,
-        Err(_) => ProviderFailure::of(ErrorClass::StepDeadline, "the answer did not end in time"),
-    }
 }
 
 async fn read_up_to(response: &mut Response, body: &mut Vec<u8>) {

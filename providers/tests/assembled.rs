@@ -150,6 +150,38 @@ async fn what_breaks_off_is_no_answer_however_much_of_it_came() {
 }
 
 #[tokio::test]
+async fn an_answer_that_comes_whole_all_the_same_is_an_answer() {
+    let setup = setup().await;
+    let body = json!({"id": "c", "object": "chat.completion", "created": 1, "model": "m",
+        "choices": [{"index": 0, "message": {"role": "assistant", "content": "at once"}, "finish_reason": "stop"}],
+        "usage": {"prompt_tokens": 7, "completion_tokens": 9, "total_tokens": 16}});
+    setup.provider.script(Rule::any([Reply::raw("application/json", &body.to_string())]));
+    let mut told = String::new();
+    let completion = setup.ask(Dialect::Chat, Dialect::Chat, Some(&mut told)).await.unwrap();
+    assert_eq!((completion.text.as_str(), told.as_str()), ("at once", "at once"));
+    assert_eq!((completion.usage.input_tokens, completion.usage.output_tokens), (7, 9));
+    assert_eq!(setup.provider.count(), 1);
+}
+
+#[tokio::test]
+async fn an_answer_of_which_a_choice_is_cut_is_none() {
+    let setup = setup().await;
+    let chunk = |index: u64, text: &str, reason: Option<&str>| {
+        let delta = json!({"choices": [{"index": index, "delta": {"content": text}, "finish_reason": reason}]});
+        format!("data: {delta}\n\n")
+    };
+    let of = |rest: &str| {
+        let chunks = [chunk(0, "a", None), chunk(1, "b", Some("stop")), rest.to_owned(), "data: [DONE]\n\n".to_owned()];
+        Reply::raw("text/event-stream", &chunks.concat())
+    };
+    assert_eq!(setup.fails(Dialect::Chat, of("")).await, (ErrorClass::StreamBroken, "a".to_owned()));
+    setup.provider.script(Rule::any([of(&chunk(0, "c", Some("length")))]));
+    let mut told = String::new();
+    let completion = setup.ask(Dialect::Chat, Dialect::Chat, Some(&mut told)).await.unwrap();
+    assert_eq!((completion.text.as_str(), completion.finish_reason.as_deref()), ("ac", Some("length")));
+}
+
+#[tokio::test]
 async fn a_call_in_another_protocol_is_answered_in_one() {
     let setup = setup().await;
     setup.provider.script(Rule::any([Reply::text("one two")]));

@@ -107,9 +107,6 @@ impl Budgets {
         used: Use,
         now: UnixMicros,
     ) -> Result<(), StoreError> {
-        if let Some(step) = limited_step {
-            of_step::settle(self.store.writer(), (run, step), (taken, used), now).await?;
-        }
         budgets::Entity::update_many()
             .filter(is_of(run))
             .col_expr(Column::Tokens, Expr::col(Column::Tokens).add(stored(used.tokens) - stored(taken.tokens)))
@@ -117,8 +114,11 @@ impl Budgets {
             .col_expr(Column::UpdatedAt, Expr::value(now.0))
             .exec(self.store.writer())
             .await
-            .map(|_| ())
-            .map_err(StoreError::writing(WHAT))
+            .map_err(StoreError::writing(WHAT))?;
+        match limited_step {
+            Some(step) => of_step::settle(self.store.writer(), (run, step), (taken, used), now).await,
+            None => Ok(()),
+        }
     }
 
     /// What a run has used or taken; nothing where it is not bounded.

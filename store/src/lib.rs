@@ -44,7 +44,7 @@ pub use journal::{
 pub use ledger::{AttemptOpen, Ledger, Settlement, Waste};
 pub use ledger_rows::{LedgerRow, LedgerRows, LedgerState};
 pub use observations::Observations;
-pub use plan_deltas::{Delta, DeltaPlace, PlanDeltas};
+pub use plan_deltas::{Delta, DeltaPlace, PURGED_AT_ONCE, PlanDeltas};
 pub use plan_events::{EventRow, NewEvent, PlanEvents, Progress};
 pub use plan_templates::{NewTemplate, PlanTemplates, TemplateLine, TemplateRow, TemplateStanding};
 pub use request_log::{Keyset, RequestLog, RequestLogRow};

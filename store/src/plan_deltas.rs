@@ -22,6 +22,8 @@ use crate::{
 };
 
 const WHAT: &str = "the deltas of a plan";
+/// Pieces that one statement removes: on `SQLite` everybody who writes waits for it.
+pub const PURGED_AT_ONCE: u64 = 1_000;
 
 /// Where a piece belongs.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -108,7 +110,8 @@ impl PlanDeltas {
         rows.into_iter().map(from_model).collect()
     }
 
-    /// Removes what was written before `before`, unless its step is still worked on. How many pieces that were.
+    /// Removes at most [`PURGED_AT_ONCE`] pieces that were written before `before`, unless their step is still worked on. How
+    /// many that were.
     pub async fn purge(&self, before: UnixMicros) -> Result<u64, StoreError> {
         let of_delta = |column: Column| Expr::col((plan_deltas::Entity, column));
         let of_run = |column: runs::Column| Expr::col((runs::Entity, column));
@@ -123,9 +126,15 @@ impl PlanDeltas {
             .and_where(of_try(journal::Column::Step).eq(of_delta(Column::Step)))
             .and_where(of_try(journal::Column::State).eq(LEASED))
             .and_where(is_open());
+        let key = [Column::RunId, Column::Step, Column::Call, Column::Seq];
+        let mut old = Query::select();
+        old.columns(key)
+            .from(plan_deltas::Entity)
+            .and_where(of_delta(Column::CreatedAt).lt(before.0))
+            .and_where(Expr::exists(worked_on).not())
+            .limit(PURGED_AT_ONCE);
         let purged = plan_deltas::Entity::delete_many()
-            .filter(Column::CreatedAt.lt(before.0))
-            .filter(Expr::exists(worked_on).not())
+            .filter(Expr::tuple(key.map(Expr::col)).in_subquery(old))
             .exec(self.store.writer())
             .await
             .map_err(StoreError::writing(WHAT))?;

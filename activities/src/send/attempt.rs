@@ -141,6 +141,9 @@ pub(super) async fn call<P: Presence>(sending: &Sending<'_, P>, held: Option<&He
             }
         }
     };
+    if let Some(shown) = &shown {
+        shown.close();
+    }
     let called = conclude(sending, flight, result).await?;
     let deltas = match shown {
         Some(shown) => Some(shown.end().await),

@@ -25,8 +25,9 @@ const PIECE_BYTES: usize = 4 * 1024;
 const WAITING_BYTES: usize = 256 * 1024;
 /// A row that takes longer is given up.
 const WRITE_LIMIT: Duration = Duration::from_secs(2);
-/// How long a call that has ended waits for its last pieces, so that they come before its end.
-const FLUSH_LIMIT: Duration = Duration::from_millis(500);
+/// How long a call that has ended waits for its last pieces, so that they come before its end. Its answer is not in the
+/// journal meanwhile.
+const FLUSH_LIMIT: Duration = Duration::from_millis(250);
 
 /// Whose turn it is to write pieces. One call of a process at a time: a journal entry that waits for the same connection
 /// waits for one piece and not for those of every call.
@@ -108,9 +109,14 @@ impl Showing {
         }
     }
 
-    /// The call has ended: waits for what is left of its text, and says how many pieces there were, lost ones included.
-    pub(super) async fn end(mut self) -> u64 {
+    /// The call has ended: what is left of its text is written at once.
+    pub(super) fn close(&self) {
         self.shared.close();
+    }
+
+    /// Waits until it is written, and says how many pieces there were, lost ones included.
+    pub(super) async fn end(mut self) -> u64 {
+        self.close();
         // What is not there by then comes too late for everybody.
         if timeout(FLUSH_LIMIT, &mut self.writer).await.is_err() {
             tracing::debug!("the last deltas of a step are late");
@@ -135,6 +141,10 @@ impl Shared {
     fn close(&self) {
         self.lock().is_over = true;
         self.more.notify_one();
+    }
+
+    fn is_over(&self) -> bool {
+        self.lock().is_over
     }
 
     /// What is written next, and its number. Text that was dropped behind it has the number after it.
@@ -186,7 +196,8 @@ impl Writer {
     async fn write_all(self) {
         while self.shared.has_text().await {
             self.shared.gather().await;
-            let Ok(_turn) = self.turns.0.acquire().await else { return };
+            // Whoever has ended is waited for, and has no more than this piece.
+            let _turn = if self.shared.is_over() { None } else { self.turns.0.acquire().await.ok() };
             let Some((seq, text)) = self.shared.take() else { continue };
             let place = DeltaPlace { step: self.step.clone(), call: self.call, seq };
             let deltas = self.store.plan_deltas();

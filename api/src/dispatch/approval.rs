@@ -3,7 +3,7 @@
 //! The row is the decision, so nothing that happens to the telling can lose it. A process looks at the row by itself; a
 //! workflow is told by a signal, here at once, and by every sweep until Temporal has taken it. Must not know HTTP.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use futures_util::future::join_all;
 use tokenhub_activities::approval;
@@ -13,9 +13,15 @@ use tokenhub_domain::{
 };
 use tokenhub_formats::Schema;
 use tokenhub_store::{ApprovalRow, NewDecision, RunRow};
+use tokio::sync::Semaphore;
 
 use super::{Shared, durable, launch, load_text, now};
 use crate::{error::Problem, parse::approval::Verdict};
+
+/// A schema may refer to itself in too many ways to be checked in any time.
+const EDIT_CHECK_LIMIT: Duration = Duration::from_secs(5);
+/// A check cannot be stopped: so many of those that do not end may burn a processor, and no more.
+static EDIT_CHECKS: Semaphore = Semaphore::const_new(4);
 
 /// Who decides.
 #[derive(Clone, Debug)]
@@ -90,13 +96,21 @@ async fn check_edit(shared: &Shared, row: &RunRow, text: &str) -> Result<(), Pro
     load_text(&shared.world, &row.tenant, &mut schema).await?;
     let (schema, text) = (schema.as_inline().unwrap_or_default().to_owned(), text.to_owned());
     // Beside the runtime: a schema may be slow to check. One that cannot be read checked no answer either.
-    let checking = tokio::task::spawn_blocking(move || Schema::parse(&schema).map(|schema| schema.violations(&text)));
-    match checking.await {
-        Ok(Ok(violations)) if !violations.is_empty() => {
+    let check = async {
+        let permit = EDIT_CHECKS.acquire().await;
+        let checking = tokio::task::spawn_blocking(move || {
+            let _until_it_ends = permit;
+            Schema::parse(&schema).map(|schema| schema.violations(&text))
+        });
+        checking.await
+    };
+    match tokio::time::timeout(EDIT_CHECK_LIMIT, check).await {
+        Ok(Ok(Ok(violations))) if !violations.is_empty() => {
             Err(Problem::invalid("text", format!("does not match the plan's schema: {}", violations.join("; "))))
         }
-        Ok(_) => Ok(()),
-        Err(_) => Err(Problem::Internal),
+        Ok(Ok(_)) => Ok(()),
+        Ok(Err(_)) => Err(Problem::Internal),
+        Err(_) => Err(Problem::invalid("text", "could not be checked against the plan's schema in time")),
     }
 }
 

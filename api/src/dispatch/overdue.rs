@@ -2,8 +2,8 @@
 //!
 //! The deadline of a plan may be moved while it runs, so Temporal's own execution timeout, which is said at the start, is
 //! that of the longest plan. A workflow that is sound ends itself at its deadline. One that could not, because its
-//! worker, its database or Temporal was away, has the grace for that, and is seen late twice before it is ended: what was
-//! away may have come back just now. Must not know what is wrong with the workflow.
+//! worker, its database or Temporal was away, has the grace for that, and is seen late twice, with all of them there, before
+//! it is ended: what was away may have come back just now. Must not know what is wrong with the workflow.
 
 use std::{
     collections::HashMap,
@@ -23,37 +23,50 @@ use super::{Shared, durable, launch, now, temporal_link::Connected};
 
 /// Between the first look that finds a plan late and the one that ends it, unless the grace is shorter.
 const SECOND_LOOK: Duration = Duration::from_secs(30);
-/// A plan that was found late is looked at every few seconds.
-const FORGOTTEN_AFTER: Duration = Duration::from_mins(10);
+/// A plan that was found late is looked at in every round of the sweep, which takes long when very many are open.
+const FORGOTTEN_AFTER: Duration = Duration::from_hours(1);
 const TERMINATE_RPC_TIMEOUT: Duration = Duration::from_secs(3);
 const REASON: &str = "the plan's deadline and the grace after it are over";
 
-/// Plans that were found late, and when.
+/// Plans that were found late.
 #[derive(Default)]
-pub(super) struct SeenLate(Mutex<HashMap<RunId, Instant>>);
+pub(super) struct SeenLate(Mutex<HashMap<RunId, Seen>>);
+
+/// When a plan was found late, for the first and for the last time.
+struct Seen {
+    first: Instant,
+    last: Instant,
+}
 
 impl SeenLate {
     /// Whether the run has been late for `wait` by now.
     fn is_still(&self, run_id: &RunId, wait: Duration) -> bool {
-        let mut seen = self.seen();
+        let (mut seen, now) = (self.seen(), Instant::now());
+        let this = seen.entry(run_id.clone()).or_insert(Seen { first: now, last: now });
+        this.last = now;
+        let is_still = now.duration_since(this.first) >= wait;
         // What has ended by itself since is not asked about again.
-        seen.retain(|_, since| since.elapsed() < FORGOTTEN_AFTER);
-        seen.entry(run_id.clone()).or_insert_with(Instant::now).elapsed() >= wait
+        seen.retain(|_, seen| now.duration_since(seen.last) < FORGOTTEN_AFTER);
+        is_still
     }
 
     fn forget(&self, run_id: &RunId) {
         self.seen().remove(run_id);
     }
 
-    fn seen(&self) -> MutexGuard<'_, HashMap<RunId, Instant>> {
+    fn seen(&self) -> MutexGuard<'_, HashMap<RunId, Seen>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// Ends a plan that its workflow should have ended. False: it is not late, or may still end itself.
 pub(super) async fn end(shared: &Shared, row: &RunRow, workflow_id: &WorkflowId) -> bool {
-    let Some(connected) = shared.link.as_ref().and_then(|link| link.connected()) else { return false };
-    if !is_late(shared, row, connected.execution_grace).await || !durable::is_running(&connected, workflow_id).await {
+    let Some(link) = shared.link.as_ref() else { return false };
+    let Some(connected) = link.connected() else { return false };
+    if !is_late(shared, row, connected.execution_grace).await
+        || !durable::is_running(&connected, workflow_id).await
+        || link.probe().await.is_err()
+    {
         shared.seen_late.forget(&row.run_id);
         return false;
     }
@@ -112,8 +125,8 @@ fn due(row: &RunRow, base: &SpecBase, asked: Steering, question: Option<&Approva
     let deadline = row.started_at?.plus_millis(deadline_ms);
     match question {
         None => Some(deadline),
-        // A person's time is not the run's, and what was decided is still to be carried out.
-        Some(question) => question.decided_at.map(|decided| decided.max(deadline)),
+        // A person's time is not the run's, and what was decided, or not in time, is still to be carried out.
+        Some(question) => Some(question.decided_at.unwrap_or(question.expires_at).max(deadline)),
     }
 }
 

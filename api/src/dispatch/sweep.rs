@@ -6,12 +6,12 @@
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex, PoisonError, Weak},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use futures_util::future::join_all;
 use tokenhub_domain::{DurabilityWish, Owner, PlanSpec, RunId, UnixMicros, WorkflowId};
-use tokenhub_store::{RunRow, Unfinished};
+use tokenhub_store::{PURGED_AT_ONCE, RunRow, Unfinished};
 use tokio_util::sync::CancellationToken;
 
 use super::{
@@ -35,6 +35,8 @@ const WORKFLOW_GRACE_MS: u64 = 30_000;
 /// What a step was writing is kept for so long behind it, for clients that are slow; and how often it is removed.
 const DELTAS_KEPT_MS: u64 = 600_000;
 const DELTAS_INTERVAL: Duration = Duration::from_mins(1);
+/// Between two statements that remove some of them, for those who wait to write.
+const DELTAS_PAUSE: Duration = Duration::from_millis(20);
 /// A workflow that has ended says so at once.
 const RESULT_TIMEOUT: Duration = Duration::from_secs(3);
 
@@ -91,7 +93,6 @@ fn lack_of(row: &RunRow, now: UnixMicros, start_deadline: Duration) -> Lack {
 pub(super) async fn keep_sweeping(shared: Arc<Shared>, stop: CancellationToken) {
     let sweeping = async {
         let (mut last, mut last_waiting) = (None, None);
-        let mut purged_at = Instant::now();
         loop {
             tokio::time::sleep(INTERVAL).await;
             last = pass(&shared, Unfinished::AtWork, last).await;
@@ -99,14 +100,17 @@ pub(super) async fn keep_sweeping(shared: Arc<Shared>, stop: CancellationToken) 
             last_waiting = pass(&shared, Unfinished::Waiting, last_waiting).await;
             approval::tell_untold(&shared).await;
             steering::tell_untold(&shared).await;
-            if purged_at.elapsed() >= DELTAS_INTERVAL {
-                purged_at = Instant::now();
-                purge_deltas(&shared).await;
-            }
+        }
+    };
+    let purging = async {
+        loop {
+            tokio::time::sleep(DELTAS_INTERVAL).await;
+            purge_deltas(&shared).await;
         }
     };
     tokio::select! {
         () = sweeping => {}
+        () = purging => {}
         () = stop.cancelled() => {}
     }
 }
@@ -114,8 +118,15 @@ pub(super) async fn keep_sweeping(shared: Arc<Shared>, stop: CancellationToken) 
 /// Removes what nobody can want to read any more.
 async fn purge_deltas(shared: &Shared) {
     let before = UnixMicros(now().0.saturating_sub_unsigned(DELTAS_KEPT_MS * 1_000));
-    if let Err(error) = shared.world.store.plan_deltas().purge(before).await {
-        tracing::debug!(error = &error as &dyn std::error::Error, "old deltas could not be removed");
+    loop {
+        match shared.world.store.plan_deltas().purge(before).await {
+            Ok(PURGED_AT_ONCE) => tokio::time::sleep(DELTAS_PAUSE).await,
+            Ok(_) => return,
+            Err(error) => {
+                tracing::debug!(error = &error as &dyn std::error::Error, "old deltas could not be removed");
+                return;
+            }
+        }
     }
 }
 

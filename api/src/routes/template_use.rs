@@ -51,7 +51,10 @@ pub(super) async fn made_before(
     }
     let mut spec: PlanSpec = serde_json::from_str(&row.spec_json).map_err(|_| Problem::Internal)?;
     // Where the run is gone by the time it is looked for again, this is another one.
-    spec.base_mut().run.run_id = RunId::generate_plan();
+    let run = &mut spec.base_mut().run;
+    run.run_id = RunId::generate_plan();
+    // The same principal may come with another key.
+    run.api_key_id = entry.caller.api_key_id.clone();
     Ok(Some(spec))
 }
 

@@ -87,14 +87,22 @@ impl Assembled {
         if payload.is_empty() || payload == b"[DONE]" {
             return Ok(());
         }
-        for (name, value) in fields(serde_json::from_slice(payload)?) {
+        // Somebody's sign of life, and no chunk.
+        let Ok(chunk) = serde_json::from_slice(payload) else { return Ok(()) };
+        for (name, value) in fields(chunk) {
             match name.as_str() {
                 "choices" => self.add_choices(value, on_text)?,
                 "object" => {}
-                _ => put(&mut self.head, name, value),
+                // Some servers repeat whole lists, of sources for one, in every chunk.
+                _ => self.head.extend(plain(value.get()).filter(says_something).map(|value| (name, value))),
             }
         }
         Ok(())
+    }
+
+    /// Whether every choice that was begun has said why it ended.
+    pub(crate) fn has_ended(&self) -> bool {
+        self.choices.values().all(|choice| choice.finish_reason.is_some())
     }
 
     fn add_choices(&mut self, choices: &RawValue, on_text: &mut dyn FnMut(&str)) -> Result<(), serde_json::Error> {
@@ -205,6 +213,7 @@ impl Choice {
         for (name, value) in fields(call) {
             match name.as_str() {
                 "index" => {}
+                _ if value.get() == "null" => {}
                 "function" => known.add_function("function", serde_json::from_str(value.get())?)?,
                 "custom" => known.add_function("custom", serde_json::from_str(value.get())?)?,
                 _ => put(&mut known.fields, name, value),
@@ -294,6 +303,10 @@ impl ToolCall {
         let input = if self.kind == Some("custom") { "input" } else { "arguments" };
         json!({"name": self.name.unwrap_or_default(), input: self.input.text})
     }
+}
+
+fn says_something(value: &Value) -> bool {
+    !value.is_null() && value.as_str() != Some("")
 }
 
 /// A field that comes once, or again and again: lists grow, of everything else the last word counts.
@@ -448,9 +461,36 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_chunk_is_an_error() {
-        for wrong in ["[]", "7", r#"{"choices":7}"#, r#"{"choices":[{"delta":{"content":7}}]}"#] {
+    fn what_is_no_chunk_is_nothing_and_what_is_none_of_ours_is_an_error() {
+        for wrong in [r#"{"choices":7}"#, r#"{"choices":[{"delta":{"content":7}}]}"#] {
             assert!(Assembled::default().add(wrong.as_bytes(), &mut |_| {}).is_err(), "{wrong}");
         }
+        let (body, told) = assembled(&["[]", "7", r#""ping""#]);
+        assert_eq!((&body["choices"], told.as_str()), (&json!([]), ""));
+    }
+
+    #[test]
+    fn what_every_chunk_repeats_is_there_once_and_a_null_says_nothing() {
+        let chunk = |call: &Value| {
+            json!({"id": "c", "citations": ["u", "v"], "choices": [{"index": 0, "delta": {"tool_calls": [call]}}]})
+                .to_string()
+        };
+        let first = json!({"index": 0, "id": "a", "type": "custom", "function": null,
+            "custom": {"name": "g", "input": "x"}});
+        let (body, _) = assembled(&[chunk(&first), chunk(&json!({"index": 0, "custom": null, "function": null}))]);
+        assert_eq!(body["citations"], json!(["u", "v"]));
+        let call = &body["choices"][0]["message"]["tool_calls"][0];
+        assert_eq!((&call["custom"], call.get("function")), (&json!({"name": "g", "input": "x"}), None));
+    }
+
+    #[test]
+    fn an_answer_has_ended_when_each_of_its_choices_has() {
+        let mut answer = Assembled::default();
+        let mut add = |index: u64, reason: Option<&str>| {
+            let chunk = json!({"choices": [{"index": index, "delta": {"content": "a"}, "finish_reason": reason}]});
+            answer.add(chunk.to_string().as_bytes(), &mut |_| {}).unwrap();
+            answer.has_ended()
+        };
+        assert_eq!([add(0, None), add(1, Some("stop")), add(0, Some("length"))], [false, false, true]);
     }
 }

@@ -6,7 +6,7 @@
 use futures_util::StreamExt;
 use tokenhub_domain::{Dialect, ErrorClass, ProviderFailure};
 
-use super::Endpoint;
+use super::{Endpoint, Opened};
 use crate::answer::{Assembled, read_completion};
 use crate::call::{Call, Completion, Streaming};
 
@@ -21,7 +21,14 @@ impl Endpoint {
             Dialect::Responses | Dialect::Messages => return self.complete(call).await,
         }
         let secret = self.accounts.get(call.credential)?.secret();
-        let Streaming { losses, mut events } = self.stream(call).await?;
+        let (Streaming { losses, mut events }, upstream) = match self.open(call).await? {
+            Opened::Stream(streaming, upstream) => (streaming, upstream),
+            // Paid for, and all that was wished for but for the waiting.
+            Opened::Whole(completion) => {
+                on_text(&completion.text);
+                return Ok(*completion);
+            }
+        };
         let mut answer = Assembled::default();
         let (mut counted, mut finish_reason) = (None, None);
         while let Some(event) = events.next().await {
@@ -33,13 +40,17 @@ impl Endpoint {
             answer.add(&event.raw, on_text).map_err(|error| broken(&error.to_string()))?;
         }
         // An end mark alone may come from whoever stands between us and a provider that broke off.
-        if finish_reason.is_none() {
+        if finish_reason.is_none() || !answer.has_ended() {
             return Err(broken("the stream ended without a finish reason"));
         }
         let body = answer.finish(on_text);
         let completion = read_completion(Dialect::Chat, body.to_string().into_bytes(), secret)?;
-        // The bill is in the provider's own words, whatever its protocol.
+        // Bill and reason are in the provider's own words, whatever its protocol.
         let (usage, usage_json) = counted.unwrap_or((completion.usage, completion.usage_json));
+        let finish_reason = match upstream {
+            Dialect::Chat => completion.finish_reason,
+            Dialect::Responses | Dialect::Messages => finish_reason,
+        };
         Ok(Completion { usage, usage_json, finish_reason, losses, ..completion })
     }
 }
