@@ -155,7 +155,7 @@ async fn an_answer_that_comes_whole_all_the_same_is_an_answer() {
     let body = json!({"id": "c", "object": "chat.completion", "created": 1, "model": "m",
         "choices": [{"index": 0, "message": {"role": "assistant", "content": "at once"}, "finish_reason": "stop"}],
         "usage": {"prompt_tokens": 7, "completion_tokens": 9, "total_tokens": 16}});
-    setup.provider.script(Rule::any([Reply::raw("application/json", &body.to_string())]));
+    setup.provider.script(Rule::any([Reply::raw("application/json", body.to_string())]));
     let mut told = String::new();
     let completion = setup.ask(Dialect::Chat, Dialect::Chat, Some(&mut told)).await.unwrap();
     assert_eq!((completion.text.as_str(), told.as_str()), ("at once", "at once"));
@@ -172,7 +172,7 @@ async fn an_answer_of_which_a_choice_is_cut_is_none() {
     };
     let of = |rest: &str| {
         let chunks = [chunk(0, "a", None), chunk(1, "b", Some("stop")), rest.to_owned(), "data: [DONE]\n\n".to_owned()];
-        Reply::raw("text/event-stream", &chunks.concat())
+        Reply::raw("text/event-stream", chunks.concat())
     };
     assert_eq!(setup.fails(Dialect::Chat, of("")).await, (ErrorClass::StreamBroken, "a".to_owned()));
     setup.provider.script(Rule::any([of(&chunk(0, "c", Some("length")))]));
