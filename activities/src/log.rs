@@ -43,7 +43,6 @@ pub(crate) async fn run(
             }
         }
     }
-    world.counts.ended(outcome);
     let answering = outcome.steps.iter().rev().find(|step| step.model == outcome.negotiated_model);
     let row = RequestLogRow {
         model: outcome.negotiated_model.clone(),
@@ -57,6 +56,8 @@ pub(crate) async fn run(
         ..blank_row(run, now)
     };
     world.ledger.log(row)?;
+    // Behind everything for whose sake this may be called again.
+    world.counts.ended(outcome);
     Ok(())
 }
 

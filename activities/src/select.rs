@@ -42,14 +42,11 @@ pub fn shortlists(world: &World, run: &RunContext, request: &SelectRequest) -> V
     lists
 }
 
-/// The providers of `candidates` that may only be called so often, each once.
+/// The providers of `candidates` that may only be called so often.
 fn paced(catalogue: &Catalogue, candidates: &[Candidate]) -> Vec<ProviderId> {
-    let is_paced = |id: &&ProviderId| catalogue.provider(id).is_some_and(|provider| provider.max_rate.is_some());
-    let mut paced: Vec<ProviderId> =
-        candidates.iter().map(|one| &one.deployment.provider).filter(is_paced).cloned().collect();
-    paced.sort();
-    paced.dedup();
-    paced
+    let paced = catalogue.providers.iter().filter(|provider| provider.max_rate.is_some());
+    let is_listed = |id: &&ProviderId| candidates.iter().any(|candidate| candidate.deployment.provider == **id);
+    paced.map(|provider| &provider.id).filter(is_listed).cloned().collect()
 }
 
 /// The same for a run that is only thought of: nothing is kept, and no trial of a provider is taken.

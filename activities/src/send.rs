@@ -12,6 +12,7 @@ mod patience;
 mod reserve;
 mod shape;
 
+pub(crate) use attempt::patiently;
 pub(crate) use deltas::Turns;
 pub(crate) use reserve::Said;
 

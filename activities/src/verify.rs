@@ -13,16 +13,15 @@ use serde_json::json;
 use tokenhub_config::VerifierSettings;
 use tokenhub_domain::{RunContext, Verdict, VerifyRequest};
 use tokenhub_providers::{VerifierClient, VerifierFailure, VerifierUrl};
-use tokenhub_store::StoreError;
 
 use crate::{
     ActivityFault, World,
     presence::{Presence, Withdrawal},
+    send::patiently,
 };
 
 /// Pauses between the tries of one question: a server that starts anew is back by then, and nobody waits for longer.
 const PAUSES_MS: [u64; 2] = [250, 1_000];
-const STORE_RETRY_INTERVAL: Duration = Duration::from_millis(250);
 
 /// Who may be asked, and by what.
 #[derive(Debug, Default)]
@@ -75,7 +74,9 @@ async fn verdict(world: &World, run: &RunContext, request: &VerifyRequest) -> Re
         Ok(_) => return Ok(Verdict::unchecked("the verifier's host is not on the operator's list any more")),
         Err(error) => return Ok(Verdict::unchecked(format!("the verifier's address {error}"))),
     };
-    let answer = answer_of(world, run, request).await?;
+    // A database that is away is waited for, because the answer is paid.
+    let contents = world.store.contents();
+    let answer = patiently(|| contents.load(&run.tenant, &request.answer)).await?;
     let body = json!({"plan_id": run.run_id, "step": request.step, "answer": answer}).to_string();
     let mut pauses = PAUSES_MS.into_iter();
     loop {
@@ -91,17 +92,6 @@ async fn verdict(world: &World, run: &RunContext, request: &VerifyRequest) -> Re
         match pause.filter(|pause| until.saturating_duration_since(Instant::now()) > *pause) {
             Some(pause) => tokio::time::sleep(pause).await,
             None => return Ok(Verdict::unchecked(reason)),
-        }
-    }
-}
-
-/// The text; a database that is away is waited for, because the answer is paid.
-async fn answer_of(world: &World, run: &RunContext, request: &VerifyRequest) -> Result<String, StoreError> {
-    let contents = world.store.contents();
-    loop {
-        match contents.load(&run.tenant, &request.answer).await {
-            Err(error) if error.is_unavailable() => tokio::time::sleep(STORE_RETRY_INTERVAL).await,
-            loaded => return loaded,
         }
     }
 }

@@ -378,10 +378,9 @@ impl Problem {
 
     fn members(&self) -> Map<String, Value> {
         let mut members = Map::new();
-        if let Self::Catalogue(CatalogueRefusal::Changed { current, .. }) = self {
-            members.insert("current_version".to_owned(), (*current).into());
-        }
-        if let Self::Template(TemplateRefusal::Changed { current, .. }) = self {
+        if let Self::Catalogue(CatalogueRefusal::Changed { current, .. })
+        | Self::Template(TemplateRefusal::Changed { current, .. }) = self
+        {
             members.insert("current_version".to_owned(), (*current).into());
         }
         if let Self::StillRunning { run_id, .. } = self {

@@ -25,17 +25,6 @@ pub enum OutsideCheck {
     },
 }
 
-impl OutsideCheck {
-    /// The stable name.
-    pub fn as_str(&self) -> &'static str {
-        match self {
-            Self::Schema => "schema",
-            Self::Regex { .. } => "regex",
-            Self::Http { .. } => "http",
-        }
-    }
-}
-
 /// What a check said about an answer.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Verdict {

@@ -49,6 +49,29 @@ impl ErrorClass {
         self != Self::BudgetExhausted
     }
 
+    /// Whether it may go by itself: it says something about whoever was called, and nothing about the request, its caller or
+    /// a credential.
+    pub fn is_transient(self) -> bool {
+        match self {
+            Self::RateLimited
+            | Self::Overloaded
+            | Self::ServerError
+            | Self::Transport
+            | Self::StreamBroken
+            | Self::FirstTokenTimeout
+            | Self::StepDeadline => true,
+            Self::QuotaExhausted
+            | Self::AuthFailed
+            | Self::ContextTooLong
+            | Self::BadRequest
+            | Self::ContentFiltered
+            | Self::BadOutput
+            | Self::ResultTooLarge
+            | Self::BudgetExhausted
+            | Self::Cancelled => false,
+        }
+    }
+
     /// The stable name, as it appears in answers, logs and metrics.
     pub fn as_str(self) -> &'static str {
         match self {

@@ -52,13 +52,8 @@ pub struct FuseAnswer {
     #[serde(default)]
     pub writer: Option<ModelId>,
     /// Panelists whose calls were withdrawn, because the others had answered long enough before.
-    #[serde(default, skip_serializing_if = "is_zero")]
+    #[serde(default, skip_serializing_if = "crate::is_default")]
     pub calls_withdrawn: u32,
-}
-
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
-fn is_zero(count: &u32) -> bool {
-    *count == 0
 }
 
 /// What a judge finds in several answers.

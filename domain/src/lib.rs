@@ -91,3 +91,8 @@ pub use step::{
 pub use step_record::{StepRecord, Usage};
 pub use time::UnixMicros;
 pub use webhook::Webhook;
+
+/// Whether a field is left out when it is written, because it is what a reader takes for a missing one.
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
+}

@@ -266,10 +266,10 @@ pub struct VoteAnswer {
     #[serde(default)]
     pub tally: Vec<Vec<usize>>,
     /// Voters that were not asked, because the vote was decided without them.
-    #[serde(default, skip_serializing_if = "is_zero")]
+    #[serde(default, skip_serializing_if = "crate::is_default")]
     pub calls_avoided: u32,
     /// Voters whose calls were withdrawn when the vote was decided.
-    #[serde(default, skip_serializing_if = "is_zero")]
+    #[serde(default, skip_serializing_if = "crate::is_default")]
     pub calls_withdrawn: u32,
 }
 
@@ -303,10 +303,10 @@ pub struct BestOfNAnswer {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub matches: Vec<Match>,
     /// Candidates that were not asked, because it was decided without them.
-    #[serde(default, skip_serializing_if = "is_zero")]
+    #[serde(default, skip_serializing_if = "crate::is_default")]
     pub calls_avoided: u32,
     /// Candidates whose calls were withdrawn when it was decided.
-    #[serde(default, skip_serializing_if = "is_zero")]
+    #[serde(default, skip_serializing_if = "crate::is_default")]
     pub calls_withdrawn: u32,
 }
 
@@ -335,9 +335,4 @@ pub enum MatchResult {
     OneOrder,
     /// There is none: the earlier candidate wins.
     Undecided,
-}
-
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
-fn is_zero(count: &u32) -> bool {
-    *count == 0
 }

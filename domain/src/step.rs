@@ -208,6 +208,13 @@ pub struct SendRequest {
     pub prefix: Option<PromptPrefix>,
 }
 
+impl SendRequest {
+    /// The most that the call may take, however far its deadline is moved.
+    pub fn longest_ms(&self) -> u64 {
+        self.timeout_ms.max(self.movable.map_or(0, |movable| movable.call_ms_max))
+    }
+}
+
 /// The time of a call that is bounded by the deadline of its run, which may be moved while the call is under way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MovableDeadline {
@@ -234,14 +241,9 @@ pub enum SendOutcome {
         #[serde(default)]
         latency_ms: u64,
         /// Tokens of answers to this try that were received by processes that died, and that nobody used.
-        #[serde(default, skip_serializing_if = "is_zero")]
+        #[serde(default, skip_serializing_if = "crate::is_default")]
         wasted_tokens: u64,
     },
-}
-
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
-fn is_zero(count: &u64) -> bool {
-    *count == 0
 }
 
 /// An answer.
@@ -276,7 +278,7 @@ pub struct Reply {
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub lacks_pattern: bool,
     /// Tokens of answers to the same try that were received by processes that died, and that nobody used.
-    #[serde(default, skip_serializing_if = "is_zero")]
+    #[serde(default, skip_serializing_if = "crate::is_default")]
     pub wasted_tokens: u64,
     /// It was paid for by an earlier run, and no call was made.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]

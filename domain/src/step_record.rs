@@ -41,21 +41,11 @@ pub struct StepRecord {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub losses: Vec<String>,
     /// Those of its calls that were made to deployments that lost against a faster one.
-    #[serde(default, skip_serializing_if = "is_zero")]
+    #[serde(default, skip_serializing_if = "crate::is_default")]
     pub hedged: u32,
     /// Tokens of answers that were received by processes that died, and that nobody used.
-    #[serde(default, skip_serializing_if = "has_none")]
+    #[serde(default, skip_serializing_if = "crate::is_default")]
     pub wasted_tokens: u64,
-}
-
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
-fn has_none(tokens: &u64) -> bool {
-    *tokens == 0
-}
-
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
-fn is_zero(count: &u32) -> bool {
-    *count == 0
 }
 
 /// The sums over the steps.
@@ -72,7 +62,7 @@ pub struct Usage {
     /// What it cost.
     pub cost: NanoDollars,
     /// Tokens of answers that were received by processes that died, and that nobody used. No part of the others.
-    #[serde(default, skip_serializing_if = "has_none")]
+    #[serde(default, skip_serializing_if = "crate::is_default")]
     pub wasted_tokens: u64,
 }
 

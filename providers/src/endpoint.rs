@@ -95,13 +95,24 @@ impl Endpoint {
                 return Err(failure_of(response, account).await);
             }
             let body = whole_body(response, limits::PROVIDER_ANSWER_BYTES, account).await?;
-            let body = match self.quirks.get(call.model) {
-                None => body,
-                Some(quirks) => quirks::reply(quirks, call.attempt, body),
-            };
-            translation.answer(body, account.secret())
+            self.read(&call, account, translation, body)
         };
         timeout(limit, exchange).await.unwrap_or_else(|_| Err(too_late(limit)))
+    }
+
+    /// A whole answer, without the quirks of the model and in the caller's protocol.
+    fn read(
+        &self,
+        call: &Call<'_>,
+        account: &Account,
+        translation: Translation,
+        body: Vec<u8>,
+    ) -> Result<Completion, ProviderFailure> {
+        let body = match self.quirks.get(call.model) {
+            None => body,
+            Some(quirks) => quirks::reply(quirks, call.attempt, body),
+        };
+        translation.answer(body, account.secret())
     }
 
     pub(crate) async fn stream(&self, call: Call<'_>) -> Result<Streaming, ProviderFailure> {
@@ -139,11 +150,7 @@ impl Endpoint {
             let reading = whole_body(response, limits::PROVIDER_ANSWER_BYTES, account);
             let too_late = |_| ProviderFailure::of(ErrorClass::StepDeadline, "the answer did not end in time");
             let body = timeout_at(clocks.end, reading).await.map_err(too_late)??;
-            let body = match self.quirks.get(call.model) {
-                None => body,
-                Some(quirks) => quirks::reply(quirks, call.attempt, body),
-            };
-            return translation.answer(body, account.secret()).map(|answer| Opened::Whole(Box::new(answer)));
+            return self.read(&call, account, translation, body).map(|answer| Opened::Whole(Box::new(answer)));
         }
         let upstream = translation.upstream;
         let (reading, losses) = translation.reading();

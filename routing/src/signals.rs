@@ -349,26 +349,9 @@ impl Observations {
     }
 }
 
-/// Whether a failure says something about the deployment, and not about the request, its caller or a credential.
+/// Whether a failure says something about the deployment. That a deadline has passed does, if there was time.
 fn is_evidence(class: ErrorClass, elapsed_ms: u64) -> bool {
-    match class {
-        ErrorClass::RateLimited
-        | ErrorClass::Overloaded
-        | ErrorClass::ServerError
-        | ErrorClass::Transport
-        | ErrorClass::StreamBroken
-        | ErrorClass::FirstTokenTimeout => true,
-        ErrorClass::StepDeadline => elapsed_ms >= DEADLINE_EVIDENCE_MS,
-        ErrorClass::QuotaExhausted
-        | ErrorClass::AuthFailed
-        | ErrorClass::ContextTooLong
-        | ErrorClass::BadRequest
-        | ErrorClass::ContentFiltered
-        | ErrorClass::BadOutput
-        | ErrorClass::ResultTooLarge
-        | ErrorClass::BudgetExhausted
-        | ErrorClass::Cancelled => false,
-    }
+    class.is_transient() && (class != ErrorClass::StepDeadline || elapsed_ms >= DEADLINE_EVIDENCE_MS)
 }
 
 #[cfg(test)]

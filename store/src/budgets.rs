@@ -59,9 +59,9 @@ impl Budgets {
         most: Use,
         now: UnixMicros,
     ) -> Result<Room, StoreError> {
-        begin(self.store.writer(), run, now).await?;
         let per_step = bounds.per_step.limits();
         if per_step.is_empty() {
+            begin(self.store.writer(), run, now).await?;
             while !add(self.store.writer(), run, bounds, most, now).await? {
                 if let Some(refused) = self.refused(run, bounds, most).await? {
                     return Ok(refused);
@@ -69,10 +69,11 @@ impl Budgets {
             }
             return Ok(Room::Taken);
         }
-        of_step::begin(self.store.writer(), (run, step), now).await?;
         loop {
             // Both or neither: a step without room must not use up what other steps may have.
             let transaction = self.store.begin(WHAT).await?;
+            begin(&transaction, run, now).await?;
+            of_step::begin(&transaction, (run, step), now).await?;
             let is_taken = add(&transaction, run, bounds, most, now).await?
                 && of_step::add(&transaction, (run, step), per_step, most, now).await?;
             end(transaction, is_taken).await?;

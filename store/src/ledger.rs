@@ -116,8 +116,8 @@ impl Ledger {
     /// Takes part in an attempt that another process has announced at `sent_at` and cannot end any more. Nothing is written
     /// before it ends; its row is then made where that of the other process has not arrived.
     pub fn attach(&self, open: AttemptOpen, sent_at: UnixMicros) {
-        let flight = Flight::Attached(Box::new(open.clone()), sent_at);
-        self.in_flight().entry(open.attempt_id).or_insert(flight);
+        let attempt = open.attempt_id.clone();
+        self.in_flight().entry(attempt).or_insert(Flight::Attached(Box::new(open), sent_at));
     }
 
     /// Records, safe from a kill, that the bytes are about to leave. On an error they must not, and the attempt is

@@ -16,7 +16,7 @@ use temporalio_workflow::{
 };
 use tokenhub_domain::{
     ApprovalRequest, ApprovalStanding, ClassifyRequest, FinishRequest, NextMove, ProviderId, RunContext, SelectRequest,
-    Selection, SendOutcome, SendRequest, Steering, StepError, StepId, UnixMicros, Verdict, VerifyRequest,
+    Selection, SendOutcome, SendRequest, Steering, StepError, UnixMicros, Verdict, VerifyRequest,
 };
 use tokenhub_orchestrate::Steps;
 
@@ -100,7 +100,7 @@ impl<W: Signalled> Steps for Durable<W> {
     }
 
     fn send(&self, request: SendRequest) -> impl Future<Output = Result<SendOutcome, StepError>> {
-        fault::reach(&request.step);
+        fault::reach(request.step.as_str());
         let options =
             options::send(&self.run, &request, &self.cancellation, self.own_queue(&request.deployment.provider));
         let shown = self.shown();
@@ -127,7 +127,7 @@ impl<W: Signalled> Steps for Durable<W> {
     }
 
     fn record(&self, request: FinishRequest) -> impl Future<Output = Result<(), StepError>> {
-        fault::reach(&StepId::from(fault::RECORD));
+        fault::reach(fault::RECORD);
         // Detached: a cancelled run is recorded too.
         let options = options::local("record the outcome", LOCAL_PATIENCE, &WorkflowCancellationToken::new());
         let call = self.context.execute_local_activity(LogResult, self.in_run(request), options);

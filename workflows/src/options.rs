@@ -31,8 +31,7 @@ pub(crate) fn send(
 ) -> ActivityOptions {
     let summary = format!("{} · {} · try {}", request.role.as_str(), request.deployment.model, request.try_number);
     // A deadline that is moved while the call is under way must find room here.
-    let at_most_ms = request.movable.map_or(request.timeout_ms, |movable| movable.call_ms_max.max(request.timeout_ms));
-    long(run, at_most_ms, (activity_id(request), summary), cancellation, own_queue)
+    long(run, request.longest_ms(), (activity_id(request), summary), cancellation, own_queue)
 }
 
 /// Options of a question to a verifier.

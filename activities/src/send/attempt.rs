@@ -89,7 +89,7 @@ impl Flight {
             forwarded: &request.forwarded,
             max_output_tokens: self.max_output_tokens,
             model_output_tokens: self.model_output_tokens,
-            timeout: patience::longest(request),
+            timeout: Duration::from_millis(request.longest_ms()),
         }
     }
 
@@ -310,8 +310,8 @@ fn report(ended: Result<(), StoreError>, attempt: &AttemptId) {
     }
 }
 
-/// Repeats what precedes a call while the database is away. Nothing has been paid yet, so every other error ends it.
-pub(super) async fn patiently<T, F>(mut act: impl FnMut() -> F) -> Result<T, StoreError>
+/// Repeats a read, or what precedes a call, while the database is away. Nothing is paid by it, so every other error ends it.
+pub(crate) async fn patiently<T, F>(mut act: impl FnMut() -> F) -> Result<T, StoreError>
 where
     F: Future<Output = Result<T, StoreError>>,
 {

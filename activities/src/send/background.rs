@@ -152,7 +152,7 @@ async fn follow<P: Presence>(
     begun: &BackgroundCall,
     looker: Looker,
 ) -> Option<Result<Completion, ProviderFailure>> {
-    let (limit, due) = (patience::longest(sending.request), Duration::from_millis(sending.request.timeout_ms));
+    let [limit, due] = [sending.request.longest_ms(), sending.request.timeout_ms].map(Duration::from_millis);
     let (least, first_wait) = match looker {
         Looker::Beginner => (Duration::ZERO, LOOK_FIRST),
         Looker::Attached => (ATTACHED_LEAST, Duration::ZERO),
@@ -187,7 +187,7 @@ async fn look_until_ended<P: Presence>(
             Ok(Sight::Answered(completion)) => return Some(Ok(*completion)),
             Ok(Sight::Failed(failure)) => return Some(Err(failure)),
             Ok(Sight::Forgotten) => return None,
-            Err(failure) if may_pass(failure.class) => {
+            Err(failure) if failure.class.is_transient() => {
                 let hint = failure.retry_after_ms.map(Duration::from_millis).unwrap_or_default();
                 wait = wait.max(hint.min(LOOK_HINT_MAX));
                 tracing::warn!(class = failure.class.as_str(), %response, "a response could not be looked at; it may go on");
@@ -195,28 +195,6 @@ async fn look_until_ended<P: Presence>(
             // What was refused is the look. What the call costs nobody knows, and a status would say that it is nothing.
             Err(failure) => return Some(Err(ProviderFailure { status: None, ..failure })),
         }
-    }
-}
-
-/// Whether a look that failed so may succeed later.
-fn may_pass(class: ErrorClass) -> bool {
-    match class {
-        ErrorClass::RateLimited
-        | ErrorClass::Overloaded
-        | ErrorClass::ServerError
-        | ErrorClass::Transport
-        | ErrorClass::StreamBroken
-        | ErrorClass::FirstTokenTimeout
-        | ErrorClass::StepDeadline => true,
-        ErrorClass::QuotaExhausted
-        | ErrorClass::AuthFailed
-        | ErrorClass::ContextTooLong
-        | ErrorClass::BadRequest
-        | ErrorClass::ContentFiltered
-        | ErrorClass::BadOutput
-        | ErrorClass::ResultTooLarge
-        | ErrorClass::BudgetExhausted
-        | ErrorClass::Cancelled => false,
     }
 }
 

@@ -111,21 +111,21 @@ async fn hand_in<P: Presence>(
     let call = ToldCall { key, epoch: held.epoch, number: held.call, deltas: called.deltas };
     let told = plan_events::sent(run, request, &call, &called.outcome, called.settlement.as_ref());
     let completed = insistently(|| complete(sending, held, &called, &outcome_json, told.as_ref())).await?;
-    let entry = match completed {
+    let earlier = match completed {
         // Whoever waited for the same response and was first has given back what it did not use.
         Completed::Again(entry) => return replay(sending, &entry).await,
-        Completed::First => {
-            reserve::settle(sending, called.owed).await;
-            let is_sole = held.epoch == 1;
-            return if is_sole {
-                Ok(called.outcome)
-            } else {
-                with_duplicates(sending, called.outcome, &called.attempt).await
-            };
-        }
-        Completed::AlreadyDone(entry) => entry,
+        Completed::First => None,
+        Completed::AlreadyDone(entry) => Some(entry),
     };
     reserve::settle(sending, called.owed).await;
+    let Some(entry) = earlier else {
+        let is_sole = held.epoch == 1;
+        return if is_sole {
+            Ok(called.outcome)
+        } else {
+            with_duplicates(sending, called.outcome, &called.attempt).await
+        };
+    };
     if let Some(settlement) = called.settlement {
         sending.world.counts.wasted(settlement.input_tokens.saturating_add(settlement.output_tokens));
         let wasted = Settlement { waste: Waste::Wasted, ..settlement };

@@ -2,20 +2,13 @@
 
 use std::{future::pending, time::Duration};
 
-use tokenhub_domain::{MovableDeadline, SendRequest};
+use tokenhub_domain::MovableDeadline;
 
 use super::Sending;
 use crate::presence::Presence;
 
-/// The most that the call may take.
-pub(super) fn longest(request: &SendRequest) -> Duration {
-    let movable_ms = request.movable.map_or(0, |movable| movable.call_ms_max);
-    Duration::from_millis(request.timeout_ms.max(movable_ms))
-}
-
-/// Completes when the run has no more time for the call. The deadline is looked at when it has come, after
-/// `first_look`, and not before: most
-/// calls have an answer by then. While the database is away it stands where it stood.
+/// Completes when the run has no more time for the call. The deadline is looked at when it has come, after `first_look`, and
+/// not before: most calls have an answer by then. While the database is away it stands where it stood.
 pub(super) async fn ends<P: Presence>(sending: &Sending<'_, P>, first_look: Duration) {
     let Sending { world, run, request, .. } = sending;
     // What no deadline bounds is bounded by the provider's client.

@@ -22,7 +22,6 @@ const CHECKS_AT_ONCE: usize = 8;
 static CHECKS: Semaphore = Semaphore::const_new(CHECKS_AT_ONCE);
 
 /// What the answer is checked by.
-#[derive(Clone, Default)]
 pub(super) struct Measures {
     schema: Option<Arc<Schema>>,
     pattern: Option<Pattern>,

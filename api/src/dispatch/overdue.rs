@@ -15,7 +15,7 @@ use temporalio_client::{
     Client, RetryOptions, RpcOptions, WorkflowHandle, WorkflowTerminateOptions, errors::WorkflowInteractionError,
 };
 use temporalio_common::protos::temporal::api::common::v1::{Payload, Payloads};
-use tokenhub_domain::{EventKeeping, PlanSpec, RunId, SpecBase, Steering, StopReason, UnixMicros, WorkflowId};
+use tokenhub_domain::{PlanSpec, RunId, SpecBase, Steering, StopReason, UnixMicros, WorkflowId};
 use tokenhub_store::{ApprovalRow, RunRow, StoreError};
 use tokenhub_workflows::ChatWorkflow;
 
@@ -89,13 +89,13 @@ pub(super) async fn end(shared: &Shared, row: &RunRow, workflow_id: &WorkflowId)
 }
 
 async fn is_late(shared: &Shared, row: &RunRow, grace: Duration) -> bool {
-    let Ok(spec) = serde_json::from_str::<PlanSpec>(&row.spec_json) else { return false };
-    let base = spec.base();
-    // The deadline of a chat is not moved, so Temporal knows it.
-    if base.run.events == EventKeeping::None {
+    // The deadline of a run without events, a chat, is not moved, so Temporal knows it. Nearly every other one is known to be
+    // in time before its conversation is read.
+    if row.last_seq == 0 || !is_over(row.started_at, grace) {
         return false;
     }
-    // Nearly every run is known to be in time by its row alone.
+    let Ok(spec) = serde_json::from_str::<PlanSpec>(&row.spec_json) else { return false };
+    let base = spec.base();
     if !is_over(due(row, base, Steering::default(), None), grace) {
         return false;
     }

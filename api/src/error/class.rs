@@ -272,6 +272,7 @@ mod tests {
             include_str!("../error.rs"),
             include_str!("catalogue.rs"),
             include_str!("class.rs"),
+            include_str!("steering.rs"),
             include_str!("template.rs"),
         ];
         let codes: Vec<&str> = sources.into_iter().flat_map(codes_in).collect();

@@ -242,22 +242,17 @@ fn flat(orchestration: Fields<'_>, directive: Option<tokenhub_formats::Program>)
     })
 }
 
-fn flag(body: &Map<String, Value>, name: &str) -> Result<Option<bool>, Problem> {
-    match body.get(name) {
-        None | Some(Value::Null) => Ok(None),
-        Some(Value::Bool(flag)) => Ok(Some(*flag)),
-        Some(_) => Err(Problem::invalid(name, "must be true or false")),
-    }
-}
-
 /// What `deltas` says, where it says something.
 pub(crate) fn deltas(body: &Map<String, Value>) -> Result<Option<Deltas>, Problem> {
-    Ok(flag(body, DELTAS)?.map(|are_shown| if are_shown { Deltas::Shown } else { Deltas::None }))
+    let top = Fields::top(body);
+    let are_shown = top.flag(DELTAS)?;
+    Ok(top.get(DELTAS).map(|_| if are_shown { Deltas::Shown } else { Deltas::None }))
 }
 
 /// `stream`, or `background`, and `wait_ms` with it or alone.
 pub(crate) fn hearing(body: &Map<String, Value>) -> Result<Hearing, Problem> {
-    let (background, stream) = (flag(body, "background")? == Some(true), flag(body, "stream")? == Some(true));
+    let top = Fields::top(body);
+    let (background, stream) = (top.flag("background")?, top.flag("stream")?);
     let wait_ms = match body.get("wait_ms") {
         None | Some(Value::Null) => None,
         Some(value) => {

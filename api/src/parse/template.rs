@@ -56,9 +56,7 @@ pub(crate) struct Reference {
 /// Reads the body of a template.
 pub(crate) fn parse(bytes: &[u8]) -> Result<Written, Problem> {
     let body = object(bytes)?;
-    if let Some(unknown) = body.keys().find(|name| !FIELDS.contains(&name.as_str())) {
-        return Err(Problem::UnknownField { param: unknown.clone() });
-    }
+    Fields::top(&body).only(&FIELDS)?;
     let description = match body.get("description") {
         None | Some(Value::Null) => String::new(),
         Some(Value::String(text)) if text.len() <= limits::TEMPLATE_DESCRIPTION_BYTES => text.clone(),

@@ -17,7 +17,7 @@ use super::{
     template_chat::{self, TemplateChat},
 };
 use crate::{
-    dispatch::{Job, Readback},
+    dispatch::Readback,
     durability::{self, Delivery},
     error::{Problem, Shape},
     idempotency,
@@ -81,14 +81,7 @@ async fn answer(gate: &Gate, models: &Models, runner: &Runner, request: Request)
         let form = StreamForm { protocol: &protocol::NATIVE, usage_chunk: UsageChunk::Shown, wish };
         return open_stream::open(models, runner, &entry, spec, form).await;
     }
-    let job = Job {
-        spec: PlanSpec::Chat(spec),
-        wish,
-        identity,
-        readback: Readback::Unpromised,
-        webhook: None,
-        unfinished_max: entry.caller.unfinished_runs_max,
-    };
+    let job = entry.job(PlanSpec::Chat(spec), wish, identity, Readback::Unpromised);
     let answered = runner.dispatcher.answer(job).await?;
     let mut headers = headers_of(&answered);
     render::write_alias(&mut headers, alias.as_ref());

@@ -17,7 +17,7 @@ use super::{
     run_request::{self, Naming},
 };
 use crate::{
-    dispatch::{Job, Readback},
+    dispatch::Readback,
     durability::{self, DURABILITY_HEADER, Delivery},
     error::{Problem, Shape},
     parse::embeddings as parse,
@@ -66,14 +66,7 @@ async fn answer(gate: &Gate, models: &Models, runner: &Runner, request: Request)
     let model = model.transpose()?;
     let alias = model.as_ref().and_then(|choice| choice.alias.clone());
     let spec = PlanSpec::Chat(ChatSpec { base, model, background: false });
-    let job = Job {
-        spec,
-        wish,
-        identity,
-        readback: Readback::Unpromised,
-        webhook: None,
-        unfinished_max: entry.caller.unfinished_runs_max,
-    };
+    let job = entry.job(spec, wish, identity, Readback::Unpromised);
     let answered = runner.dispatcher.answer(job).await?;
     let body = render::completion_body(&answered.outcome)?;
     let mut response = ([(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))], body).into_response();

@@ -5,11 +5,12 @@ use axum::{
     http::{HeaderMap, Method},
 };
 use bytes::Bytes;
-use tokenhub_domain::RequestId;
+use tokenhub_domain::{DurabilityWish, PlanSpec, RequestId};
 
 use crate::{
     auth::Caller,
     body,
+    dispatch::{Job, Readback},
     error::Problem,
     hedging,
     idempotency::{self, Identity},
@@ -52,5 +53,17 @@ impl Entry {
     pub(super) fn identity(&self) -> Result<Option<Identity>, Problem> {
         let key = idempotency::key(&self.headers)?;
         Ok(key.map(|key| Identity::of(&self.caller.principal, self.method.as_str(), &self.path, &key, &self.body)))
+    }
+
+    /// The run that is asked for, within what the caller may have unfinished. Nobody is told of its end.
+    pub(super) fn job(
+        &self,
+        spec: PlanSpec,
+        wish: DurabilityWish,
+        identity: Option<Identity>,
+        readback: Readback,
+    ) -> Job {
+        let unfinished_max = self.caller.unfinished_runs_max;
+        Job { spec, wish, identity, readback, webhook: None, unfinished_max }
     }
 }

@@ -58,14 +58,7 @@ async fn answer(gate: &Gate, models: &Models, runner: &Runner, request: Request)
             Err(problem) => return Err(problem),
         };
     let counted = counted_as(spec.kind());
-    let job = Job {
-        spec,
-        wish,
-        identity,
-        readback: Readback::Promised,
-        webhook,
-        unfinished_max: entry.caller.unfinished_runs_max,
-    };
+    let job = Job { webhook, ..entry.job(spec, wish, identity, Readback::Promised) };
     let mut response = answer_job(runner, job, hearing).await;
     response.extensions_mut().insert(Answers(counted));
     Ok(response)

@@ -23,10 +23,10 @@ use super::{
     run_request::{self, Naming},
 };
 use crate::{
-    dispatch::{self, Job, Readback},
+    dispatch::{self, Readback},
     durability::{self, Delivery},
     error::{Problem, Shape},
-    parse::{self, RunBounds, model_name, plan},
+    parse::{self, Fields, RunBounds, model_name, plan},
     state::{Gate, Models, Runner},
 };
 
@@ -49,9 +49,7 @@ pub(super) async fn create(
 async fn fork(gate: &Gate, models: &Models, runner: &Runner, id: &str, request: Request) -> Result<Response, Problem> {
     let entry = entry::enter(gate, request, limits::PLAN_BODY_BYTES).await?;
     let body = parse::object(&entry.body)?;
-    if let Some(unknown) = body.keys().find(|name| !FIELDS.contains(&name.as_str())) {
-        return Err(Problem::UnknownField { param: unknown.clone() });
-    }
+    Fields::top(&body).only(&FIELDS)?;
     let hearing = plan::hearing(&body)?;
     let (bounds, deltas) = (RunBounds::of(&body)?, plan::deltas(&body)?);
     let wish = durability::wish(&entry.headers, Delivery::Whole)?;
@@ -70,14 +68,7 @@ async fn fork(gate: &Gate, models: &Models, runner: &Runner, id: &str, request: 
     run.deltas = deltas.unwrap_or(run.deltas);
     name_models(models, &entry, &mut spec, &body)?;
     let counted = counted_as(spec.kind());
-    let job = Job {
-        spec,
-        wish,
-        identity,
-        readback: Readback::Promised,
-        webhook: None,
-        unfinished_max: entry.caller.unfinished_runs_max,
-    };
+    let job = entry.job(spec, wish, identity, Readback::Promised);
     let mut response = answer_job(runner, job, hearing).await;
     response.extensions_mut().insert(Answers(counted));
     Ok(response)

@@ -116,14 +116,17 @@ async fn read_back(
     let seen = headers.get(IF_NONE_MATCH).and_then(|value| value.to_str().ok());
     loop {
         let row = find(runner, &caller, id).await?;
-        let tag = etag_of(runner, &row).await?;
-        let is_news = seen.is_some_and(|seen| seen != tag);
+        // Only who has seen something is told that it is the same.
+        let tag = match seen {
+            Some(_) => Some(etag_of(runner, &row).await?),
+            None => None,
+        };
+        let is_news = tag.as_deref() != seen;
         let is_over = Instant::now() >= until;
         if row.status.is_final() || is_news || is_over {
-            return if seen.is_some() && !is_news {
-                Ok(unchanged(&tag))
-            } else {
-                respond(runner, &caller.principal, &row, None).await
+            return match tag {
+                Some(tag) if !is_news => Ok(unchanged(&tag)),
+                Some(_) | None => respond(runner, &caller.principal, &row, None).await,
             };
         }
         tokio::time::sleep(LOOK_INTERVAL).await;

@@ -15,7 +15,7 @@ use super::{
     protocol::headers_of,
 };
 use crate::{
-    dispatch::{Job, Readback},
+    dispatch::Readback,
     durability::Delivery,
     error::Problem,
     idempotency::Identity,
@@ -83,14 +83,7 @@ pub(super) async fn answer(
     };
     let spec = spec_of(models, entry, kind, request)?;
     let alias = spec.alias().cloned();
-    let job = Job {
-        spec,
-        wish: chat.wish,
-        identity: chat.identity,
-        readback: Readback::Promised,
-        webhook: None,
-        unfinished_max: entry.caller.unfinished_runs_max,
-    };
+    let job = entry.job(spec, chat.wish, chat.identity, Readback::Promised);
     let answered = runner.dispatcher.answer(job).await?;
     let mut headers = headers_of(&answered);
     render::write_alias(&mut headers, alias.as_ref());

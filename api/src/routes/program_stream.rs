@@ -17,7 +17,6 @@ use tokenhub_providers::{
     EventKind,
     convert::stream::{OutEvent, StreamConverter},
 };
-use tokenhub_store::RunRow;
 use tokio::sync::mpsc;
 
 use super::{plan_later, program_answer};
@@ -55,12 +54,12 @@ pub(super) async fn open(runner: &Runner, job: Job, form: PlanStream) -> Result<
     let (run_id, mark) = runner.dispatcher.launch(job).await?;
     let watch = Watch { runner: runner.clone(), tenant, run_id, until: Instant::now() + deadline + WAIT_GRACE };
     let early = tokio::time::timeout(HEAD_WAIT, watch.ended()).await.ok().transpose()?;
-    let headers = watch.headers(mark, early.as_ref().map(|(_, outcome)| outcome)).await?;
+    let headers = watch.headers(mark, early.as_ref()).await?;
     let (sender, items) = mpsc::channel(ITEMS);
     let mut speaker = Speaker::new(&form, &watch.run_id);
     let mut first = speaker.beginning()?;
     match early {
-        Some((_, outcome)) => match program_answer::completion(&watch.run_id, &outcome, &form.model) {
+        Some(outcome) => match program_answer::completion(&watch.run_id, &outcome, &form.model) {
             Ok(completion) => first.extend(speaker.answer(&completion)?),
             Err(problem) => {
                 let mut response = problem.into_response(form.protocol.shape);
@@ -100,12 +99,12 @@ struct Watch {
 
 impl Watch {
     /// The plan once it has ended. A database that is away is waited for.
-    async fn ended(&self) -> Result<(RunRow, Outcome), Problem> {
+    async fn ended(&self) -> Result<Outcome, Problem> {
         loop {
             match dispatch::read_run(&self.runner.world, &self.tenant, &self.run_id).await {
                 Ok(Some(row)) => {
                     if let Some(outcome) = dispatch::outcome_of(&row)? {
-                        return Ok((row, self.runner.dispatcher.inline(&self.tenant, outcome).await?));
+                        return self.runner.dispatcher.inline(&self.tenant, outcome).await;
                     }
                 }
                 Ok(None) => return Err(Problem::Internal),
@@ -131,8 +130,8 @@ impl Watch {
         Ok(headers)
     }
 
-    fn said(&self, ended: Result<(RunRow, Outcome), Problem>, speaker: Speaker, model: &str) -> Vec<StreamItem> {
-        let Ok((_, outcome)) = ended else {
+    fn said(&self, ended: Result<Outcome, Problem>, speaker: Speaker, model: &str) -> Vec<StreamItem> {
+        let Ok(outcome) = ended else {
             let words = format!("the plan goes on: read it with GET /v1/plan/{}", self.run_id);
             return vec![StreamItem::Failed(ProviderFailure::of(ErrorClass::StreamBroken, words))];
         };

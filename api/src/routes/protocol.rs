@@ -140,14 +140,8 @@ async fn of_template(
 }
 
 fn job_of(entry: &Entry, spec: ChatSpec, wish: DurabilityWish, identity: Option<Identity>) -> Job {
-    Job {
-        wish,
-        identity,
-        readback: if spec.background { Readback::Promised } else { Readback::Unpromised },
-        spec: PlanSpec::Chat(spec),
-        webhook: None,
-        unfinished_max: entry.caller.unfinished_runs_max,
-    }
+    let readback = if spec.background { Readback::Promised } else { Readback::Unpromised };
+    entry.job(PlanSpec::Chat(spec), wish, identity, readback)
 }
 
 /// Waits for the answer, which goes out in one body.

@@ -81,8 +81,7 @@ pub(super) async fn answer(
     let pin = spec.base().run.labels.template.as_ref();
     let shown = pin.map_or(chat.model, |pin| format!("{}{}@{}", template::MODEL_PREFIX, pin.name, pin.version));
     let counted = counted_as(spec.kind());
-    let unfinished_max = entry.caller.unfinished_runs_max;
-    let job = Job { spec, wish, identity: chat.identity, readback: Readback::Promised, webhook, unfinished_max };
+    let job = Job { webhook, ..entry.job(spec, wish, chat.identity, Readback::Promised) };
     let mut response = match chat.delivery {
         Delivery::Stream => {
             let form = PlanStream { protocol: chat.protocol, usage_chunk: chat.usage_chunk, model: shown };

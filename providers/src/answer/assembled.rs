@@ -5,13 +5,12 @@
 
 use std::collections::BTreeMap;
 
-use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
 use tokenhub_domain::RawFields;
 
-use crate::convert::stream::{Joiner, JsonEnd, Wire};
+use crate::convert::stream::{Joiner, JsonEnd, Part, Wire};
 
 /// Fields of a message that come in pieces of text.
 const TEXTS: [&str; 4] = ["content", "refusal", "reasoning_content", "reasoning"];
@@ -52,17 +51,6 @@ struct ToolCall {
     /// Arguments, or the input of a custom tool.
     input: Text,
     end: JsonEnd,
-}
-
-/// A part of a `content` that is a list.
-#[derive(Deserialize)]
-struct Part<'a> {
-    #[serde(borrow, default)]
-    text: Option<Wire<'a>>,
-    #[serde(borrow, default)]
-    refusal: Option<Wire<'a>>,
-    #[serde(borrow, default)]
-    thinking: Option<Vec<Part<'a>>>,
 }
 
 impl Text {

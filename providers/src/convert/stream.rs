@@ -34,6 +34,7 @@ use encode_responses::ResponsesEncoder;
 use links::Link;
 use pieces::{Block, BlockId, Encode, Piece, Row};
 
+pub(crate) use decode_chat::Part;
 pub use fault::{ReplyPlace, StreamFault, error_event};
 pub(crate) use json_end::JsonEnd;
 pub(crate) use text::{Joiner, Wire};

@@ -28,9 +28,13 @@ impl Endpoint {
     /// Whether `call` can be made in the background: the operator wants it, the caller does not forbid that the answer is
     /// stored at the provider, and the request can be said in the protocol that it takes.
     pub(crate) fn takes_in_background(&self, call: &Call<'_>) -> bool {
+        // Few providers work so, and a body may be large.
+        if !self.background {
+            return false;
+        }
         let body = std::str::from_utf8(&call.body).unwrap_or_default();
         let forbids = RawFields::read(body).is_ok_and(|fields| fields.get(STORE) == Some("false"));
-        self.background && !forbids && self.translate_background(call).is_ok()
+        !forbids && self.translate_background(call).is_ok()
     }
 
     /// Begins a response in the background.

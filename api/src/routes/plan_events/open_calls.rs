@@ -37,8 +37,10 @@ impl ToldCall {
     }
 
     fn is_same_try(&self, other: &Self) -> bool {
-        let of = |call: &Self| (call.step.clone(), call.model.clone(), call.provider.clone(), call.try_number);
-        of(self) == of(other)
+        self.step == other.step
+            && self.try_number == other.try_number
+            && self.model == other.model
+            && self.provider == other.provider
     }
 }
 

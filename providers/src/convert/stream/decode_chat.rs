@@ -77,13 +77,13 @@ struct FunctionDelta<'a> {
 
 /// A part of a `content` that is a list.
 #[derive(Deserialize)]
-struct Part<'a> {
+pub(crate) struct Part<'a> {
     #[serde(borrow, default)]
-    text: Option<Wire<'a>>,
+    pub(crate) text: Option<Wire<'a>>,
     #[serde(borrow, default)]
-    refusal: Option<Wire<'a>>,
+    pub(crate) refusal: Option<Wire<'a>>,
     #[serde(borrow, default)]
-    thinking: Option<Vec<Part<'a>>>,
+    pub(crate) thinking: Option<Vec<Part<'a>>>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
