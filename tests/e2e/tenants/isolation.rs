@@ -116,8 +116,13 @@ async fn every_row_names_its_tenant_and_administrators_see_those_of_all() {
     assert_eq!((&line.run.run_id, &line.run.api_key_id), (&row.run_id, &row.api_key_id));
 
     for (answer, tenant) in [(&plan, "acme"), (&own, "default")] {
-        let explained = admin(&hub, &format!("requests/{}/explain", id_of(answer))).await.expect(200);
-        let run = &explained.body["runs"][0];
+        // A run is known by its calls before its end is written.
+        let run = eventually("the end of the run is written", PATIENCE, || async {
+            let explained = admin(&hub, &format!("requests/{}/explain", id_of(answer))).await.expect(200);
+            let run = explained.body["runs"][0].clone();
+            (!run["outcome"].is_null()).then_some(run)
+        })
+        .await;
         assert_eq!((&run["outcome"]["tenant"], run["attempts"].as_array().map(Vec::len)), (&json!(tenant), Some(1)));
         assert_eq!(run["decisions"].as_array().map(Vec::len), Some(1), "{run:#}");
     }
