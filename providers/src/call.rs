@@ -110,6 +110,15 @@ pub struct Completion {
     pub losses: Vec<Loss>,
 }
 
+/// What a provider has counted of an answer, whether or not that came to its end.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reported {
+    /// Its token counts.
+    pub usage: TokenUsage,
+    /// The provider's usage object as JSON.
+    pub usage_json: Option<String>,
+}
+
 /// A response that was begun in the background.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Begun {

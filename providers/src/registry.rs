@@ -9,7 +9,7 @@ use std::sync::Arc;
 use tokenhub_domain::{ErrorClass, ProviderFailure, ProviderId, ProviderResponseId};
 
 use crate::base_url::LinkLocal;
-use crate::call::{Begun, Call, Completion, ListedModel, Sight, Streaming, Upstream};
+use crate::call::{Begun, Call, Completion, ListedModel, Reported, Sight, Streaming, Upstream};
 use crate::endpoint::Endpoint;
 use crate::error::ProvidersError;
 
@@ -62,14 +62,16 @@ impl Providers {
     }
 
     /// Like [`Self::complete`], with the text told to `on_text` while it is written, where the call is in Chat Completions.
-    /// What was told of a call that fails is part of no answer.
+    /// What was told of a call that fails is part of no answer, and what the provider had counted of it until then, or until
+    /// the caller let it fall, is `reported`.
     pub async fn complete_streamed(
         &self,
         provider: &ProviderId,
         call: Call<'_>,
         on_text: &mut (dyn FnMut(&str) + Send),
+        reported: &mut Option<Reported>,
     ) -> Result<Completion, ProviderFailure> {
-        self.endpoint(provider)?.complete_streamed(call, on_text).await
+        self.endpoint(provider)?.complete_streamed(call, on_text, reported).await
     }
 
     /// Whether [`Self::begin`] may carry out `call`, and [`Self::complete`] is not the only way.

@@ -56,7 +56,11 @@ impl Setup {
         let provider = upstream.as_str().into();
         match told {
             None => self.providers.complete(&provider, call).await,
-            Some(told) => self.providers.complete_streamed(&provider, call, &mut |text| told.push_str(text)).await,
+            Some(told) => {
+                let mut reported = None;
+                let on_text = &mut |text: &str| told.push_str(text);
+                self.providers.complete_streamed(&provider, call, on_text, &mut reported).await
+            },
         }
     }
 

@@ -10,7 +10,7 @@ use tokenhub_domain::{
     AttemptId, Bill, ErrorClass, NanoDollars, Operation, ProviderFailure, Reply, ReplyForm, SendOutcome, SendRequest,
     TokenUsage, UnixMicros, Use,
 };
-use tokenhub_providers::{Call, Completion, Providers};
+use tokenhub_providers::{Call, Completion, Providers, Reported};
 use tokenhub_store::{AttemptOpen, Settlement, StoreError, Waste};
 
 use super::{
@@ -124,7 +124,7 @@ pub(super) async fn call<P: Presence>(sending: &Sending<'_, P>, held: Option<&He
     world.ledger.reserve(opening(sending, &flight));
     world.ledger.sent(&flight.attempt, flight.sent_at)?;
     let (provider, call) = (&request.deployment.provider, flight.call(request));
-    let mut shown = None;
+    let (mut shown, mut reported) = (None, None);
     let result = match held {
         Some(held) if request.operation == Operation::Chat && flight.providers.takes_in_background(provider, &call) => {
             background::carry_out(sending, held, &flight).await
@@ -132,7 +132,7 @@ pub(super) async fn call<P: Presence>(sending: &Sending<'_, P>, held: Option<&He
         Some(_) | None => {
             shown = Showing::of(sending, held);
             tokio::select! {
-                result = carry_out(&flight.providers, request, call, shown.as_ref()) => result,
+                result = carry_out(&flight.providers, request, call, (shown.as_ref(), &mut reported)) => result,
                 () = unwanted(sending) => Err(withdrawn()),
                 () = patience::ends(sending, Duration::from_millis(request.timeout_ms)) => {
                     let message = "the deadline passed before the answer was there";
@@ -144,7 +144,7 @@ pub(super) async fn call<P: Presence>(sending: &Sending<'_, P>, held: Option<&He
     if let Some(shown) = &shown {
         shown.close();
     }
-    let called = conclude(sending, flight, result).await?;
+    let called = conclude(sending, flight, result, reported).await?;
     let deltas = match shown {
         Some(shown) => Some(shown.end().await),
         None => None,
@@ -152,16 +152,23 @@ pub(super) async fn call<P: Presence>(sending: &Sending<'_, P>, held: Option<&He
     Ok(Called { deltas, ..called })
 }
 
-/// Takes note of what came of a call, in every place that wants to know.
+/// Takes note of what came of a call, in every place that wants to know. A call that failed with its answer half written
+/// costs what the provider `reported` of it.
 pub(super) async fn conclude<P: Presence>(
     sending: &Sending<'_, P>,
     flight: Flight,
     result: Result<Completion, ProviderFailure>,
+    reported: Option<Reported>,
 ) -> Result<Called, ActivityFault> {
     let Sending { world, request, .. } = sending;
     world.health.note(&request.deployment, result.as_ref().map(|_| ()), flight.sent_at);
     let latency_ms = u64::try_from(flight.elapsed().as_millis()).unwrap_or(u64::MAX);
-    let bill = result.as_ref().map(|completion| bill_of(sending, completion)).unwrap_or_default();
+    let bill = match (&result, &reported) {
+        (Ok(Completion { usage, usage_json, .. }), _) | (Err(_), Some(Reported { usage, usage_json })) => {
+            bill_of(sending, usage, usage_json.as_deref())
+        }
+        (Err(_), None) => Bill::default(),
+    };
     let owed = Owed { taken: flight.taken, used: used_by(&result, bill.cost) };
     match result {
         Ok(completion) => Ok(Called { owed, ..answered(sending, flight, (completion, bill), latency_ms).await? }),
@@ -169,11 +176,36 @@ pub(super) async fn conclude<P: Presence>(
             let called = observed::Call { deployment: &request.deployment, body_bytes: flight.body.len() };
             world.observed.failed(called, failure.class, latency_ms);
             let attempt = flight.attempt;
-            let ended = world.ledger.fail(&attempt, failure.class, failure.status, latency_ms, clock::now());
+            let settlement = reported.map(|reported| half_written(reported, bill, failure.class, latency_ms));
+            let ended = match &settlement {
+                Some(settlement) => world.ledger.settle(&attempt, settlement.clone()),
+                None => world.ledger.fail(&attempt, failure.class, failure.status, latency_ms, clock::now()),
+            };
             report(ended, &attempt);
-            let outcome = SendOutcome::Failed { failure, duplicate_calls: 0, latency_ms, wasted_tokens: 0 };
-            Ok(Called { attempt, outcome, settlement: None, owed, deltas: None })
+            let wasted_tokens =
+                settlement.as_ref().map_or(0, |paid| paid.input_tokens.saturating_add(paid.output_tokens));
+            world.counts.wasted(wasted_tokens);
+            let outcome = SendOutcome::Failed { failure, duplicate_calls: 0, latency_ms, wasted_tokens };
+            Ok(Called { attempt, outcome, settlement, owed, deltas: None })
         }
+    }
+}
+
+/// What an answer costs that broke off behind its first counts.
+fn half_written(reported: Reported, bill: Bill, class: ErrorClass, latency_ms: u64) -> Settlement {
+    let Bill { cost, input_price, output_price, price_source } = bill;
+    Settlement {
+        usage_json: reported.usage_json,
+        input_tokens: reported.usage.input_tokens,
+        output_tokens: reported.usage.output_tokens,
+        cost,
+        input_price,
+        output_price,
+        price_source,
+        finish_reason: Some(class.as_str().to_owned()),
+        latency_ms,
+        waste: Waste::Wasted,
+        at: clock::now(),
     }
 }
 
@@ -204,11 +236,11 @@ pub(super) fn opening<P: Presence>(Sending { run, request, key, .. }: &Sending<'
 }
 
 /// What an answer costs.
-fn bill_of<P: Presence>(sending: &Sending<'_, P>, completion: &Completion) -> Bill {
+fn bill_of<P: Presence>(sending: &Sending<'_, P>, usage: &TokenUsage, usage_json: Option<&str>) -> Bill {
     let catalogue = sending.world.catalogue.load();
     catalogue
         .model(&sending.request.deployment)
-        .map(|model| bill::of(&catalogue, model, &completion.usage, completion.usage_json.as_deref()))
+        .map(|model| bill::of(&catalogue, model, usage, usage_json))
         .unwrap_or_default()
 }
 
@@ -232,12 +264,12 @@ async fn carry_out(
     providers: &Providers,
     request: &SendRequest,
     call: Call<'_>,
-    showing: Option<&Showing>,
+    (showing, reported): (Option<&Showing>, &mut Option<Reported>),
 ) -> Result<Completion, ProviderFailure> {
     let provider = &request.deployment.provider;
     match (request.operation, showing) {
         (Operation::Chat, Some(showing)) => {
-            providers.complete_streamed(provider, call, &mut |text: &str| showing.show(text)).await
+            providers.complete_streamed(provider, call, &mut |text: &str| showing.show(text), reported).await
         }
         (Operation::Chat, None) => providers.complete(provider, call).await,
         (Operation::Embeddings, _) => providers.embed(provider, call).await,

@@ -124,7 +124,7 @@ async fn end<P: Presence>(
     result: Result<Completion, ProviderFailure>,
 ) -> Result<Called, ActivityFault> {
     sending.world.ledger.attach(attempt::opening(sending, &flight), flight.sent_at);
-    attempt::conclude(sending, flight, result).await
+    attempt::conclude(sending, flight, result, None).await
 }
 
 /// Keeps the name where the next holder looks for it. One that cannot be kept costs a call if this process dies, and

@@ -8,13 +8,14 @@ use tokenhub_domain::{Dialect, ErrorClass, ProviderFailure};
 
 use super::{Endpoint, Opened};
 use crate::answer::{Assembled, read_completion};
-use crate::call::{Call, Completion, Streaming};
+use crate::call::{Call, Completion, Reported, Streaming};
 
 impl Endpoint {
     pub(crate) async fn complete_streamed(
         &self,
         call: Call<'_>,
         on_text: &mut (dyn FnMut(&str) + Send),
+        reported: &mut Option<Reported>,
     ) -> Result<Completion, ProviderFailure> {
         match call.dialect {
             Dialect::Chat => {}
@@ -30,11 +31,11 @@ impl Endpoint {
             }
         };
         let mut answer = Assembled::default();
-        let (mut counted, mut finish_reason) = (None, None);
+        let mut finish_reason = None;
         while let Some(event) = events.next().await {
             let event = event?;
             if let Some(usage) = event.usage {
-                counted = Some((usage, event.usage_json));
+                *reported = Some(Reported { usage, usage_json: event.usage_json });
             }
             finish_reason = event.finish_reason.or(finish_reason);
             answer.add(&event.raw, on_text).map_err(|error| broken(&error.to_string()))?;
@@ -46,7 +47,8 @@ impl Endpoint {
         let body = answer.finish(on_text);
         let completion = read_completion(Dialect::Chat, body.to_string().into_bytes(), secret)?;
         // Bill and reason are in the provider's own words, whatever its protocol.
-        let (usage, usage_json) = counted.unwrap_or((completion.usage, completion.usage_json));
+        let counted = Reported { usage: completion.usage, usage_json: completion.usage_json };
+        let Reported { usage, usage_json } = reported.take().unwrap_or(counted);
         let finish_reason = match upstream {
             Dialect::Chat => completion.finish_reason,
             Dialect::Responses | Dialect::Messages => finish_reason,
