@@ -286,6 +286,7 @@ mod tests {
             output: OutputWish::default(),
             max_output_tokens: None,
             timeout_ms: 1,
+            first_token_timeout_ms: None,
             movable: None,
             bounds: tokenhub_domain::Bounds::default(),
             kept_by: None,

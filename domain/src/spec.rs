@@ -128,6 +128,9 @@ pub struct SpecBase {
     /// Each try of a step must end within this, where the run leaves it that long.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub step_timeout_ms: Option<u64>,
+    /// The text of a call that is shown while it is written must begin within this.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub first_token_timeout_ms: Option<u64>,
     /// Which answers of earlier runs it keeps.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fork: Option<Fork>,

@@ -194,6 +194,9 @@ pub struct SendRequest {
     pub max_output_tokens: Option<u64>,
     /// The call must end within this.
     pub timeout_ms: u64,
+    /// A streamed answer must begin within this.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub first_token_timeout_ms: Option<u64>,
     /// Whether somebody may give it more time.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub movable: Option<MovableDeadline>,

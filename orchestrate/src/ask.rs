@@ -191,6 +191,7 @@ impl Attempt {
             output: if ask.role.writes_for_the_caller() { run.base.output.clone() } else { OutputWish::default() },
             max_output_tokens: self.max_output_tokens,
             timeout_ms: time_left_ms.min(call_ms_max),
+            first_token_timeout_ms: run.base.first_token_timeout_ms,
             movable: is_movable.then(|| MovableDeadline { run_deadline_ms: run.deadline_ms(), call_ms_max }),
             kept_by: run.base.fork.as_ref().and_then(|fork| fork.of_step(&ask.step)).map(|kept| kept.run_id.clone()),
             bounds: run.base.bounds,

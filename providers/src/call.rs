@@ -87,6 +87,8 @@ pub struct Call<'a> {
     pub model_output_tokens: Option<u64>,
     /// The call must end within this, or within the provider's total if that is shorter.
     pub timeout: Duration,
+    /// The first content of a stream must come within this, or within the provider's own time if that is shorter.
+    pub first_token_timeout: Option<Duration>,
 }
 
 /// A whole answer.

@@ -128,8 +128,9 @@ impl Endpoint {
     async fn open(&self, call: Call<'_>) -> Result<Opened, ProviderFailure> {
         let started = Instant::now();
         let limit = self.limit_of(&call);
+        let first_token = Duration::from_millis(self.timeouts.first_token_ms);
         let clocks = Clocks {
-            first_token: started + Duration::from_millis(self.timeouts.first_token_ms),
+            first_token: started + call.first_token_timeout.map_or(first_token, |wanted| wanted.min(first_token)),
             end: started + limit,
             idle: Duration::from_millis(self.timeouts.idle_ms),
         };

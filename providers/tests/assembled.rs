@@ -52,6 +52,7 @@ impl Setup {
             max_output_tokens: None,
             model_output_tokens: None,
             timeout: Duration::from_secs(20),
+            first_token_timeout: None,
         };
         let provider = upstream.as_str().into();
         match told {

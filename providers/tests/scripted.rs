@@ -59,6 +59,7 @@ fn call<'a>(
         max_output_tokens,
         model_output_tokens: None,
         timeout,
+        first_token_timeout: None,
     }
 }
 

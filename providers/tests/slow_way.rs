@@ -49,6 +49,7 @@ async fn a_large_event_on_a_slow_way_is_no_silence() {
         max_output_tokens: None,
         model_output_tokens: None,
         timeout: Duration::from_secs(20),
+        first_token_timeout: None,
     };
     let streaming = providers.stream(&"p".into(), call).await.unwrap();
     let events: Vec<StreamEvent> = streaming.events.map(|event| event.unwrap()).collect().await;

@@ -3,6 +3,7 @@
 
 mod again;
 mod apart;
+mod broken_off;
 mod killed;
 mod without;
 

@@ -90,6 +90,7 @@ impl Flight {
             max_output_tokens: self.max_output_tokens,
             model_output_tokens: self.model_output_tokens,
             timeout: Duration::from_millis(request.longest_ms()),
+            first_token_timeout: request.first_token_timeout_ms.map(Duration::from_millis),
         }
     }
 

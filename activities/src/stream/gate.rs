@@ -58,6 +58,7 @@ async fn begin(
         max_output_tokens,
         model_output_tokens: world.catalogue.load().model(&attempt.deployment).and_then(|it| it.max_output_tokens),
         timeout: Duration::from_millis(tokenhub_domain::limits::RUN_DEADLINE_MS),
+        first_token_timeout: None,
     };
     let streaming = providers.stream(&attempt.deployment.provider, call).await?;
     let losses = losses::names_of(&streaming.losses);

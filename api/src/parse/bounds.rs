@@ -1,7 +1,7 @@
 //! The `bounds` of a plan: what the whole run and each of its steps may use, and how long they may take.
 
 use serde_json::{Map, Value};
-use tokenhub_domain::{Bounds, NanoDollars, SpecBase, StepBounds, limits};
+use tokenhub_domain::{Bounds, Deltas, NanoDollars, SpecBase, StepBounds, limits};
 
 use super::Fields;
 use crate::error::Problem;
@@ -11,7 +11,9 @@ pub(super) const PER_STEP: &str = "per_step";
 const PER_STEP_PATH: &str = "bounds.per_step";
 /// The limits on use, of a run and of a step alike.
 const USE: [&str; 3] = ["max_cost_usd", "max_tokens", "max_calls"];
-const FIELDS: [&str; 6] = ["max_cost_usd", "max_tokens", "max_calls", "deadline_ms", "step_timeout_ms", PER_STEP];
+const FIRST_TOKEN: &str = "first_token_timeout_ms";
+const FIELDS: [&str; 7] =
+    ["max_cost_usd", "max_tokens", "max_calls", "deadline_ms", "step_timeout_ms", FIRST_TOKEN, PER_STEP];
 
 /// Limits on a whole run and its steps, as far as the caller names them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -19,6 +21,7 @@ pub(crate) struct RunBounds {
     use_of_run: Bounds,
     deadline_ms: Option<u64>,
     step_timeout_ms: Option<u64>,
+    first_token_timeout_ms: Option<u64>,
 }
 
 impl RunBounds {
@@ -33,7 +36,16 @@ impl RunBounds {
             use_of_run: Bounds { max_cost, max_tokens, max_calls, per_step: use_in(per_step)? },
             deadline_ms: at_least_one(bounds, "deadline_ms", limits::RUN_DEADLINE_MS)?,
             step_timeout_ms: at_least_one(bounds, "step_timeout_ms", limits::RUN_DEADLINE_MS)?,
+            first_token_timeout_ms: at_least_one(bounds, FIRST_TOKEN, limits::RUN_DEADLINE_MS)?,
         })
+    }
+
+    /// Refuses a limit that only streamed answers have, where there are none.
+    pub(crate) fn check(self, deltas: Deltas) -> Result<(), Problem> {
+        match (self.first_token_timeout_ms, deltas) {
+            (Some(_), Deltas::None) => Err(Problem::invalid(format!("bounds.{FIRST_TOKEN}"), "needs `deltas`: true")),
+            (Some(_), Deltas::Shown) | (None, _) => Ok(()),
+        }
     }
 
     /// Writes those that are named into the specification of a run that has some already.
@@ -51,6 +63,7 @@ impl RunBounds {
             },
         };
         base.step_timeout_ms = self.step_timeout_ms.or(base.step_timeout_ms);
+        base.first_token_timeout_ms = self.first_token_timeout_ms.or(base.first_token_timeout_ms);
         base.deadline_ms = self.deadline_ms.unwrap_or(base.deadline_ms);
     }
 
@@ -58,6 +71,7 @@ impl RunBounds {
     pub(crate) fn apply(self, base: &mut SpecBase) {
         base.bounds = self.use_of_run;
         base.step_timeout_ms = self.step_timeout_ms;
+        base.first_token_timeout_ms = self.first_token_timeout_ms;
         base.deadline_ms = self.deadline_ms.map_or(base.deadline_ms, |own| own.min(base.deadline_ms));
     }
 }

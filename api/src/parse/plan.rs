@@ -207,10 +207,12 @@ pub(crate) fn parse(body: &Map<String, Value>, validation: Validation) -> Result
     if let Some(OutsideCheck::Regex { pattern }) = &chosen.check {
         ask.output.pattern = Some(pattern.clone());
     }
+    let (bounds, deltas) = (RunBounds::of(body)?, deltas(body)?.unwrap_or_default());
+    bounds.check(deltas)?;
     Ok(PlanRequest {
         program: chosen.program,
         hearing: hearing(body)?,
-        deltas: deltas(body)?.unwrap_or_default(),
+        deltas,
         ask,
         primary: chosen.primary.or(hint),
         review: chosen.review,
@@ -218,7 +220,7 @@ pub(crate) fn parse(body: &Map<String, Value>, validation: Validation) -> Result
         check: chosen.check,
         primary_min_weight: chosen.primary_min_weight,
         review_min_weight: chosen.review_min_weight,
-        bounds: RunBounds::of(body)?,
+        bounds,
         approval: approval::parse(body)?,
         webhook: webhook::parse(body)?,
         labels: Labels { tags: tags::parse(body)?, template: None },

@@ -66,6 +66,7 @@ async fn fork(gate: &Gate, models: &Models, runner: &Runner, id: &str, request: 
     bounds.change(spec.base_mut());
     let run = &mut spec.base_mut().run;
     run.deltas = deltas.unwrap_or(run.deltas);
+    bounds.check(run.deltas)?;
     name_models(models, &entry, &mut spec, &body)?;
     let counted = counted_as(spec.kind());
     let job = entry.job(spec, wish, identity, Readback::Promised);

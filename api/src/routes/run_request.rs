@@ -71,6 +71,7 @@ pub(super) fn base(
         approval: None,
         bounds: Bounds::default(),
         step_timeout_ms: None,
+        first_token_timeout_ms: None,
         fork: None,
         deadline_ms: policy.max_latency_ms.unwrap_or(default_deadline_ms),
         policy,

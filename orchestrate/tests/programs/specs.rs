@@ -36,6 +36,7 @@ pub(crate) fn base(kind: RunKind) -> SpecBase {
         approval: None,
         bounds: tokenhub_domain::Bounds::default(),
         step_timeout_ms: None,
+        first_token_timeout_ms: None,
         fork: None,
         deadline_ms: limits::RUN_DEADLINE_MS,
     }

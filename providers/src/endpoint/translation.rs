@@ -159,6 +159,7 @@ mod tests {
             max_output_tokens: None,
             model_output_tokens: Some(4_096),
             timeout: Duration::from_secs(1),
+            first_token_timeout: None,
         };
         Translation::of(&call, &"p".into(), dialects, Delivery::Whole, 7)
     }
