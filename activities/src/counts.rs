@@ -51,7 +51,7 @@ impl Counts {
         }
     }
 
-    /// An answer came when another one was in use already.
+    /// An answer came when another one was in use already, or broke off.
     pub(crate) fn wasted(&self, tokens: u64) {
         self.figures().wasted_tokens += tokens;
     }

@@ -6,6 +6,7 @@
 mod attempt;
 mod background;
 mod body;
+mod conclusion;
 mod deltas;
 mod journaled;
 mod patience;

@@ -49,7 +49,7 @@ pub struct RunFigures {
     pub calls_avoided: u64,
     /// Voters whose calls were withdrawn when the vote was decided.
     pub calls_withdrawn: u64,
-    /// Tokens of answers that came too late to be used.
+    /// Tokens of answers that came too late to be used, or broke off.
     pub wasted_tokens: u64,
     /// Steps answered from the journal.
     pub journal_hits: u64,

@@ -243,7 +243,7 @@ pub enum SendOutcome {
         /// Milliseconds from sending to the failure.
         #[serde(default)]
         latency_ms: u64,
-        /// Tokens of answers to this try that were received by processes that died, and that nobody used.
+        /// Tokens of answers to this try that died with their process or broke off, and that nobody used.
         #[serde(default, skip_serializing_if = "crate::is_default")]
         wasted_tokens: u64,
     },
@@ -280,7 +280,7 @@ pub struct Reply {
     /// The pattern that was wished for is not found in it.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub lacks_pattern: bool,
-    /// Tokens of answers to the same try that were received by processes that died, and that nobody used.
+    /// Tokens of answers to the same try that died with their process, and that nobody used.
     #[serde(default, skip_serializing_if = "crate::is_default")]
     pub wasted_tokens: u64,
     /// It was paid for by an earlier run, and no call was made.

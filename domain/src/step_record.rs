@@ -43,7 +43,7 @@ pub struct StepRecord {
     /// Those of its calls that were made to deployments that lost against a faster one.
     #[serde(default, skip_serializing_if = "crate::is_default")]
     pub hedged: u32,
-    /// Tokens of answers that were received by processes that died, and that nobody used.
+    /// Tokens of answers that died with their process or broke off, and that nobody used.
     #[serde(default, skip_serializing_if = "crate::is_default")]
     pub wasted_tokens: u64,
 }
@@ -61,7 +61,7 @@ pub struct Usage {
     pub output_tokens: u64,
     /// What it cost.
     pub cost: NanoDollars,
-    /// Tokens of answers that were received by processes that died, and that nobody used. No part of the others.
+    /// Tokens of answers that died with their process or broke off, and that nobody used. No part of the others.
     #[serde(default, skip_serializing_if = "crate::is_default")]
     pub wasted_tokens: u64,
 }

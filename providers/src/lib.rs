@@ -22,7 +22,9 @@ mod verifier;
 mod wire;
 
 pub use base_url::{LinkLocal, is_metadata_host, normalise_base_url};
-pub use call::{Begun, Call, Completion, EventKind, ListedModel, Reported, Sight, StreamEvent, Streaming, Timeouts, Upstream};
+pub use call::{
+    Begun, Call, Completion, EventKind, ListedModel, Reported, Sight, StreamEvent, Streaming, Timeouts, Upstream,
+};
 pub use classify::{ErrorEvidence, classify};
 pub use error::{BaseUrlError, ProvidersError};
 pub use registry::{Providers, install_tls};

@@ -61,7 +61,7 @@ impl Setup {
                 let mut reported = None;
                 let on_text = &mut |text: &str| told.push_str(text);
                 self.providers.complete_streamed(&provider, call, on_text, &mut reported).await
-            },
+            }
         }
     }
 

@@ -30,8 +30,8 @@ const COUNTED_FAILURES: u32 = 3;
 const COUNTED_MS: u64 = 10_000;
 /// An outage of hours is noticed to be over within this.
 const COUNTED_MAX_MS: u64 = 120_000;
-/// A step's deadline is set by its caller, and one shorter than this says nothing about the provider.
-pub(crate) const DEADLINE_EVIDENCE_MS: u64 = 10_000;
+/// Milliseconds: a deadline that is set by the caller of a step, and is shorter than this, says nothing about the provider.
+pub const DEADLINE_EVIDENCE_MS: u64 = 10_000;
 /// For how long the one who looks again keeps the others away; healthy providers begin to answer within it.
 const PROBE_LEASE_MS: u64 = 5_000;
 /// An entry that nobody looked at for this long after its end is evidence of nothing.

@@ -21,7 +21,7 @@ pub use bandit::{Arm, Bucket};
 pub use breaker::{Admission, Breaker, BreakerFailure, BreakerSettings, BreakerSnapshot, BreakerState};
 pub use class::{Jitter, next_move};
 pub use condition::Condition;
-pub use cooldown::{CallTimes, Cooldown, Cooldowns, Scope, Standing};
+pub use cooldown::{CallTimes, Cooldown, Cooldowns, DEADLINE_EVIDENCE_MS, Scope, Standing};
 pub use decision::{Considered, Decision, Extent, LeftOut, Replayed};
 pub use kin::set_apart;
 pub use names::{Asker, Resolved, UnknownName, choose, resolve_model};

@@ -25,9 +25,9 @@ pub enum LedgerState {
     Sent,
     /// Its process died before the end was known.
     Orphaned,
-    /// Answered, and paid.
+    /// Paid: answered, or broken off after its provider had counted.
     Settled,
-    /// Not answered: nothing to pay.
+    /// Not answered, and nothing was counted.
     Void,
 }
 

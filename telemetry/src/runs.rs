@@ -35,7 +35,11 @@ impl Collector for Runs {
         let counters = [
             ("tokenhub_calls_avoided", "Voters that were not asked", figures.calls_avoided),
             ("tokenhub_calls_withdrawn", "Voters whose calls were withdrawn", figures.calls_withdrawn),
-            ("tokenhub_wasted_tokens", "Tokens of answers that came too late to be used", figures.wasted_tokens),
+            (
+                "tokenhub_wasted_tokens",
+                "Tokens of answers that came too late to be used or broke off",
+                figures.wasted_tokens,
+            ),
             ("tokenhub_journal_hits", "Steps answered from the journal", figures.journal_hits),
             ("tokenhub_steps_taken_over", "Steps carried on after a death", figures.steps_taken_over),
             ("tokenhub_judge_pairs", "Pairs that a judge has seen in both orders", figures.judge_pairs),

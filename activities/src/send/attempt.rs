@@ -6,23 +6,21 @@ use std::{
 };
 
 use bytes::Bytes;
-use tokenhub_domain::{
-    AttemptId, Bill, ErrorClass, NanoDollars, Operation, ProviderFailure, Reply, ReplyForm, SendOutcome, SendRequest,
-    TokenUsage, UnixMicros, Use,
-};
+use tokenhub_domain::{AttemptId, ErrorClass, Operation, ProviderFailure, SendOutcome, SendRequest, UnixMicros, Use};
 use tokenhub_providers::{Call, Completion, Providers, Reported};
-use tokenhub_store::{AttemptOpen, Settlement, StoreError, Waste};
+use tokenhub_store::{AttemptOpen, Settlement, StoreError};
 
 use super::{
     Sending, background,
     body::body,
+    conclusion,
     deltas::Showing,
     journaled::Held,
     patience,
     reserve::{self, Owed, Reserved},
     shape, unwanted,
 };
-use crate::{ActivityFault, Keeping, bill, clock, losses, observed, presence::Presence};
+use crate::{ActivityFault, clock, presence::Presence};
 
 /// Between two tries to reach a database that is away.
 const STORE_RETRY_INTERVAL: Duration = Duration::from_millis(250);
@@ -44,8 +42,8 @@ pub(super) struct Called {
 pub(super) struct Flight {
     pub(super) attempt: AttemptId,
     pub(super) providers: Arc<Providers>,
-    body: Bytes,
-    measures: shape::Measures,
+    pub(super) body: Bytes,
+    pub(super) measures: shape::Measures,
     max_output_tokens: Option<u64>,
     model_output_tokens: Option<u64>,
     /// What it was given of the limits of its run.
@@ -145,69 +143,12 @@ pub(super) async fn call<P: Presence>(sending: &Sending<'_, P>, held: Option<&He
     if let Some(shown) = &shown {
         shown.close();
     }
-    let called = conclude(sending, flight, result, reported).await?;
+    let called = conclusion::conclude(sending, flight, result, reported).await?;
     let deltas = match shown {
         Some(shown) => Some(shown.end().await),
         None => None,
     };
     Ok(Called { deltas, ..called })
-}
-
-/// Takes note of what came of a call, in every place that wants to know. A call that failed with its answer half written
-/// costs what the provider `reported` of it.
-pub(super) async fn conclude<P: Presence>(
-    sending: &Sending<'_, P>,
-    flight: Flight,
-    result: Result<Completion, ProviderFailure>,
-    reported: Option<Reported>,
-) -> Result<Called, ActivityFault> {
-    let Sending { world, request, .. } = sending;
-    world.health.note(&request.deployment, result.as_ref().map(|_| ()), flight.sent_at);
-    let latency_ms = u64::try_from(flight.elapsed().as_millis()).unwrap_or(u64::MAX);
-    let bill = match (&result, &reported) {
-        (Ok(Completion { usage, usage_json, .. }), _) | (Err(_), Some(Reported { usage, usage_json })) => {
-            bill_of(sending, usage, usage_json.as_deref())
-        }
-        (Err(_), None) => Bill::default(),
-    };
-    let owed = Owed { taken: flight.taken, used: used_by(&result, bill.cost) };
-    match result {
-        Ok(completion) => Ok(Called { owed, ..answered(sending, flight, (completion, bill), latency_ms).await? }),
-        Err(failure) => {
-            let called = observed::Call { deployment: &request.deployment, body_bytes: flight.body.len() };
-            world.observed.failed(called, failure.class, latency_ms);
-            let attempt = flight.attempt;
-            let settlement = reported.map(|reported| half_written(reported, bill, failure.class, latency_ms));
-            let ended = match &settlement {
-                Some(settlement) => world.ledger.settle(&attempt, settlement.clone()),
-                None => world.ledger.fail(&attempt, failure.class, failure.status, latency_ms, clock::now()),
-            };
-            report(ended, &attempt);
-            let wasted_tokens =
-                settlement.as_ref().map_or(0, |paid| paid.input_tokens.saturating_add(paid.output_tokens));
-            world.counts.wasted(wasted_tokens);
-            let outcome = SendOutcome::Failed { failure, duplicate_calls: 0, latency_ms, wasted_tokens };
-            Ok(Called { attempt, outcome, settlement, owed, deltas: None })
-        }
-    }
-}
-
-/// What an answer costs that broke off behind its first counts.
-fn half_written(reported: Reported, bill: Bill, class: ErrorClass, latency_ms: u64) -> Settlement {
-    let Bill { cost, input_price, output_price, price_source } = bill;
-    Settlement {
-        usage_json: reported.usage_json,
-        input_tokens: reported.usage.input_tokens,
-        output_tokens: reported.usage.output_tokens,
-        cost,
-        input_price,
-        output_price,
-        price_source,
-        finish_reason: Some(class.as_str().to_owned()),
-        latency_ms,
-        waste: Waste::Wasted,
-        at: clock::now(),
-    }
 }
 
 /// What a call that nobody waits for any more comes to.
@@ -236,31 +177,6 @@ pub(super) fn opening<P: Presence>(Sending { run, request, key, .. }: &Sending<'
     }
 }
 
-/// What an answer costs.
-fn bill_of<P: Presence>(sending: &Sending<'_, P>, usage: &TokenUsage, usage_json: Option<&str>) -> Bill {
-    let catalogue = sending.world.catalogue.load();
-    catalogue
-        .model(&sending.request.deployment)
-        .map(|model| bill::of(&catalogue, model, usage, usage_json))
-        .unwrap_or_default()
-}
-
-/// What a call has used of the limits of its run, where that is known: a provider that answered and counted, or that
-/// refused. Whoever broke off, was too late or was not waited for may have been paid.
-fn used_by(result: &Result<Completion, ProviderFailure>, cost: NanoDollars) -> Option<Use> {
-    match result {
-        Ok(completion) => {
-            let TokenUsage { input_tokens, output_tokens } = completion.usage;
-            let used = Use { calls: 1, tokens: input_tokens.saturating_add(output_tokens), cost };
-            completion.usage_json.is_some().then_some(used)
-        }
-        Err(failure) => {
-            let is_refusal = failure.status.is_some_and(|status| status >= 400);
-            (is_refusal || failure.class == ErrorClass::Transport).then(Use::default)
-        }
-    }
-}
-
 async fn carry_out(
     providers: &Providers,
     request: &SendRequest,
@@ -274,72 +190,6 @@ async fn carry_out(
         }
         (Operation::Chat, None) => providers.complete(provider, call).await,
         (Operation::Embeddings, _) => providers.embed(provider, call).await,
-    }
-}
-
-async fn answered<P: Presence>(
-    sending: &Sending<'_, P>,
-    flight: Flight,
-    (mut completion, bill): (Completion, Bill),
-    latency_ms: u64,
-) -> Result<Called, ActivityFault> {
-    let Sending { world, run, keeping, request, .. } = sending;
-    let Flight { attempt, measures, body, .. } = flight;
-    let called = observed::Call { deployment: &request.deployment, body_bytes: body.len() };
-    let owed = Owed::default();
-    let Bill { cost, input_price, output_price, price_source } = bill;
-    world.observed.answered(called, latency_ms, cost);
-    world.warm.note(request.prefix, &request.deployment);
-    let settlement = Settlement {
-        usage_json: completion.usage_json.clone(),
-        input_tokens: completion.usage.input_tokens,
-        output_tokens: completion.usage.output_tokens,
-        cost,
-        input_price,
-        output_price,
-        price_source,
-        finish_reason: completion.finish_reason.clone(),
-        latency_ms,
-        waste: Waste::Used,
-        at: clock::now(),
-    };
-    let settled = match keeping {
-        Keeping::Rows => world.ledger.settle(&attempt, settlement.clone()),
-        // Nothing else outlives the process, so the ledger need not be ahead of it.
-        Keeping::LedgerOnly => world.ledger.settle_with_log(&attempt, settlement.clone()),
-    };
-    report(settled, &attempt);
-    // The caller of a chat reads the refusal in the provider's own body; a program needs a text.
-    if let (Some(failure), ReplyForm::Text) = (&completion.refusal, request.form) {
-        let outcome =
-            SendOutcome::Failed { failure: failure.clone(), duplicate_calls: 0, latency_ms, wasted_tokens: 0 };
-        return Ok(Called { attempt, outcome, settlement: Some(settlement), owed, deltas: None });
-    }
-    let shape::Content { text, mismatch, lacks_pattern } =
-        shape::content_of(sending, &mut completion, measures).await?;
-    let contents = world.store.contents();
-    let content = insistently(|| contents.inline_or_store(&run.tenant, text.clone())).await?;
-    let reply = Reply {
-        attempt: attempt.clone(),
-        content,
-        finish_reason: completion.finish_reason,
-        usage: completion.usage,
-        cost,
-        latency_ms,
-        duplicate_calls: 0,
-        losses: losses::names_of(&completion.losses),
-        mismatch,
-        lacks_pattern,
-        wasted_tokens: 0,
-        is_kept: false,
-    };
-    Ok(Called { attempt, outcome: SendOutcome::Answered(reply), settlement: Some(settlement), owed, deltas: None })
-}
-
-/// The provider has been paid by now, so a ledger that cannot take the end of a call is no reason to lose the answer.
-fn report(ended: Result<(), StoreError>, attempt: &AttemptId) {
-    if let Err(error) = ended {
-        tracing::error!(error = &error as &dyn std::error::Error, %attempt, "the end of a call is not in the ledger");
     }
 }
 

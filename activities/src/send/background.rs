@@ -13,6 +13,7 @@ use tokenhub_store::{BackgroundCall, LeaseHeld};
 use super::{
     Sending,
     attempt::{self, Called, Flight, insistently, patiently, withdrawn},
+    conclusion,
     journaled::Held,
     patience, unwanted,
 };
@@ -124,7 +125,7 @@ async fn end<P: Presence>(
     result: Result<Completion, ProviderFailure>,
 ) -> Result<Called, ActivityFault> {
     sending.world.ledger.attach(attempt::opening(sending, &flight), flight.sent_at);
-    attempt::conclude(sending, flight, result, None).await
+    conclusion::conclude(sending, flight, result, None).await
 }
 
 /// Keeps the name where the next holder looks for it. One that cannot be kept costs a call if this process dies, and

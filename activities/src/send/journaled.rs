@@ -126,7 +126,8 @@ async fn hand_in<P: Presence>(
             with_duplicates(sending, called.outcome, &called.attempt).await
         };
     };
-    if let Some(settlement) = called.settlement {
+    // What broke off is wasted whoever was first, and told as that already.
+    if let Some(settlement) = called.settlement.filter(|settlement| settlement.waste == Waste::Used) {
         sending.world.counts.wasted(settlement.input_tokens.saturating_add(settlement.output_tokens));
         let wasted = Settlement { waste: Waste::Wasted, ..settlement };
         sending.world.ledger.settle(&called.attempt, wasted)?;
@@ -247,7 +248,10 @@ async fn with_duplicates<P: Presence>(
     let Sending { world, run, key, .. } = sending;
     let ledger = &world.ledger;
     let sends = patiently(|| ledger.sends_of(&run.tenant, key)).await?;
-    let mut wasted_tokens = 0;
+    let mut wasted_tokens = match &outcome {
+        SendOutcome::Answered(reply) => reply.wasted_tokens,
+        SendOutcome::Failed { wasted_tokens, .. } => *wasted_tokens,
+    };
     if sends > 1 {
         patiently(|| ledger.waste_all_but(used, &run.tenant, key)).await?;
         let rows = world.store.ledger_rows();

@@ -140,6 +140,8 @@ fn settle(
         output_price,
         price_source,
         finish_reason,
+        error_class: failure.map(|failure| failure.class),
+        status_code: failure.and_then(|failure| failure.status),
         latency_ms: elapsed_ms(attempt.started),
         waste: Waste::Used,
         at: clock::now(),

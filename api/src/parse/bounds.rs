@@ -11,7 +11,8 @@ pub(super) const PER_STEP: &str = "per_step";
 const PER_STEP_PATH: &str = "bounds.per_step";
 /// The limits on use, of a run and of a step alike.
 const USE: [&str; 3] = ["max_cost_usd", "max_tokens", "max_calls"];
-const FIRST_TOKEN: &str = "first_token_timeout_ms";
+/// The limit that only streamed answers have.
+pub(super) const FIRST_TOKEN: &str = "first_token_timeout_ms";
 const FIELDS: [&str; 7] =
     ["max_cost_usd", "max_tokens", "max_calls", "deadline_ms", "step_timeout_ms", FIRST_TOKEN, PER_STEP];
 
@@ -111,12 +112,15 @@ mod tests {
 
     #[test]
     fn every_bound_is_read_and_each_wrong_one_is_named() {
-        let all = json!({"max_cost_usd": 0.5, "max_tokens": 9, "max_calls": 3, "deadline_ms": 5, "step_timeout_ms": 4});
+        let all = json!({"max_cost_usd": 0.5, "max_tokens": 9, "max_calls": 3, "deadline_ms": 5, "step_timeout_ms": 4,
+            "first_token_timeout_ms": 2});
         let read = of(&all).unwrap();
         let cost = NanoDollars::from_usd(0.5);
         let limits = StepBounds { max_cost: cost, max_tokens: Some(9), max_calls: Some(3) };
         assert_eq!(read.use_of_run, limits.limits());
-        assert_eq!((read.deadline_ms, read.step_timeout_ms), (Some(5), Some(4)));
+        let times = (read.deadline_ms, read.step_timeout_ms, read.first_token_timeout_ms);
+        assert_eq!(times, (Some(5), Some(4), Some(2)));
+        assert!(read.check(Deltas::Shown).is_ok() && read.check(Deltas::None).is_err());
         assert_eq!(of(&Value::Null).unwrap(), RunBounds::default());
         for name in FIELDS {
             for wrong in [json!(0), json!(-1), json!("1"), json!(1e18)] {

@@ -6,7 +6,12 @@
 use serde_json::{Map, Value};
 use tokenhub_domain::{ContentHash, TemplateName, canonical_json, limits};
 
-use super::{Fields, bounds::PER_STEP, object, plan, strategy::STRATEGY};
+use super::{
+    Fields,
+    bounds::{FIRST_TOKEN, PER_STEP},
+    object, plan,
+    strategy::STRATEGY,
+};
 use crate::{error::Problem, validation::Validation};
 
 /// The field of a plan's body.
@@ -155,6 +160,12 @@ pub(crate) fn overlay(
     let mut body = template.clone();
     body.shift_remove("description");
     body.insert("request".to_owned(), request);
+    if own.get(plan::DELTAS) == Some(&Value::Bool(false))
+        && let Some(bounds) = body.get_mut("bounds").and_then(Value::as_object_mut)
+    {
+        // It is for the deltas that the caller does without.
+        bounds.shift_remove(FIRST_TOKEN);
+    }
     for (name, value) in own.into_iter().filter(|(_, value)| !value.is_null()) {
         let value = match (body.shift_remove(&name), name.as_str()) {
             (Some(Value::Object(below)), "bounds" | "policy") => over(below, value, narrower),
@@ -280,6 +291,18 @@ mod tests {
         body.as_object_mut().unwrap().extend(own.as_object().unwrap().clone());
         let both = overlay(template.as_object().unwrap(), body.as_object().unwrap().clone());
         both.map(Value::Object).map_err(|problem| problem.report(Shape::Problem).param.unwrap())
+    }
+
+    #[test]
+    fn who_does_without_deltas_does_without_the_limit_that_only_they_have() {
+        let template = json!({"strategy": {"type": "single"}, "deltas": true,
+            "bounds": {"max_calls": 3, "first_token_timeout_ms": 50}});
+        let both = laid(&template, &json!({"deltas": false})).unwrap();
+        assert_eq!(both["bounds"], json!({"max_calls": 3}));
+        let both = laid(&template, &json!({"bounds": {"first_token_timeout_ms": 70}})).unwrap();
+        assert_eq!(both["bounds"], template["bounds"]);
+        let own = json!({"deltas": false, "bounds": {"first_token_timeout_ms": 70}});
+        assert_eq!(laid(&template, &own).unwrap()["bounds"], json!({"max_calls": 3, "first_token_timeout_ms": 70}));
     }
 
     #[test]

@@ -9,7 +9,7 @@ use axum::{
 };
 use serde_json::{Map, Value};
 use tokenhub_domain::{
-    CascadeCheck, Deployment, ErrorClass, EventKeeping, Fork, KeptStep, ModelChoice, Outcome, PlanSpec, Role,
+    CascadeCheck, Deltas, Deployment, ErrorClass, EventKeeping, Fork, KeptStep, ModelChoice, Outcome, PlanSpec, Role,
     RunContext, RunId, StepId, StepRecord, Text, VoteMethod, limits,
 };
 use tokenhub_store::RunRow;
@@ -64,9 +64,13 @@ async fn fork(gate: &Gate, models: &Models, runner: &Runner, id: &str, request: 
     converse(runner, &row, &mut spec, &body).await?;
     renew(models, &entry, &mut spec, fork);
     bounds.change(spec.base_mut());
-    let run = &mut spec.base_mut().run;
-    run.deltas = deltas.unwrap_or(run.deltas);
-    bounds.check(run.deltas)?;
+    let base = spec.base_mut();
+    base.run.deltas = deltas.unwrap_or(base.run.deltas);
+    bounds.check(base.run.deltas)?;
+    if base.run.deltas == Deltas::None {
+        // What the run had was for its deltas.
+        base.first_token_timeout_ms = None;
+    }
     name_models(models, &entry, &mut spec, &body)?;
     let counted = counted_as(spec.kind());
     let job = entry.job(spec, wish, identity, Readback::Promised);

@@ -9,7 +9,7 @@ use sea_orm::{
     ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter,
     sea_query::{Expr, Value},
 };
-use tokenhub_domain::{AttemptId, InstanceId, PriceSource};
+use tokenhub_domain::{AttemptId, ErrorClass, InstanceId, PriceSource};
 
 use super::record::{AttemptFailure, AttemptOpen, Ending, Settlement, SpoolRecord};
 use crate::{
@@ -120,6 +120,8 @@ fn ending_columns(ending: &Ending) -> Vec<(Column, Value)> {
             (Column::PriceRule, price_rule(settlement).into()),
             (Column::UsageJson, settlement.usage_json.clone().map(without_nul).into()),
             (Column::FinishReason, settlement.finish_reason.clone().map(without_nul).into()),
+            (Column::ErrorClass, settlement.error_class.map(ErrorClass::as_str).into()),
+            (Column::StatusCode, settlement.status_code.map(i64::from).into()),
             (Column::Waste, name_of(&settlement.waste).into()),
             (Column::LatencyMs, stored(settlement.latency_ms).into()),
             (Column::FinishedAt, settlement.at.0.into()),
@@ -194,6 +196,8 @@ fn settle_row(row: &mut ledger::Model, settlement: &Settlement) {
     row.price_rule = Some(price_rule(settlement));
     row.usage_json = settlement.usage_json.clone().map(without_nul);
     row.finish_reason = settlement.finish_reason.clone().map(without_nul);
+    row.error_class = settlement.error_class.map(|class| class.as_str().to_owned());
+    row.status_code = settlement.status_code.map(i64::from);
     row.waste = Some(name_of(&settlement.waste));
     row.latency_ms = Some(stored(settlement.latency_ms));
     row.finished_at = Some(settlement.at.0);

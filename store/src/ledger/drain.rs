@@ -135,6 +135,8 @@ mod tests {
             output_price: PricePerMillion::default(),
             price_source: PriceSource::Manual,
             finish_reason: None,
+            error_class: None,
+            status_code: None,
             latency_ms: 1,
             waste: Waste::Used,
             at: UnixMicros(2),

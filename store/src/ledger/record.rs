@@ -52,11 +52,11 @@ pub struct AttemptOpen {
 pub enum Waste {
     /// It is part of a result.
     Used,
-    /// It came after another answer, or after the decision.
+    /// It came after another answer or after the decision, or broke off.
     Wasted,
 }
 
-/// What an answered call came to.
+/// What a call came to that its provider has counted.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Settlement {
     /// The provider's own usage object, as it came.
@@ -76,6 +76,12 @@ pub struct Settlement {
     pub price_source: PriceSource,
     /// The provider's finish reason.
     pub finish_reason: Option<String>,
+    /// Why it is no answer, of a call that broke off when its provider had counted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error_class: Option<ErrorClass>,
+    /// The HTTP status of that failure.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub status_code: Option<u16>,
     /// Milliseconds from sending to the last byte.
     pub latency_ms: u64,
     /// Whether the answer was used.

@@ -100,6 +100,8 @@ pub(crate) fn settlement() -> Settlement {
         output_price: PricePerMillion(2_000_000),
         price_source: PriceSource::Manual,
         finish_reason: Some("stop".to_owned()),
+        error_class: None,
+        status_code: None,
         latency_ms: 12,
         waste: Waste::Used,
         at: NOW.plus_millis(12),
