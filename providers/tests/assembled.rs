@@ -14,6 +14,8 @@ use tokenhub_providers::{Call, Completion, Providers, Timeouts, Upstream};
 struct Setup {
     provider: ScriptedProvider,
     providers: Providers,
+    /// What the body of a call has besides.
+    also: Value,
 }
 
 /// One provider for each protocol, named after it.
@@ -30,7 +32,7 @@ async fn setup() -> Setup {
         }
     });
     let providers = Providers::new(upstreams.to_vec()).unwrap();
-    Setup { provider, providers }
+    Setup { provider, providers, also: json!({}) }
 }
 
 impl Setup {
@@ -41,13 +43,14 @@ impl Setup {
         told: Option<&mut String>,
     ) -> Result<Completion, ProviderFailure> {
         let (attempt, model, credential) = (AttemptId::from("att_1"), ModelId::from("m"), CredentialId::default());
-        let body = json!({"max_tokens": 99, "messages": [{"role": "user", "content": "hi"}]}).to_string();
+        let mut body = json!({"max_tokens": 99, "messages": [{"role": "user", "content": "hi"}]});
+        body.as_object_mut().unwrap().extend(self.also.as_object().unwrap().clone());
         let call = Call {
             attempt: &attempt,
             model: &model,
             credential: &credential,
             dialect: call,
-            body: body.into(),
+            body: body.to_string().into(),
             forwarded: &[],
             max_output_tokens: None,
             model_output_tokens: None,
@@ -166,6 +169,20 @@ async fn an_answer_that_comes_whole_all_the_same_is_an_answer() {
     assert_eq!((completion.text.as_str(), told.as_str()), ("at once", "at once"));
     assert_eq!((completion.usage.input_tokens, completion.usage.output_tokens), (7, 9));
     assert_eq!(setup.provider.count(), 1);
+}
+
+#[tokio::test]
+async fn a_request_for_sound_is_sent_as_it_was_meant() {
+    let mut setup = setup().await;
+    setup.provider.script(Rule::any([Reply::text("said aloud")]));
+    let wishes = [(json!({"audio": {"voice": "alloy", "format": "wav"}}), None), (json!({"audio": null}), Some(true))];
+    for (number, (also, streamed)) in wishes.into_iter().enumerate() {
+        setup.also = also;
+        let mut told = String::new();
+        setup.ask(Dialect::Chat, Dialect::Chat, Some(&mut told)).await.unwrap();
+        assert_eq!(told, "said aloud");
+        assert_eq!(setup.provider.calls()[number].body["stream"].as_bool(), streamed);
+    }
 }
 
 #[tokio::test]

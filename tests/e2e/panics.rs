@@ -163,3 +163,25 @@ async fn a_plan_that_waits_for_a_person_has_no_deadline_to_be_late_for() {
     assert_eq!(ended.body["status"], "completed", "{}", ended.text);
     hub.finish(Disturbance::None).await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_that_loses_the_thread_of_its_workflows_ends_and_another_one_carries_on() {
+    let mut hub = installation().start().await;
+    let threads = std::fs::read_dir(format!("/proc/{}/task", hub.workers[0].pid())).unwrap();
+    let names = threads.filter_map(|thread| std::fs::read_to_string(thread.unwrap().path().join("comm")).ok());
+    // Linux keeps 15 characters of a name. Without this thread the watch for it watches nothing.
+    assert!(names.into_iter().any(|name| name.trim_end() == "workflow-proces"), "the core has renamed its thread");
+    hub.workers.remove(0).stop(PATIENCE).await;
+    hub.start_worker(&[("TOKENHUB_FAULT_CORE_PANIC_MS", "2000")]);
+    let deadline = Instant::now() + PATIENCE;
+    while !hub.workers[0].exited() {
+        assert!(Instant::now() < deadline, "the worker lives on");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    assert!(hub.workers[0].output().contains("the thread of all workflows has panicked"));
+    hub.workers.remove(0);
+    hub.start_worker(&[]);
+    hub.wait_until_durable().await;
+    Case::new(&ADVERSARIAL, 0).undisturbed(&hub).await;
+    hub.finish(Disturbance::None).await;
+}

@@ -3,6 +3,7 @@
 //! Wiring only. Owns the order of start and stop; what a workflow or an activity does is elsewhere.
 
 mod connection;
+mod core_thread;
 mod figures;
 mod options;
 mod paced;
@@ -18,6 +19,8 @@ use tokenhub_activities::{Activities, Curator, FaultPoints, PayloadCodec, World,
 use tokenhub_config::{Live, Settings, TemporalSettings};
 use tokenhub_telemetry::TemporalFigures;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+pub use core_thread::{CORE_THREAD, end_with_core_thread};
 
 /// Between two tries to start polling again.
 const RESTART_INTERVAL: Duration = Duration::from_secs(1);

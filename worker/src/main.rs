@@ -24,9 +24,14 @@ fn main() -> anyhow::Result<()> {
     let arguments = Arguments::parse();
     let environment = Environment::of_process();
     let faults = fault_points(&environment);
+    #[cfg(feature = "fault-points")]
+    let core_panics_after = environment.get("TOKENHUB_FAULT_CORE_PANIC_MS").and_then(|millis| millis.parse().ok());
     let (live, warnings) = Live::load(arguments.shared.into_flags(), environment)?;
     let settings = live.settings();
     tokenhub_telemetry::init(&settings.log_level, settings.log_format)?;
+    tokenhub_worker::end_with_core_thread();
+    #[cfg(feature = "fault-points")]
+    panic_in_core_thread(core_panics_after.map(std::time::Duration::from_millis))?;
     for warning in warnings {
         tracing::warn!("{warning}");
     }
@@ -53,6 +58,19 @@ fn fault_points(environment: &Environment) -> FaultPoints {
         tokenhub_workflows::fault::panic_at(step);
     }
     environment.get("TOKENHUB_FAULT_POINTS").map_or_else(FaultPoints::none, FaultPoints::parse)
+}
+
+/// Does what a mistake in Temporal's core would do, where a crash test wants it.
+#[cfg(feature = "fault-points")]
+#[expect(clippy::panic, reason = "it is what is tried out")]
+fn panic_in_core_thread(delay: Option<std::time::Duration>) -> std::io::Result<()> {
+    let Some(delay) = delay else { return Ok(()) };
+    let named = std::thread::Builder::new().name(tokenhub_worker::CORE_THREAD.to_owned());
+    named.spawn(move || {
+        std::thread::sleep(delay);
+        panic!("a crash test has chosen the thread of the core");
+    })?;
+    Ok(())
 }
 
 #[cfg(not(feature = "fault-points"))]

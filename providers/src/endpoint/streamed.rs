@@ -4,6 +4,7 @@
 //! the body of a whole answer, which is read like any other. So it comes to the same, whichever way was taken.
 
 use futures_util::StreamExt;
+use serde::{Deserialize, de::IgnoredAny};
 use tokenhub_domain::{Dialect, ErrorClass, ProviderFailure};
 
 use super::{Endpoint, Opened};
@@ -20,6 +21,11 @@ impl Endpoint {
         match call.dialect {
             Dialect::Chat => {}
             Dialect::Responses | Dialect::Messages => return self.complete(call).await,
+        }
+        if asks_for_sound(&call.body) {
+            let completion = self.complete(call).await?;
+            on_text(&completion.text);
+            return Ok(completion);
         }
         let secret = self.accounts.get(call.credential)?.secret();
         let (Streaming { losses, mut events }, upstream) = match self.open(call).await? {
@@ -55,6 +61,17 @@ impl Endpoint {
         };
         Ok(Completion { usage, usage_json, finish_reason, losses, ..completion })
     }
+}
+
+/// Sound has other formats in a stream than in a whole answer (`audio.format` of the Chat Completions reference), so a
+/// request for it is sent as it was meant.
+fn asks_for_sound(body: &[u8]) -> bool {
+    #[derive(Deserialize)]
+    struct Probe {
+        #[serde(default)]
+        audio: Option<IgnoredAny>,
+    }
+    serde_json::from_slice::<Probe>(body).is_ok_and(|probe| probe.audio.is_some())
 }
 
 fn broken(message: &str) -> ProviderFailure {
