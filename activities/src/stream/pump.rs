@@ -140,8 +140,9 @@ fn settle(
         output_price,
         price_source,
         finish_reason,
-        error_class: failure.map(|failure| failure.class),
-        status_code: failure.and_then(|failure| failure.status),
+        // Its client has got what there is of it: it is an answer, if a short one.
+        error_class: None,
+        status_code: None,
         latency_ms: elapsed_ms(attempt.started),
         waste: Waste::Used,
         at: clock::now(),
