@@ -12,6 +12,7 @@ mod history;
 mod in_process;
 mod launch;
 mod overdue;
+mod recount;
 mod steering;
 mod sweep;
 pub(crate) mod temporal_link;

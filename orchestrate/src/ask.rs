@@ -57,7 +57,7 @@ pub(crate) struct Answered {
 impl Asked {
     /// Nobody was asked.
     pub(crate) fn nobody(ask: &Ask) -> Self {
-        failed(blank(ask), no_eligible_model(&[]))
+        failed(blank(&ask.step, ask.role), no_eligible_model(&[]))
     }
 }
 
@@ -97,7 +97,7 @@ fn pinned<S: Steps>(run: &Run<'_, S>, mut ask: Ask) -> Ask {
 
 /// Asks one after the other. Without a candidate or without time left it fails with no call.
 pub(crate) async fn ask_in_turn<S: Steps>(run: &Run<'_, S>, ask: Ask) -> Asked {
-    let mut record = blank(&ask);
+    let mut record = blank(&ask.step, ask.role);
     let mut untried = ask.candidates.clone();
     if untried.is_empty() {
         return failed(record, no_eligible_model(&[]));
@@ -268,10 +268,10 @@ fn keeps_limit(prompt: &Prompt) -> bool {
     }
 }
 
-fn blank(ask: &Ask) -> StepRecord {
+pub(crate) fn blank(step: &StepId, role: Role) -> StepRecord {
     StepRecord {
-        id: ask.step.clone(),
-        role: ask.role,
+        id: step.clone(),
+        role,
         model: None,
         provider: None,
         attempts: 0,
@@ -287,13 +287,13 @@ fn blank(ask: &Ask) -> StepRecord {
     }
 }
 
-fn note_call(record: &mut StepRecord, duplicate_calls: u32, latency_ms: u64) {
+pub(crate) fn note_call(record: &mut StepRecord, duplicate_calls: u32, latency_ms: u64) {
     record.attempts += 1;
     record.duplicate_calls += duplicate_calls;
     record.latency_ms += latency_ms;
 }
 
-fn note_reply(record: &mut StepRecord, reply: &Reply) {
+pub(crate) fn note_reply(record: &mut StepRecord, reply: &Reply) {
     if reply.is_kept {
         record.losses.clone_from(&reply.losses);
         return;

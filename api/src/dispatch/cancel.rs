@@ -41,7 +41,7 @@ pub(super) async fn cancel(shared: &Arc<Shared>, tenant: &TenantId, run_id: &Run
                 None if shared.running_here.stop(run_id) => told = Some(Instant::now()),
                 Some(told) if told.elapsed() <= OWN_PATIENCE => {}
                 None | Some(_) => {
-                    launch::end_for_process(shared, &row, owner, &outcome).await?;
+                    launch::end_for_process(shared, &row, owner, outcome.clone()).await?;
                 }
             },
             (Some(_), Some(workflow_id)) => match told {
@@ -51,7 +51,7 @@ pub(super) async fn cancel(shared: &Arc<Shared>, tenant: &TenantId, run_id: &Run
                 }
                 // It has no worker, or is lost. The wish stays with Temporal; the client need not wait for it.
                 Some(told) if told.elapsed() > WORKFLOW_PATIENCE => {
-                    launch::finish_for_workflow(shared, (tenant, run_id), workflow_id, &outcome).await?;
+                    launch::finish_for_workflow(shared, (tenant, run_id), workflow_id, outcome.clone()).await?;
                 }
                 Some(_) => {}
             },

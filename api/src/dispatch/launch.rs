@@ -19,7 +19,7 @@ use super::{
     Answered, Job, Origin, Shared,
     durable::{self, StartFailure},
     in_process::{self, HereWatch},
-    now,
+    now, recount,
     temporal_link::Connected,
 };
 use crate::error::{LimitRefusal, Problem};
@@ -255,9 +255,11 @@ pub(super) async fn end_for_process(
     shared: &Shared,
     row: &RunRow,
     owner: &Owner,
-    outcome: &Outcome,
+    outcome: Outcome,
 ) -> Result<bool, Problem> {
-    let finish = finish_row(outcome, Some(row.epoch), DurabilityMark::None)?;
+    let run = (&row.tenant, &row.run_id);
+    let outcome = recount::with_steps(shared, run, outcome).await.map_err(|error| away(&error))?;
+    let finish = finish_row(&outcome, Some(row.epoch), DurabilityMark::None)?;
     let runs = shared.world.store.runs();
     runs.finish(&row.tenant, &row.run_id, owner, &finish).await.map_err(|error| away(&error))
 }
@@ -267,13 +269,14 @@ pub(super) async fn finish_for_workflow(
     shared: &Shared,
     (tenant, run_id): (&TenantId, &RunId),
     workflow_id: &WorkflowId,
-    outcome: &Outcome,
+    outcome: Outcome,
 ) -> Result<bool, Problem> {
     let owner = Owner::workflow(workflow_id);
     let runs = shared.world.store.runs();
     match runs.claim(tenant, run_id, &owner, now()).await.map_err(|error| away(&error))? {
         Claim::Won { .. } => {
-            let finish = finish_row(outcome, None, DurabilityMark::Durable)?;
+            let outcome = recount::with_steps(shared, (tenant, run_id), outcome).await.map_err(|error| away(&error))?;
+            let finish = finish_row(&outcome, None, DurabilityMark::Durable)?;
             runs.finish(tenant, run_id, &owner, &finish).await.map_err(|error| away(&error))
         }
         Claim::Held { .. } | Claim::Finished => Ok(false),

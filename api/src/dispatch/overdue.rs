@@ -85,7 +85,7 @@ pub(super) async fn end(shared: &Shared, row: &RunRow, workflow_id: &WorkflowId)
     tracing::error!(run = %row.run_id, %workflow_id, "a workflow did not end its plan at the deadline and was ended");
     let run = (&row.tenant, &row.run_id);
     // Should this fail, the next sweep reads the same from the workflow.
-    launch::finish_for_workflow(shared, run, workflow_id, &durable::out_of_time()).await.is_ok()
+    launch::finish_for_workflow(shared, run, workflow_id, durable::out_of_time()).await.is_ok()
 }
 
 async fn is_late(shared: &Shared, row: &RunRow, grace: Duration) -> bool {

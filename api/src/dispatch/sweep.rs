@@ -237,7 +237,7 @@ async fn fetch_result(shared: &Shared, row: &RunRow, workflow_id: &WorkflowId) {
         Ended::Without => durable::lost(),
     };
     // A failure was logged where it happened, and the next sweep tries again.
-    if let Ok(true) = launch::finish_for_workflow(shared, (&row.tenant, &row.run_id), workflow_id, &outcome).await {
+    if let Ok(true) = launch::finish_for_workflow(shared, (&row.tenant, &row.run_id), workflow_id, outcome).await {
         tracing::warn!(run = %row.run_id, %workflow_id, "a workflow ended without writing its result");
     }
 }

@@ -254,8 +254,14 @@ impl Wait {
         }
         let Some(workflow_id) = &self.pending.workflow_id else { return Ok(None) };
         let run = &self.pending.spec.base().run;
-        let is_written = finish_for_workflow(&self.shared, (&run.tenant, &run.run_id), workflow_id, &outcome).await?;
-        Ok(is_written.then(|| self.answered(*outcome, DurabilityMark::Durable)))
+        if !finish_for_workflow(&self.shared, (&run.tenant, &run.run_id), workflow_id, *outcome).await? {
+            return Ok(None);
+        }
+        // What is written has its steps, and may be what another process has written for the same workflow.
+        Ok(match look(&self.shared, &self.pending).await? {
+            Look::Ended(answered) => Some(*answered),
+            Look::Unknown | Look::Unclaimed | Look::Abandoned | Look::Held(..) => None,
+        })
     }
 
     fn answered(&self, outcome: Outcome, mark: DurabilityMark) -> Answered {

@@ -95,7 +95,9 @@ fn keeping(row: &RunRow, spec: &PlanSpec, outcome: &Outcome, from_step: &str) ->
     })?;
     let earlier = spec.base().fork.as_ref();
     let mut kept = Vec::new();
-    let mut is_whole = true;
+    // A run that was ended from outside does not list what it had kept itself.
+    let is_listed = |kept: &KeptStep| outcome.steps.iter().any(|step| step.id == kept.step);
+    let mut is_whole = earlier.is_none_or(|fork| fork.kept.iter().all(is_listed));
     for step in outcome.steps.iter().take(place) {
         // What was said about answers that are asked for anew says nothing of the new ones.
         let answer = if is_whole || !depends_on_others(step.role) { kept_step(row, earlier, step) } else { None };
