@@ -121,11 +121,7 @@ pub(crate) async fn ask_in_turn<S: Steps>(run: &Run<'_, S>, ask: Ask) -> Asked {
             }
             Ok(SendOutcome::Failed { failure, duplicate_calls, latency_ms, wasted_tokens }) => {
                 record.wasted_tokens += wasted_tokens;
-                if failure.class.is_of_a_call() {
-                    note_call(&mut record, duplicate_calls, latency_ms);
-                } else {
-                    record.duplicate_calls += duplicate_calls;
-                }
+                note_failure(&mut record, failure.class, duplicate_calls, latency_ms);
                 failure
             }
             // Whether bytes left is not known here; the ledger knows, and the record claims no call.
@@ -287,10 +283,19 @@ pub(crate) fn blank(step: &StepId, role: Role) -> StepRecord {
     }
 }
 
-pub(crate) fn note_call(record: &mut StepRecord, duplicate_calls: u32, latency_ms: u64) {
+fn note_call(record: &mut StepRecord, duplicate_calls: u32, latency_ms: u64) {
     record.attempts += 1;
     record.duplicate_calls += duplicate_calls;
     record.latency_ms += latency_ms;
+}
+
+/// A failure without a call leaves the calls of dead processes to be counted.
+pub(crate) fn note_failure(record: &mut StepRecord, class: ErrorClass, duplicate_calls: u32, latency_ms: u64) {
+    if class.is_of_a_call() {
+        note_call(record, duplicate_calls, latency_ms);
+    } else {
+        record.duplicate_calls += duplicate_calls;
+    }
 }
 
 pub(crate) fn note_reply(record: &mut StepRecord, reply: &Reply) {

@@ -5,7 +5,7 @@
 
 use tokenhub_domain::{Deployment, ErrorClass, Role, SendOutcome, StepId, StepRecord};
 
-use crate::ask::{blank, note_call, note_reply};
+use crate::ask::{blank, note_failure, note_reply};
 
 /// The record of a step from its tries in the order of their beginnings. An answer decides, whoever else was asked; without
 /// one the last failure does.
@@ -13,31 +13,25 @@ pub fn recount(step: &StepId, role: Role, tries: &[(Deployment, SendOutcome)]) -
     let mut record = blank(step, role);
     let is_answered = tries.iter().any(|(_, outcome)| matches!(outcome, SendOutcome::Answered(_)));
     for (deployment, outcome) in tries {
-        let decides = match outcome {
+        let error_class = match outcome {
             SendOutcome::Answered(reply) => {
                 note_reply(&mut record, reply);
-                true
+                None
             }
             SendOutcome::Failed { failure, duplicate_calls, latency_ms, wasted_tokens } => {
-                record.wasted_tokens += wasted_tokens;
                 let is_lost = is_answered && failure.class == ErrorClass::Cancelled;
                 record.hedged += u32::from(is_lost);
-                if failure.class.is_of_a_call() {
-                    note_call(&mut record, *duplicate_calls, if is_lost { 0 } else { *latency_ms });
-                } else {
-                    record.duplicate_calls += duplicate_calls;
+                record.wasted_tokens += wasted_tokens;
+                note_failure(&mut record, failure.class, *duplicate_calls, if is_lost { 0 } else { *latency_ms });
+                if is_answered {
+                    continue;
                 }
-                !is_answered
+                Some(failure.class)
             }
         };
-        if decides {
-            record.model = Some(deployment.model.clone());
-            record.provider = Some(deployment.provider.clone());
-            record.error_class = match outcome {
-                SendOutcome::Answered(_) => None,
-                SendOutcome::Failed { failure, .. } => Some(failure.class),
-            };
-        }
+        record.model = Some(deployment.model.clone());
+        record.provider = Some(deployment.provider.clone());
+        record.error_class = error_class;
     }
     record
 }

@@ -111,19 +111,17 @@ async fn a_plan_whose_workflow_panics_ends_behind_its_own_deadline_and_not_befor
         (plan.body["status"].as_str().unwrap().to_owned(), plan.body["stop_reason"].clone())
     };
     let failed = ("failed".to_owned(), json!("execution_timeout"));
-    let shown = async |id: &str| hub.get(&format!("/v1/plan/{id}")).await.unwrap().expect(200).body;
     assert_eq!(read(&first, "60s").await, failed);
     let ended = began.elapsed();
     assert!((Duration::from_secs(8)..Duration::from_secs(38)).contains(&ended), "{ended:?}");
     assert_eq!(read(&second, "0s").await.0, "running", "{ended:?}");
-    let plan = shown(&first).await;
+    let plan = hub.get(&format!("/v1/plan/{first}")).await.unwrap().expect(200).body;
     let attempts = hub.get(&format!("/v1/plan/{first}/steps")).await.unwrap().expect(200);
     for field in ["calls", "input_tokens", "output_tokens"] {
         assert!(plan["usage"][field].as_u64().unwrap() > 0, "{plan}");
         assert_eq!(plan["usage"][field], attempts.body["usage"][field], "{plan}");
     }
-    let steps: Vec<&str> = plan["steps"].as_array().unwrap().iter().map(|step| step["id"].as_str().unwrap()).collect();
-    assert_eq!(steps.len() as u64, ADVERSARIAL.calls(), "{plan}");
+    assert_eq!(plan["steps"].as_array().unwrap().len() as u64, ADVERSARIAL.calls(), "{plan}");
     let events = hub.get(&format!("/v1/plan/{first}/events?format=json")).await.unwrap().expect(200);
     let last = events.body["data"].as_array().unwrap().last().unwrap().clone();
     assert_eq!((&last["event"], &last["data"]["stop_reason"]), (&json!("plan.failed"), &json!("execution_timeout")));

@@ -60,6 +60,11 @@ fn fault_points(environment: &Environment) -> FaultPoints {
     environment.get("TOKENHUB_FAULT_POINTS").map_or_else(FaultPoints::none, FaultPoints::parse)
 }
 
+#[cfg(not(feature = "fault-points"))]
+fn fault_points(_environment: &Environment) -> FaultPoints {
+    FaultPoints::none()
+}
+
 /// Does what a mistake in Temporal's core would do, where a crash test wants it.
 #[cfg(feature = "fault-points")]
 #[expect(clippy::panic, reason = "it is what is tried out")]
@@ -71,11 +76,6 @@ fn panic_in_core_thread(delay: Option<std::time::Duration>) -> std::io::Result<(
         panic!("a crash test has chosen the thread of the core");
     })?;
     Ok(())
-}
-
-#[cfg(not(feature = "fault-points"))]
-fn fault_points(_environment: &Environment) -> FaultPoints {
-    FaultPoints::none()
 }
 
 /// SIGTERM and SIGINT stop the worker; so does the end of standard input where a parent holds its other end.

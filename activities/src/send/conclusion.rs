@@ -3,8 +3,7 @@
 //! Must not make calls and must not hand outcomes in: that is [`super::attempt`]'s and [`super::journaled`]'s.
 
 use tokenhub_domain::{
-    AttemptId, Bill, ErrorClass, NanoDollars, ProviderFailure, Reply, ReplyForm, SendOutcome, SendRequest, TokenUsage,
-    Use,
+    AttemptId, ErrorClass, NanoDollars, ProviderFailure, Reply, ReplyForm, SendOutcome, SendRequest, TokenUsage, Use,
 };
 use tokenhub_providers::{Completion, Reported};
 use tokenhub_routing::DEADLINE_EVIDENCE_MS;
@@ -55,7 +54,7 @@ fn failed<P: Presence>(
         error_class: Some(failure.class),
         status_code: failure.status,
         waste: Waste::Wasted,
-        ..settlement(sending, usage, usage_json, latency_ms)
+        ..bill::settlement(world, &request.deployment, (usage, usage_json), latency_ms)
     });
     let ended = match &settlement {
         Some(settlement) => world.ledger.settle(&attempt, settlement.clone()),
@@ -91,35 +90,6 @@ fn used_by_answer(completion: &Completion, cost: NanoDollars) -> Option<Use> {
     completion.usage_json.is_some().then_some(used)
 }
 
-/// What a call costs of which this was counted, as an answer that is used.
-fn settlement<P: Presence>(
-    sending: &Sending<'_, P>,
-    usage: TokenUsage,
-    usage_json: Option<String>,
-    latency_ms: u64,
-) -> Settlement {
-    let catalogue = sending.world.catalogue.load();
-    let Bill { cost, input_price, output_price, price_source } = catalogue
-        .model(&sending.request.deployment)
-        .map(|model| bill::of(&catalogue, model, &usage, usage_json.as_deref()))
-        .unwrap_or_default();
-    Settlement {
-        usage_json,
-        input_tokens: usage.input_tokens,
-        output_tokens: usage.output_tokens,
-        cost,
-        input_price,
-        output_price,
-        price_source,
-        finish_reason: None,
-        error_class: None,
-        status_code: None,
-        latency_ms,
-        waste: Waste::Used,
-        at: clock::now(),
-    }
-}
-
 async fn answered<P: Presence>(
     sending: &Sending<'_, P>,
     flight: Flight,
@@ -129,7 +99,7 @@ async fn answered<P: Presence>(
     let Sending { world, run, keeping, request, .. } = sending;
     let settlement = Settlement {
         finish_reason: completion.finish_reason.clone(),
-        ..settlement(sending, completion.usage, completion.usage_json.clone(), latency_ms)
+        ..bill::settlement(world, &request.deployment, (completion.usage, completion.usage_json.clone()), latency_ms)
     };
     let Flight { attempt, measures, body, taken, .. } = flight;
     let called = observed::Call { deployment: &request.deployment, body_bytes: body.len() };

@@ -6,9 +6,9 @@ use std::{
 };
 
 use futures_util::{StreamExt, stream::BoxStream};
-use tokenhub_domain::{Bill, ErrorClass, ProviderFailure, RunContext, TokenUsage};
+use tokenhub_domain::{ErrorClass, ProviderFailure, RunContext, TokenUsage};
 use tokenhub_providers::{EventKind, StreamEvent};
-use tokenhub_store::{Settlement, Waste};
+use tokenhub_store::Settlement;
 use tokenhub_workflows::contract::StreamLog;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::task::TaskTracker;
@@ -122,31 +122,18 @@ fn settle(
     failure: Option<&ProviderFailure>,
     started: Instant,
 ) -> StreamLog {
-    let catalogue = world.catalogue.load_full();
-    let Bill { cost, input_price, output_price, price_source } = catalogue
-        .model(&attempt.deployment)
-        .map(|model| bill::of(&catalogue, model, &seen.usage, seen.usage_json.as_deref()))
-        .unwrap_or_default();
     let finish_reason = match failure {
         None => seen.finish_reason.clone(),
         Some(failure) => Some(failure.class.as_str().to_owned()),
     };
-    let settled = attempt.settle(Settlement {
-        usage_json: seen.usage_json.clone(),
-        input_tokens: seen.usage.input_tokens,
-        output_tokens: seen.usage.output_tokens,
-        cost,
-        input_price,
-        output_price,
-        price_source,
+    let counted = (seen.usage, seen.usage_json.clone());
+    // Of one that broke off the client has got what there is: it is an answer, if a short one.
+    let settlement = Settlement {
         finish_reason,
-        // Its client has got what there is of it: it is an answer, if a short one.
-        error_class: None,
-        status_code: None,
-        latency_ms: elapsed_ms(attempt.started),
-        waste: Waste::Used,
-        at: clock::now(),
-    });
+        ..bill::settlement(world, &attempt.deployment, counted, elapsed_ms(attempt.started))
+    };
+    let cost = settlement.cost;
+    let settled = attempt.settle(settlement);
     if let Err(error) = settled {
         tracing::error!(%error, attempt = %attempt.id, "a streamed answer could not be settled");
     }

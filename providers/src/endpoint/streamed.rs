@@ -4,8 +4,7 @@
 //! the body of a whole answer, which is read like any other. So it comes to the same, whichever way was taken.
 
 use futures_util::StreamExt;
-use serde::{Deserialize, de::IgnoredAny};
-use tokenhub_domain::{Dialect, ErrorClass, ProviderFailure};
+use tokenhub_domain::{Dialect, ErrorClass, ProviderFailure, RawFields};
 
 use super::{Endpoint, Opened};
 use crate::answer::{Assembled, read_completion};
@@ -66,12 +65,8 @@ impl Endpoint {
 /// Sound has other formats in a stream than in a whole answer (`audio.format` of the Chat Completions reference), so a
 /// request for it is sent as it was meant.
 fn asks_for_sound(body: &[u8]) -> bool {
-    #[derive(Deserialize)]
-    struct Probe {
-        #[serde(default)]
-        audio: Option<IgnoredAny>,
-    }
-    serde_json::from_slice::<Probe>(body).is_ok_and(|probe| probe.audio.is_some())
+    let body = std::str::from_utf8(body).unwrap_or_default();
+    RawFields::read(body).is_ok_and(|fields| fields.get("audio").is_some_and(|audio| audio != "null"))
 }
 
 fn broken(message: &str) -> ProviderFailure {
