@@ -33,6 +33,10 @@ use empty_proxy::EmptyProxy;
 use installation::{Installation, TemporalDatabase};
 use plan::{Plan, Size};
 
+// What is compared with the product must not be slower for its allocator.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Measures what durability and the hub cost.
 #[derive(Debug, Parser)]
 #[command(version)]

@@ -11,6 +11,9 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Carries out the workflows and activities of TokenHub.
 #[derive(Parser)]
 #[command(name = "tokenhub-worker", version)]
