@@ -11,8 +11,8 @@ use crate::{
 
 /// Share of durable requests that may fall back to the process before the figures are not those of durable chats.
 const IN_PROCESS_SHARE_MAX: f64 = 0.01;
-/// 5 ms where the bare workflow's worker takes 2.7 ms. The quotient is enforced: it says how much work there is, and the
-/// milliseconds say as much of the processor.
+/// The 5 ms were set on a machine where the bare workflow's worker takes 2.7 ms. The ratio says what a slower processor
+/// hides: whether the work itself is too much.
 const WORKER_CPU_RATIO: f64 = 5.0 / 2.7;
 /// What the fast path may cost of what a proxy of the same libraries costs that does nothing. Enforced so that it does not
 /// get worse; what it is to become is shown beside it.
@@ -95,7 +95,7 @@ fn enforced(figures: &Figures) -> Vec<Bar> {
             WORKER_CPU_RATIO,
             "x",
         ),
-        Bar::at_most(Force::Shown, "worker processor time of a durable chat", cpu, 5.0, "ms"),
+        Bar::at_most(force, "worker processor time of a durable chat", cpu, 5.0, "ms"),
         Bar::at_most(force, "slowest durable chat", slowest, 2.5, "s"),
         Bar::at_most(force, "recovery after kill -9 of a worker", recovery.unwrap_or(f64::NAN), 5.0, "s"),
         Bar::at_most(force, "durable requests answered in process", share, IN_PROCESS_SHARE_MAX, "of all"),
@@ -129,8 +129,8 @@ fn fast_path(figures: &Figures) -> Vec<Bar> {
         let of_empty = fast.per_second() / empty.per_second();
         let of_direct = fast.per_second() / direct.per_second();
         let (force, least) = (Force::Enforced, FAST_PATH_THROUGHPUT_RATIO);
-        bars.push(Bar::at_most(force, "processor time, fast path / empty proxy", cpu_ratio, FAST_PATH_CPU_RATIO, "x"));
-        bars.push(Bar::at_least(force, "requests per second, fast path / empty proxy", of_empty, least, "x"));
+        bars.push(Bar::at_most(force, "fast path / empty proxy, processor time", cpu_ratio, FAST_PATH_CPU_RATIO, "x"));
+        bars.push(Bar::at_least(force, "fast path / empty proxy, requests per second", of_empty, least, "x"));
         bars.push(Bar::at_most(Force::Shown, "API processor time of a fast request, 64 at once", cpu, 60.0, "us"));
         bars.push(Bar::at_least(Force::Shown, "fast path / empty proxy, requests per second", of_empty, 0.4, "x"));
         bars.push(Bar::at_least(Force::Shown, "fast path / direct, requests per second", of_direct, 0.45, "x"));
